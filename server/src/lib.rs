@@ -1,0 +1,3 @@
+//! The server: one thread per core, each with its own event loop and shard.
+
+pub mod io;

@@ -1,0 +1,1 @@
+//! One core's data: the keyspace, the value encodings and the commands on them. No I/O, no clock, no threads: all are passed in.
