@@ -1,0 +1,275 @@
+//! Writes replies. RESP2 and RESP3 differ only here.
+//!
+//! A reply goes straight to the end of a byte buffer: the connection's own output when the command runs where the
+//! connection lives, a parcel's when it runs on another core. [`Reply::mark`] and [`Reply::rewind`] let an error replace
+//! what a command had begun to write.
+
+use crate::error::CommandError;
+
+/// The protocol version a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    #[default]
+    Resp2,
+    Resp3,
+}
+
+/// A place in the output to come back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(usize);
+
+/// The writer.
+pub struct Reply<'a> {
+    out: &'a mut Vec<u8>,
+    version: Version,
+}
+
+impl<'a> Reply<'a> {
+    #[inline]
+    pub fn new(out: &'a mut Vec<u8>, version: Version) -> Self {
+        Self { out, version }
+    }
+    #[inline]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+    pub fn is_resp3(&self) -> bool {
+        self.version == Version::Resp3
+    }
+    /// The same output for a nested use.
+    pub fn reborrow(&mut self) -> Reply<'_> {
+        Reply {
+            out: self.out,
+            version: self.version,
+        }
+    }
+    #[inline]
+    pub fn mark(&self) -> Mark {
+        Mark(self.out.len())
+    }
+    /// True when nothing was written since `mark`.
+    pub fn is_at(&self, mark: Mark) -> bool {
+        self.out.len() == mark.0
+    }
+    #[inline]
+    pub fn rewind(&mut self, mark: Mark) {
+        self.out.truncate(mark.0);
+    }
+    pub fn written_since(&self, mark: Mark) -> &[u8] {
+        &self.out[mark.0..]
+    }
+
+    #[inline]
+    fn head(&mut self, kind: u8, n: i64) {
+        // The common short lengths in one copy.
+        let mut text = itoa::Buffer::new();
+        let text = text.format(n).as_bytes();
+        let mut line = [0u8; 24];
+        line[0] = kind;
+        line[1..1 + text.len()].copy_from_slice(text);
+        line[1 + text.len()] = b'\r';
+        line[2 + text.len()] = b'\n';
+        self.out.extend_from_slice(&line[..3 + text.len()]);
+    }
+
+    #[inline]
+    pub fn ok(&mut self) {
+        self.out.extend_from_slice(b"+OK\r\n");
+    }
+    /// A status: text without line ends.
+    pub fn simple(&mut self, text: &str) {
+        self.out.push(b'+');
+        self.out.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+    }
+    /// An error; line ends in the text become spaces, as in Redis.
+    pub fn error(&mut self, text: &str) {
+        self.out.push(b'-');
+        self.out.extend(
+            text.bytes()
+                .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
+        );
+        self.out.extend_from_slice(b"\r\n");
+    }
+    pub fn command_error(&mut self, error: &CommandError) {
+        self.error(&error.text());
+    }
+    #[inline]
+    pub fn integer(&mut self, n: i64) {
+        self.head(b':', n);
+    }
+    #[inline]
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        // Header, data and line end with one check of the capacity: this is the hottest reply.
+        self.out.reserve(bytes.len() + 32);
+        self.head(b'$', bytes.len() as i64);
+        self.out.extend_from_slice(bytes);
+        self.out.extend_from_slice(b"\r\n");
+    }
+    pub fn bulk_str(&mut self, text: &str) {
+        self.bulk(text.as_bytes());
+    }
+    /// An integer as a bulk string.
+    pub fn bulk_integer(&mut self, n: i64) {
+        let mut text = itoa::Buffer::new();
+        self.bulk(text.format(n).as_bytes());
+    }
+    /// The null for a missing value (`$-1` in RESP2).
+    #[inline]
+    pub fn null(&mut self) {
+        self.out.extend_from_slice(match self.version {
+            Version::Resp2 => b"$-1\r\n".as_slice(),
+            Version::Resp3 => b"_\r\n",
+        });
+    }
+    /// The null for a missing array (`*-1` in RESP2).
+    pub fn null_array(&mut self) {
+        self.out.extend_from_slice(match self.version {
+            Version::Resp2 => b"*-1\r\n".as_slice(),
+            Version::Resp3 => b"_\r\n",
+        });
+    }
+    #[inline]
+    pub fn array(&mut self, len: usize) {
+        self.head(b'*', len as i64);
+    }
+    /// A map of `len` pairs (a flat array in RESP2).
+    pub fn map(&mut self, len: usize) {
+        match self.version {
+            Version::Resp2 => self.head(b'*', 2 * len as i64),
+            Version::Resp3 => self.head(b'%', len as i64),
+        }
+    }
+    pub fn set(&mut self, len: usize) {
+        match self.version {
+            Version::Resp2 => self.head(b'*', len as i64),
+            Version::Resp3 => self.head(b'~', len as i64),
+        }
+    }
+    /// An out-of-band message (an array in RESP2).
+    pub fn push(&mut self, len: usize) {
+        match self.version {
+            Version::Resp2 => self.head(b'*', len as i64),
+            Version::Resp3 => self.head(b'>', len as i64),
+        }
+    }
+    pub fn boolean(&mut self, b: bool) {
+        match self.version {
+            Version::Resp2 => self.integer(b as i64),
+            Version::Resp3 => self
+                .out
+                .extend_from_slice(if b { b"#t\r\n" } else { b"#f\r\n" }),
+        }
+    }
+    /// A double already in Redis's text form (bulk string in RESP2).
+    pub fn double_text(&mut self, text: &str) {
+        match self.version {
+            Version::Resp2 => self.bulk_str(text),
+            Version::Resp3 => {
+                self.out.push(b',');
+                self.out.extend_from_slice(text.as_bytes());
+                self.out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+    /// Text for people, with a three-letter format (`txt`, `mkd`); a bulk string in RESP2.
+    pub fn verbatim(&mut self, format: &str, text: &[u8]) {
+        match self.version {
+            Version::Resp2 => self.bulk(text),
+            Version::Resp3 => {
+                self.head(b'=', text.len() as i64 + 4);
+                self.out.extend_from_slice(format.as_bytes());
+                self.out.push(b':');
+                self.out.extend_from_slice(text);
+                self.out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+    /// An array of bulk strings.
+    pub fn bulks<T: AsRef<[u8]>>(&mut self, items: &[T]) {
+        self.array(items.len());
+        for item in items {
+            self.bulk(item.as_ref());
+        }
+    }
+    /// A complete reply made elsewhere (another core's part, say).
+    #[inline]
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+}
+
+/// The length of the first whole RESP value in `bytes`, or `None` where it is cut off or malformed.
+/// For taking apart replies that Ringwood itself wrote.
+pub fn value_len(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    let mut left: usize = 1;
+    while left > 0 {
+        let line = bytes.get(at..)?;
+        let end = line.windows(2).position(|w| w == b"\r\n")?;
+        let number = || std::str::from_utf8(&line[1..end]).ok()?.parse::<i64>().ok();
+        let body = at + end + 2;
+        left -= 1;
+        at = match line.first()? {
+            b'+' | b'-' | b':' | b',' | b'#' | b'_' | b'(' => body,
+            b'$' | b'=' | b'!' => match number()? {
+                -1 => body,
+                n => body + usize::try_from(n).ok()? + 2,
+            },
+            b'*' | b'~' | b'>' => {
+                left += usize::try_from(number()?.max(0)).ok()?;
+                body
+            }
+            b'%' | b'|' => {
+                left += 2 * usize::try_from(number()?.max(0)).ok()?;
+                body
+            }
+            _ => return None,
+        };
+        if at > bytes.len() {
+            return None;
+        }
+    }
+    Some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(version: Version, f: impl FnOnce(&mut Reply<'_>)) -> String {
+        let mut out = Vec::new();
+        f(&mut Reply::new(&mut out, version));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn versions_differ_where_redis_differs() {
+        use Version::*;
+        assert_eq!(written(Resp2, |r| r.null()), "$-1\r\n");
+        assert_eq!(written(Resp3, |r| r.null()), "_\r\n");
+        assert_eq!(written(Resp2, |r| r.map(2)), "*4\r\n");
+        assert_eq!(written(Resp3, |r| r.map(2)), "%2\r\n");
+        assert_eq!(
+            written(Resp3, |r| r.verbatim("txt", b"hi")),
+            "=6\r\ntxt:hi\r\n"
+        );
+        assert_eq!(written(Resp2, |r| r.integer(-12)), ":-12\r\n");
+        assert_eq!(
+            written(Resp2, |r| r.integer(i64::MIN)),
+            ":-9223372036854775808\r\n"
+        );
+        assert_eq!(written(Resp2, |r| r.bulk(b"abc")), "$3\r\nabc\r\n");
+        assert_eq!(written(Resp2, |r| r.error("ERR a\r\nb")), "-ERR a  b\r\n");
+    }
+
+    #[test]
+    fn value_len_walks_nested_values() {
+        let one = b"*2\r\n$3\r\nabc\r\n*1\r\n:5\r\n";
+        let mut two = one.to_vec();
+        two.extend_from_slice(b"+OK\r\n");
+        assert_eq!(value_len(&two), Some(one.len()));
+        assert_eq!(value_len(b"$-1\r\n"), Some(5));
+        assert_eq!(value_len(b"$5\r\nab"), None);
+    }
+}
