@@ -1,0 +1,364 @@
+#!/usr/bin/env python3
+"""Runs units of Redis's own test suite (7.0.15) against Ringwood and compares with the kept list of exceptions.
+
+The suite runs in its "external" mode: it is given a host and a port and skips by itself what needs a server of its
+own. Every unit gets a fresh server for each shard count. What comes out per test is compared with exceptions.txt:
+a failure without an exception fails the run; an exception whose test passed everywhere is reported, so that the list
+shrinks. A test that kills or hangs the server fails by its name, and the unit runs again without it, so that one crash
+does not hide the rest.
+
+Invariants: a test counts as passed only if the suite printed its `[ok]`; whatever stops a unit before its end is a
+failure; every exception names a reason that is written out in exceptions.txt.
+
+Usage: run.py [--server FILE] [--redis] [--shards 1,2,4] [--jobs N] [--port P] [--timeout S] [UNIT...]
+`--redis` says that the server is a real Redis: no --shards, and no exceptions but those of the reason `baseline`.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent.parent
+UNITS = (HERE / "units.txt").read_text().split("\n")
+UNITS = [line.split("#")[0].strip() for line in UNITS if line.split("#")[0].strip()]
+
+# Changes to the copy of the suite that runs, each found exactly once or the run stops. None changes what a test
+# expects.
+PATCHES = [
+    # Line by line, so that nothing is lost when a hung run is killed.
+    ("tests/test_helper.tcl", "set tcl_precision 17\n", "set tcl_precision 17\nfconfigure stdout -buffering line\n"),
+    # Which test is running, for when the server dies in it.
+    ("tests/test_helper.tcl", 'set ::active_clients_task($fd) "(IN PROGRESS) $data"',
+     'set ::active_clients_task($fd) "(IN PROGRESS) $data"\n        puts "\\[testing\\]: $data"'),
+    # A server without functions has none to flush.
+    ("tests/support/server.tcl", "    r function flush\n", "    catch {r function flush}\n"),
+]
+# What the suite's client says when the server is gone.
+LOST = re.compile(r"connection refused|I/O error reading reply|reset by peer|broken pipe|connection closed")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Exceptions:
+    """The kept list: `reason NAME: text` and `UNIT | SHARDS | REASON | TEST` (`*` for any; /regex/ for a test)."""
+
+    def __init__(self, path, only_reason=None):
+        self.reasons, self.rows = {}, []
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            reason = re.match(r"reason (\S+): (.+)", line)
+            if reason:
+                self.reasons[reason[1]] = reason[2]
+                continue
+            fields = [field.strip() for field in line.split(" | ", 3)]
+            if len(fields) != 4 or fields[2] not in self.reasons:
+                sys.exit(f"{path}:{number}: not `UNIT | SHARDS | REASON | TEST` with a known reason: {line}")
+            if only_reason and fields[2] != only_reason:
+                continue
+            unit, shards, why, test = fields
+            regex = re.compile(test[1:-1]) if len(test) > 1 and test[0] == test[-1] == "/" else None
+            counts = None if shards == "*" else {int(count) for count in shards.split(",")}
+            self.rows.append({"unit": unit, "shards": counts, "reason": why, "test": test, "regex": regex,
+                              "line": number, "failed": 0, "passed": 0})
+
+    def match(self, unit, shards, test, passed):
+        """The row that covers this test, if any; remembers what became of it."""
+        for row in self.rows:
+            if row["unit"] not in ("*", unit) or (row["shards"] is not None and shards not in row["shards"]):
+                continue
+            if row["regex"].search(test) if row["regex"] else row["test"] == test:
+                row["passed" if passed else "failed"] += 1
+                return row
+        return None
+
+
+def free_port(ports, lock=threading.Lock()):
+    """The next port of the range that nobody listens on."""
+    with lock:
+        for port in ports:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    return port
+    sys.exit("no free port in the range")
+
+
+class Server:
+    """One server under test, started in a folder of its own and killed by its process id."""
+
+    def __init__(self, options, shards, ports):
+        self.port = free_port(ports)
+        self.dir = tempfile.mkdtemp(prefix="ringwood-tcl-")
+        command = [options.server, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.dir,
+                   "--enable-debug-command", "yes", "--enable-protected-configs", "yes"]
+        if not options.redis:
+            command += ["--shards", str(shards)]
+        self.log = open(os.path.join(self.dir, "server.log"), "wb")
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                        cwd=self.dir)
+        end = time.time() + 20
+        while time.time() < end and self.process.poll() is None:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as client:
+                    client.sendall(b"PING\r\n")
+                    if client.recv(64).startswith(b"+PONG"):
+                        return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        sys.exit(f"{' '.join(command)} does not answer:\n{self.tail()}")
+
+    def tail(self, lines=40):
+        self.log.flush()
+        text = Path(self.dir, "server.log").read_text(errors="replace").splitlines()
+        return "\n".join([line for line in text if "### Starting test" not in line][-lines:])
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Unit:
+    """One unit against one shard count: the outcome of every test."""
+
+    def __init__(self, unit, shards):
+        self.unit, self.shards = unit, shards
+        self.passed, self.failed, self.ignored, self.seconds = [], [], 0, 0.0
+
+    def run(self, options, suite, ports):
+        begin = time.time()
+        culprits = []  # tests that killed or hung the server: (name, what happened)
+        while True:
+            passed, failed, ignored, culprit = self.once(options, suite, ports, [name for name, _ in culprits])
+            if culprit is None:
+                break
+            culprits.append(culprit)
+            if len(culprits) > 12 or culprit[0] is None:
+                failed.append(("(the unit)", "given up"))
+                break
+        self.passed, self.failed, self.ignored = passed, failed, ignored
+        self.failed += [(name or "(before the first test)", text) for name, text in culprits]
+        self.seconds = time.time() - begin
+        return self
+
+    def once(self, options, suite, ports, skip):
+        """Runs the unit once. Returns passed, failed, how many its tags skip, and the test that ended it early."""
+        server = Server(options, self.shards, ports)
+        base = free_port(options.own_ports)
+        command = ["tclsh", "tests/test_helper.tcl", "--host", "127.0.0.1", "--port", str(server.port), "--single",
+                   self.unit, "--durable", "--timeout", str(options.timeout), "--baseport", str(base + 32)]
+        if options.accurate:
+            command.append("--accurate")
+        if options.tags:
+            command += ["--tags", options.tags]
+        for name in skip:
+            command += ["--skiptest", name]
+        tcl = subprocess.Popen(command, cwd=suite, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               stdin=subprocess.DEVNULL, start_new_session=True)
+        dead = []
+
+        def watch():
+            """The suite waits for ever for a server that is gone: end it."""
+            while tcl.poll() is None:
+                if server.process.poll() is not None:
+                    dead.append(server.process.returncode)
+                    time.sleep(1)
+                    end_group(tcl)
+                    return
+                time.sleep(0.2)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        passed, failed, ignored, current, finished, culprit, block = [], [], 0, None, False, None, None
+        for raw in tcl.stdout:
+            # A test's name may hold any byte.
+            line = COLOUR.sub("", raw.decode("latin-1")).rstrip("\n")
+            if options.verbose:
+                print(f"{self.unit}/{self.shards}: {line}")
+            found = re.match(r"\[(testing|ok|err|ignore|skip|exception|TIMEOUT|\d+/\d+ done)\]: ?(.*)", line)
+            if not found:
+                if block is not None:
+                    block.append(line)
+                continue
+            block, (status, text) = None, found.groups()
+            if status == "testing":
+                current = text
+            elif status == "ok":
+                passed.append(re.sub(r" \(\d+ ms\)$", "", text))
+                current = None
+            elif status == "err":
+                named = re.match(r"(.*) in tests/\S+\.tcl$", text)
+                block = []
+                if named:
+                    failed.append((named[1], block))
+                    current = None
+                else:
+                    # Thrown outside a test: everything up to the end of its start_server block is lost.
+                    block.append(text)
+                    after = passed[-1] if passed else "the start"
+                    failed.append((f"(outside a test, after: {after})", block))
+            elif status == "ignore":
+                ignored += 1
+            elif status == "TIMEOUT":
+                culprit = (current, f"no progress for {options.timeout} s")
+            elif status == "exception":
+                block = [text]
+                culprit = (current, block)
+            elif status.endswith("done"):
+                finished = True
+        tcl.wait()
+        watcher.join()
+        end_group(tcl)
+        if dead or server.process.poll() is not None:
+            # Every test after it fails too, for want of a server: the first that lost its connection is the one.
+            lost = [name for name, text in failed if LOST.search("\n".join(text))]
+            failed = failed[:len(failed) - len(lost)]
+            name = next(iter(lost), None) or current or (passed[-1] if passed else None)
+            status = server.process.poll()
+            culprit = (name, f"the server ended with status {status} in this test:\n{server.tail()}")
+        elif not finished and culprit is None:
+            culprit = (current, "the suite ended early")
+        server.stop()
+        failed = [(name, "\n".join(text).strip()) for name, text in failed]
+        if culprit and isinstance(culprit[1], list):
+            culprit = (culprit[0], "\n".join(culprit[1]).strip())
+        if culprit:  # the last test may have failed because the server was gone
+            failed = [failure for failure in failed if failure[0] != culprit[0]]
+        return passed, failed, ignored, culprit
+
+
+def end_group(process):
+    """The suite starts helpers of its own; they are one session, started by us."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def copy_suite(peers, into):
+    """A patched copy of the suite: it writes into its own folder."""
+    source = peers / "redis-7.0-tests"
+    if not (source / "runtest").exists():
+        sys.exit(f"{source} is missing: bench/peers.sh installs Redis's own tests")
+    shutil.copytree(source, into, ignore=shutil.ignore_patterns("tmp"))
+    (into / "tests/tmp").mkdir(exist_ok=True)
+    for name in ("redis-cli", "redis-benchmark"):
+        if (peers / "bin" / name).exists() and not (into / "src" / name).exists():
+            (into / "src" / name).symlink_to(peers / "bin" / name)
+    for file, old, new in PATCHES:
+        path = into / file
+        text = path.read_text(encoding="latin-1")
+        if text.count(old) != 1:
+            sys.exit(f"{file}: expected once, found {text.count(old)} times: {old!r}")
+        path.write_text(text.replace(old, new), encoding="latin-1")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("units", nargs="*", help="units, as unit/type/string (default: units.txt)")
+    parser.add_argument("--server", default=str(ROOT / "target/release/ringwood"))
+    parser.add_argument("--redis", action="store_true", help="the server is a real Redis: find the baseline")
+    parser.add_argument("--shards", default="1,2,4")
+    parser.add_argument("--jobs", type=int, default=1, help="units at a time")
+    parser.add_argument("--port", type=int, default=23600, help="first of 100 ports to use")
+    parser.add_argument("--timeout", type=int, default=120, help="seconds without progress that end a unit")
+    parser.add_argument("--accurate", action="store_true", help="the suite's own long form")
+    parser.add_argument("--tags", default="", help="passed to the suite, as -slow")
+    parser.add_argument("--verbose", action="store_true", help="show the suite's output")
+    parser.add_argument("--failures", type=int, default=12, help="lines shown of each failure")
+    options = parser.parse_args()
+    # The suite listens too: half of the ports are for it (it tries 32 from each).
+    ports = range(options.port, options.port + 50)
+    options.own_ports = range(options.port + 50, options.port + 100)
+    options.server = shutil.which(options.server) or sys.exit(f"{options.server} is missing: cargo build --release")
+    options.server = os.path.abspath(options.server)
+    if not shutil.which("tclsh"):
+        sys.exit("tclsh is missing: Debian's package tcl")
+    shard_counts = [0] if options.redis else [int(count) for count in options.shards.split(",")]
+    exceptions = Exceptions(HERE / "exceptions.txt", "baseline" if options.redis else None)
+    peers = Path(os.environ.get("RINGWOOD_PEERS", ROOT / "peers"))
+    units = options.units or UNITS
+
+    workspace = tempfile.mkdtemp(prefix="ringwood-tcl-suite-")
+    free = []
+    for job in range(options.jobs):
+        copy_suite(peers, Path(workspace, str(job)))
+        share = len(ports) // options.jobs
+        free.append((Path(workspace, str(job)), ports[job * share:(job + 1) * share]))
+
+    def work(task):
+        suite, own = free.pop()
+        try:
+            result = Unit(*task).run(options, suite, own)
+        finally:
+            free.append((suite, own))
+        print(f"  {task[0]} with {task[1]} shards: {len(result.passed)} passed, {len(result.failed)} not, "
+              f"{result.ignored} skipped by tag, {result.seconds:.0f} s", flush=True)
+        return result
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        results = list(pool.map(work, [(unit, shards) for unit in units for shards in shard_counts]))
+    shutil.rmtree(workspace, ignore_errors=True)
+    sys.exit(report(results, units, shard_counts, exceptions, options))
+
+
+def report(results, units, shard_counts, exceptions, options):
+    """The failures, the table and the line that `check` counts. Returns the exit status."""
+    cells, totals = {}, [0, 0, 0, 0]
+    for result in results:
+        bad, excepted = [], 0
+        for name, text in result.failed:
+            row = exceptions.match(result.unit, result.shards, name, False)
+            if row:
+                excepted += 1
+            else:
+                bad.append((name, text))
+        for name in result.passed:
+            exceptions.match(result.unit, result.shards, name, True)
+        for name, text in bad:
+            lines = text.splitlines()
+            print(f"\nFAILED {result.unit} with {result.shards} shards: {name}")
+            print("\n".join("    " + line[:400] for line in lines[:60 if "the server ended" in text else options.failures]))
+        counts = [len(result.passed), len(bad), excepted, result.ignored]
+        cells[result.unit, result.shards] = counts
+        totals = [total + count for total, count in zip(totals, counts)]
+    complete = len(units) == len(UNITS) and not options.redis
+    stale = [row for row in exceptions.rows if row["passed"] and not row["failed"]]
+    if stale:
+        print("\nexceptions whose tests pass now (take them out of exceptions.txt):")
+        for row in stale:
+            print(f"  line {row['line']}: {row['unit']} | {row['test']}")
+    gone = [row for row in exceptions.rows if not row["passed"] and not row["failed"]]
+    if gone and complete:
+        print("\nexceptions that matched no test of this run:")
+        for row in gone:
+            print(f"  line {row['line']}: {row['unit']} | {row['test']}")
+    print(f"\n{'passed/failed/excepted':<28}" + "".join(f"{str(count) + ' shards':>16}" for count in shard_counts))
+    for unit in units:
+        row = "".join(f"{'/'.join(map(str, cells[unit, count][:3])):>16}" for count in shard_counts)
+        print(f"{unit:<28}{row}")
+    reasons = {}
+    for row in exceptions.rows:
+        reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["failed"]
+    for reason, count in sorted(reasons.items()):
+        if count:
+            print(f"excepted {count:>4}: {reason}: {exceptions.reasons[reason]}")
+    print(f"tcl: {totals[0]} passed, {totals[1]} failed, {totals[2]} excepted, {totals[3]} skipped by tags")
+    return 1 if totals[1] else 0
+
+
+if __name__ == "__main__":
+    main()
