@@ -4,3 +4,4 @@ pub mod command;
 pub mod error;
 pub mod reply;
 pub mod resp;
+pub mod slot;
