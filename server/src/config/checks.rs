@@ -1,0 +1,101 @@
+//! Checks of single directives beyond their type, with Redis's texts.
+
+fn plain_name(value: &[u8], directive: &str, what: &str) -> Result<(), String> {
+    if value.contains(&b'/') {
+        return Err(format!("{directive} can't be a path, just a {what}"));
+    }
+    Ok(())
+}
+
+pub fn dbfilename(value: &[u8]) -> Result<(), String> {
+    plain_name(value, "dbfilename", "filename")
+}
+
+pub fn appendfilename(value: &[u8]) -> Result<(), String> {
+    not_empty(value, "appendfilename")?;
+    plain_name(value, "appendfilename", "filename")
+}
+
+pub fn appenddirname(value: &[u8]) -> Result<(), String> {
+    not_empty(value, "appenddirname")?;
+    plain_name(value, "appenddirname", "dirname")
+}
+
+fn not_empty(value: &[u8], directive: &str) -> Result<(), String> {
+    if value.is_empty() {
+        Err(format!("{directive} can't be empty"))
+    } else {
+        Ok(())
+    }
+}
+
+pub fn cluster_config_file(value: &[u8]) -> Result<(), String> {
+    if value.is_empty() {
+        Err("cluster-config-file can't be empty".into())
+    } else {
+        Ok(())
+    }
+}
+
+pub fn hostname(value: &[u8]) -> Result<(), String> {
+    if value.len() >= 256 {
+        return Err("Hostnames must be less than 256 characters".into());
+    }
+    if !value
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(byte))
+    {
+        return Err("Hostnames may only contain alphanumeric characters, hyphens or dots".into());
+    }
+    Ok(())
+}
+
+pub fn node_name(value: &[u8]) -> Result<(), String> {
+    if value.len() >= 256 {
+        return Err("Node names must be less than 256 characters".into());
+    }
+    if value
+        .iter()
+        .any(|byte| byte.is_ascii_control() || b"!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~ ".contains(byte))
+    {
+        return Err("Announced human node name contained invalid character".into());
+    }
+    Ok(())
+}
+
+/// `proc-title-template`: text with known variables in braces.
+pub fn proc_title_template(value: &[u8]) -> Result<(), String> {
+    const VARIABLES: [&[u8]; 7] = [
+        b"title",
+        b"listen-addr",
+        b"server-mode",
+        b"port",
+        b"tls-port",
+        b"unixsocket",
+        b"config-file",
+    ];
+    if value.is_empty() {
+        return Err("template format is invalid or contains unknown variables".into());
+    }
+    let mut rest = value;
+    while let Some(open) = rest.iter().position(|byte| *byte == b'{') {
+        let after = &rest[open + 1..];
+        let known = after
+            .iter()
+            .position(|byte| *byte == b'}')
+            .filter(|close| VARIABLES.contains(&&after[..*close]))
+            .ok_or("template format is invalid or contains unknown variables")?;
+        rest = &after[known + 1..];
+    }
+    Ok(())
+}
+
+pub fn no_active_defrag(value: &[u8]) -> Result<(), String> {
+    if value.eq_ignore_ascii_case(b"yes") {
+        // The allocator is not jemalloc; Redis answers this too when it was built without its own.
+        return Err("Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified \
+                    Jemalloc like the one shipped by default with the Redis source distribution"
+            .into());
+    }
+    Ok(())
+}

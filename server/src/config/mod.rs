@@ -1,0 +1,53 @@
+//! The configuration: redis.conf's language, Redis's command line, and CONFIG GET, SET and REWRITE.
+//!
+//! Idea: a directive is one row of the table in `directives.rs`; everything else is derived from the rows.
+//!
+//! ```text
+//! command line ── cli::parse ──> Start ── file::load ──> Loaded { config, users, renames, ... }
+//!                                                          │
+//!                   cores read Arc<Config> snapshots <─────┤
+//!                   CONFIG GET     Config::get             │
+//!                   CONFIG SET     change::Change ─────────┤ a new snapshot, all or nothing
+//!                   CONFIG REWRITE rewrite::rewrite <──────┘
+//! ```
+//!
+//! Invariants: a `Config` is always valid, as every way in goes through the rows' checks; a failed change leaves no
+//! trace; reading never panics, whatever the bytes.
+
+pub mod change;
+pub mod checks;
+pub mod cli;
+pub mod compound;
+pub mod directives;
+pub mod enums;
+pub mod file;
+pub mod glob;
+pub mod table;
+pub mod value;
+pub mod words;
+
+pub use change::{Change, ConfigError, Situation};
+pub use directives::{Config, DIRECTIVES};
+pub use file::{Loaded, StartError};
+pub use table::{Directive, lookup};
+
+use std::sync::Arc;
+
+/// What cores hold: a snapshot that never changes.
+pub type SharedConfig = Arc<Config>;
+
+impl Config {
+    /// Brings values that Redis corrects rather than refuses into their bounds.
+    fn correct(&mut self) {
+        self.hz = self.hz.clamp(1, 500);
+    }
+}
+
+/// What the system says about an error, without Rust's "(os error N)".
+pub(crate) fn system_error(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_string(),
+        None => text,
+    }
+}
