@@ -1,0 +1,130 @@
+//! Types, encodings, and the values too large or too changeable to lie packed in their entry.
+
+/// A value's type, with Redis's names.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    String = 0,
+    List = 1,
+    Set = 2,
+    ZSet = 3,
+    Hash = 4,
+    Stream = 5,
+}
+
+impl Type {
+    #[inline]
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        match bits {
+            0 => Self::String,
+            1 => Self::List,
+            2 => Self::Set,
+            3 => Self::ZSet,
+            4 => Self::Hash,
+            5 => Self::Stream,
+            _ => panic!("type bits {bits} are not of this program"),
+        }
+    }
+    /// As TYPE and SCAN's TYPE option spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::List => "list",
+            Self::Set => "set",
+            Self::ZSet => "zset",
+            Self::Hash => "hash",
+            Self::Stream => "stream",
+        }
+    }
+    pub const ALL: [Self; 6] = [Self::String, Self::List, Self::Set, Self::ZSet, Self::Hash, Self::Stream];
+}
+
+/// A value's encoding, with the names of OBJECT ENCODING.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Raw = 0,
+    Int = 1,
+    Embstr = 2,
+    Listpack = 3,
+    Intset = 4,
+    Quicklist = 5,
+    Hashtable = 6,
+    Skiplist = 7,
+    Stream = 8,
+    /// A hash with field expiry, packed.
+    ListpackEx = 9,
+}
+
+impl Encoding {
+    #[inline]
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        match bits {
+            0 => Self::Raw,
+            1 => Self::Int,
+            2 => Self::Embstr,
+            3 => Self::Listpack,
+            4 => Self::Intset,
+            5 => Self::Quicklist,
+            6 => Self::Hashtable,
+            7 => Self::Skiplist,
+            8 => Self::Stream,
+            9 => Self::ListpackEx,
+            _ => panic!("encoding bits {bits} are not of this program"),
+        }
+    }
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Int => "int",
+            Self::Embstr => "embstr",
+            Self::Listpack => "listpack",
+            Self::Intset => "intset",
+            Self::Quicklist => "quicklist",
+            Self::Hashtable => "hashtable",
+            Self::Skiplist => "skiplist",
+            Self::Stream => "stream",
+            Self::ListpackEx => "listpackex",
+        }
+    }
+    /// The encoding of a string value as Redis would choose it for a newly set one.
+    #[inline]
+    pub fn of_string(value: &[u8]) -> Self {
+        match value.len() {
+            1..=20 if matches!(value[0], b'0'..=b'9' | b'-') && is_canonical_integer(value) => Self::Int,
+            0..=44 => Self::Embstr,
+            _ => Self::Raw,
+        }
+    }
+}
+
+/// True for the one text form of an i64.
+pub fn is_canonical_integer(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    match digits {
+        [b'0'] => text.len() == 1,
+        [b'1'..=b'9', ..] if digits.iter().all(u8::is_ascii_digit) => {
+            digits.len() < 19 || std::str::from_utf8(text).is_ok_and(|t| t.parse::<i64>().is_ok())
+        }
+        _ => false,
+    }
+}
+
+/// A value that lives outside its entry. Each type adds its large encodings here.
+#[derive(Debug)]
+pub enum Object {}
+
+impl Object {
+    /// Bytes that the value takes, everything counted.
+    pub fn memory(&self) -> usize {
+        match *self {}
+    }
+    /// How many elements freeing it must visit: large values are freed in slices.
+    pub fn free_effort(&self) -> usize {
+        match *self {}
+    }
+    /// An independent copy (COPY).
+    pub fn duplicate(&self) -> Box<Object> {
+        match *self {}
+    }
+}
