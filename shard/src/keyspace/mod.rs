@@ -613,7 +613,7 @@ impl Keyspace {
 
 fn heap_part(bytes: usize) -> usize {
     // Blocks above the heap's limit are counted by the general allocator.
-    if bytes > heap::BLOCK_MAX && bytes % 1024 == 0 { 0 } else { bytes }
+    if bytes > heap::BLOCK_MAX { 0 } else { bytes }
 }
 
 impl Drop for Keyspace {

@@ -1,0 +1,13 @@
+//! The data commands, a folder a family. A family's `mod.rs` lists its declarations; each stands beside its code.
+
+pub mod keys;
+pub mod string;
+
+use crate::ctx::Handler;
+use ringwood_protocol::command::Command;
+
+/// Every data command.
+pub const FAMILIES: &[&[Command<Handler>]] = &[string::COMMANDS, keys::COMMANDS];
+
+#[cfg(test)]
+pub mod testing;

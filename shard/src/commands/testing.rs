@@ -1,0 +1,88 @@
+//! Runs a command as a client would see it, for the unit tests beside the commands.
+//!
+//! ```text
+//! let mut t = Tester::new();
+//! t.check("SET k v", "+OK");
+//! t.check("GET k", "$1 v");
+//! ```
+//! The expected reply is the wire text with line ends as blanks.
+
+use super::FAMILIES;
+use crate::ctx::{Ctx, Log};
+use crate::keyspace::KeyHasher;
+use crate::shard::{Settings, Shard};
+use ringwood_protocol::error::CommandError;
+use ringwood_protocol::quote;
+use ringwood_protocol::reply::{Reply, Version};
+use std::sync::Arc;
+
+pub struct Tester {
+    pub shard: Shard,
+    pub db: usize,
+    pub version: Version,
+    /// How the last command is logged.
+    pub log: Log,
+}
+
+impl Tester {
+    pub fn new() -> Self {
+        Self::with(Settings::default())
+    }
+    /// With other settings, so that a test can be repeated for each encoding.
+    pub fn with(settings: Settings) -> Self {
+        let shard = Shard::new(Arc::new(settings), KeyHasher::new(3), 1_700_000_000_000, 5);
+        Self { shard, db: 0, version: Version::Resp2, log: Log::Verbatim }
+    }
+
+    /// The raw reply to a line of words, quoted as in redis-cli.
+    pub fn run(&mut self, line: &str) -> Vec<u8> {
+        let words = quote::split(line.as_bytes()).expect("balanced quotes");
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        self.run_words(&words)
+    }
+    pub fn run_words(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        let name = String::from_utf8(words[0].to_ascii_uppercase()).expect("a command's name");
+        let mut command = FAMILIES
+            .iter()
+            .flat_map(|f| f.iter())
+            .find(|c| c.name == name)
+            .unwrap_or_else(|| panic!("no command {name}"));
+        if !command.subcommands.is_empty() && words.len() > 1 {
+            let sub = words[1].to_ascii_uppercase();
+            if let Some(found) = command.subcommands.iter().find(|c| c.name.as_bytes() == sub) {
+                command = found;
+            }
+        }
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, self.version);
+        if !command.arity_fits(words.len()) {
+            reply.command_error(&CommandError::WrongArity(name.to_lowercase()));
+            return out;
+        }
+        let mark = reply.mark();
+        let mut ctx =
+            Ctx { shard: &mut self.shard, db: self.db, reply, first_key: None, log: Log::default() };
+        let result = (command.run)(&mut ctx, words);
+        self.log = std::mem::take(&mut ctx.log);
+        if let Err(e) = result {
+            ctx.reply.rewind(mark);
+            ctx.reply.command_error(&e);
+        }
+        self.shard.keyspace.check_invariants();
+        out
+    }
+
+    /// Runs `line` and compares the reply, line ends shown as blanks.
+    #[track_caller]
+    pub fn check(&mut self, line: &str, expected: &str) -> &mut Self {
+        let reply = self.run(line);
+        let shown = String::from_utf8_lossy(&reply).replace("\r\n", " ");
+        assert_eq!(shown.trim_end(), expected, "reply to {line}");
+        self
+    }
+    /// Lets time pass.
+    pub fn advance(&mut self, ms: i64) -> &mut Self {
+        self.shard.now_ms += ms;
+        self
+    }
+}

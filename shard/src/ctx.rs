@@ -1,0 +1,114 @@
+//! What a command sees while it runs on its owner.
+
+use crate::keyspace::{EntryMut, EntryRef, Key};
+use crate::object::Type;
+use crate::shard::{Expiry, Shard};
+use ringwood_protocol::error::CommandError;
+use ringwood_protocol::reply::Reply;
+
+/// A command's words, its name first.
+pub type Args<'a> = &'a [&'a [u8]];
+
+/// Written to `ctx.reply` and `Ok`, or an error, which replaces whatever was written.
+pub type CommandResult = Result<(), CommandError>;
+
+/// A data command: runs to completion on the owner of its keys.
+pub type Handler = fn(&mut Ctx<'_>, Args<'_>) -> CommandResult;
+
+/// A command's surroundings.
+pub struct Ctx<'a> {
+    pub shard: &'a mut Shard,
+    pub db: usize,
+    pub reply: Reply<'a>,
+    /// The request's first key, hashed when the request was parsed.
+    pub first_key: Option<Key<'a>>,
+    /// Set by commands that are logged as something other than their own words: see [`Ctx::log_as`].
+    pub log: Log,
+}
+
+/// How a change goes into the log and to replicas.
+#[derive(Debug, Default)]
+pub enum Log {
+    /// As the client sent it, if it changed anything.
+    #[default]
+    Verbatim,
+    /// As these commands: for effects that depend on time or chance.
+    As(Vec<Vec<Vec<u8>>>),
+    /// Not at all.
+    Nothing,
+}
+
+impl<'a> Ctx<'a> {
+    /// A key with slot and hash; those of the request's first key are at hand already.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        if let Some(first) = &self.first_key
+            && std::ptr::eq(first.bytes, bytes)
+        {
+            return Key { bytes, hash: first.hash, slot: first.slot };
+        }
+        self.shard.key(bytes)
+    }
+
+    /// The entry for reading.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let key = self.key(key);
+        self.shard.read(self.db, key)
+    }
+    /// The entry for reading, if it is of this type; an error for another type.
+    #[inline]
+    pub fn read_typed(&mut self, key: &[u8], kind: Type) -> Result<Option<EntryRef<'_>>, CommandError> {
+        match self.read(key) {
+            Some(entry) if entry.kind() != kind => Err(CommandError::WrongType),
+            found => Ok(found),
+        }
+    }
+    /// The entry for changing.
+    #[inline]
+    pub fn write(&mut self, key: &[u8]) -> Option<EntryMut<'_>> {
+        let key = self.key(key);
+        self.shard.write(self.db, key)
+    }
+    /// The entry for changing, if it is of this type; an error for another type.
+    #[inline]
+    pub fn write_typed(&mut self, key: &[u8], kind: Type) -> Result<Option<EntryMut<'_>>, CommandError> {
+        match self.write(key) {
+            Some(entry) if entry.kind() != kind => Err(CommandError::WrongType),
+            found => Ok(found),
+        }
+    }
+    #[inline]
+    pub fn set_string(&mut self, key: &[u8], value: &[u8], expiry: Expiry) {
+        let key = self.key(key);
+        self.shard.set_string(self.db, key, value, expiry);
+    }
+    pub fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
+        let key = self.key(key);
+        self.shard.set_expiry(self.db, key, expiry)
+    }
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let key = self.key(key);
+        self.shard.remove(self.db, key)
+    }
+    pub fn now_ms(&self) -> i64 {
+        self.shard.now_ms
+    }
+
+    /// Says that a key was changed: once for each key and event, after the change. `class` is one of
+    /// [`crate::shard::notify`]'s, `event` Redis's name of it.
+    #[inline]
+    pub fn modified(&mut self, key: &[u8], class: u32, event: &'static str) {
+        self.shard.stats.dirty += 1;
+        self.shard.notify(self.db, key, class, event, true);
+    }
+
+    /// The command is logged as these words instead of its own. May be called several times: all are logged, in order.
+    pub fn log_as(&mut self, words: &[&[u8]]) {
+        let words = words.iter().map(|w| w.to_vec()).collect();
+        match &mut self.log {
+            Log::As(commands) => commands.push(words),
+            other => *other = Log::As(vec![words]),
+        }
+    }
+}

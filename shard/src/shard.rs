@@ -1,0 +1,466 @@
+//! A shard: one core's keys with what Redis's rules need around them: expiry, access clocks, statistics, random choices, and
+//! the record of what changed.
+//!
+//! Time, randomness and settings come from outside. Nothing here blocks or does I/O.
+
+use crate::keyspace::entry::{Header, Parts};
+use crate::keyspace::{EntryMut, EntryRef, Key, KeyHasher, Keyspace};
+use crate::object::{Encoding, Type};
+use crate::wheel::{PREFIX_BITS, Record, Wheel};
+use std::sync::Arc;
+
+/// What of the configuration concerns data. Replaced as a whole when CONFIG SET changes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub databases: usize,
+    /// `proto-max-bulk-len`: the longest string.
+    pub string_len_max: usize,
+    /// Access bits hold LFU counters rather than LRU times: `maxmemory-policy` is one of the lfu ones.
+    pub lfu: bool,
+    pub lfu_log_factor: u32,
+    pub lfu_decay_minutes: u32,
+    /// DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: bool,
+    pub hash_listpack_entries_max: usize,
+    pub hash_listpack_value_max: usize,
+    pub set_intset_entries_max: usize,
+    pub set_listpack_entries_max: usize,
+    pub set_listpack_value_max: usize,
+    pub zset_listpack_entries_max: usize,
+    pub zset_listpack_value_max: usize,
+    /// Positive: entries; negative: Redis's size classes (-2 is 8 KB).
+    pub list_listpack_size_max: i64,
+    pub list_compress_depth: usize,
+    pub stream_node_bytes_max: usize,
+    pub stream_node_entries_max: usize,
+    pub hll_sparse_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            databases: 16,
+            string_len_max: 512 << 20,
+            lfu: false,
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
+            active_expire: true,
+            hash_listpack_entries_max: 512,
+            hash_listpack_value_max: 64,
+            set_intset_entries_max: 512,
+            set_listpack_entries_max: 128,
+            set_listpack_value_max: 64,
+            zset_listpack_entries_max: 128,
+            zset_listpack_value_max: 64,
+            list_listpack_size_max: -2,
+            list_compress_depth: 0,
+            stream_node_bytes_max: 4096,
+            stream_node_entries_max: 100,
+            hll_sparse_bytes_max: 3000,
+        }
+    }
+}
+
+/// Counters that INFO shows; one core's part of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+    pub evicted: u64,
+    /// Changes since the last save.
+    pub dirty: u64,
+}
+
+/// Classes of keyspace notifications, with the letters of `notify-keyspace-events`.
+pub mod notify {
+    pub const GENERIC: u32 = 1 << 2; // g
+    pub const STRING: u32 = 1 << 3; // $
+    pub const LIST: u32 = 1 << 4; // l
+    pub const SET: u32 = 1 << 5; // s
+    pub const HASH: u32 = 1 << 6; // h
+    pub const ZSET: u32 = 1 << 7; // z
+    pub const EXPIRED: u32 = 1 << 8; // x
+    pub const EVICTED: u32 = 1 << 9; // e
+    pub const STREAM: u32 = 1 << 10; // t
+    pub const KEY_MISS: u32 = 1 << 11; // m
+    pub const NEW: u32 = 1 << 14; // n
+}
+
+/// Something that happened to a key, for whoever listens: notifications, WATCH, blocked clients, client-side caches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEvent {
+    pub db: usize,
+    pub key: Box<[u8]>,
+    /// One of [`notify`]'s classes.
+    pub class: u32,
+    /// As Redis names it in notifications: "set", "expired"…
+    pub event: &'static str,
+    /// False for events that change nothing (a key miss).
+    pub modified: bool,
+}
+
+/// What a write becomes of a key's expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    Keep,
+    Clear,
+    /// Wall-clock milliseconds.
+    At(i64),
+}
+
+/// One core's data.
+pub struct Shard {
+    pub keyspace: Keyspace,
+    pub settings: Arc<Settings>,
+    pub stats: Stats,
+    /// Wall clock of this turn, milliseconds.
+    pub now_ms: i64,
+    /// Somebody wants [`Shard::events`].
+    pub listening: bool,
+    /// What happened to keys since the listener last took this; empty unless `listening`.
+    pub events: Vec<KeyEvent>,
+    wheel: Wheel,
+    random: u64,
+}
+
+impl Shard {
+    pub fn new(settings: Arc<Settings>, hasher: KeyHasher, now_ms: i64, seed: u64) -> Self {
+        Self {
+            keyspace: Keyspace::new(settings.databases, hasher),
+            settings,
+            stats: Stats::default(),
+            now_ms,
+            listening: false,
+            events: Vec::new(),
+            wheel: Wheel::new(now_ms),
+            random: seed | 1,
+        }
+    }
+
+    /// A random number for choices that clients see (xorshift64*; not for secrets).
+    pub fn random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    /// A random number below `n`, which is not 0.
+    pub fn random_below(&mut self, n: usize) -> usize {
+        ((self.random() as u128 * n as u128) >> 64) as usize
+    }
+
+    /// Bytes of data on this core, beside what the general allocator counts per thread.
+    pub fn heap_used(&self) -> usize {
+        self.keyspace.heap_used()
+    }
+
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        self.keyspace.key(bytes)
+    }
+
+    /// Records that something happened to a key.
+    #[inline]
+    pub fn notify(&mut self, db: usize, key: &[u8], class: u32, event: &'static str, modified: bool) {
+        if self.listening {
+            self.events.push(KeyEvent { db, key: key.into(), class, event, modified });
+        }
+    }
+
+    // ---- access bits: LRU seconds, or LFU minutes and a logarithmic counter, as in Redis ----
+
+    /// Access bits of an entry that is made now.
+    #[inline]
+    pub fn access_new(&self) -> u32 {
+        if self.settings.lfu { self.lfu_minutes() << 8 | 5 } else { self.lru_clock() }
+    }
+    fn lru_clock(&self) -> u32 {
+        (self.now_ms / 1000) as u32 & 0xff_ffff
+    }
+    fn lfu_minutes(&self) -> u32 {
+        (self.now_ms / 60_000) as u32 & 0xffff
+    }
+    /// The LFU counter as it is now, decayed.
+    pub fn lfu_counter(&self, access: u32) -> u32 {
+        let passed = self.lfu_minutes().wrapping_sub(access >> 8) & 0xffff;
+        let decay = passed.checked_div(self.settings.lfu_decay_minutes).unwrap_or(0);
+        (access & 0xff).saturating_sub(decay)
+    }
+    pub fn idle_seconds(&self, access: u32) -> u32 {
+        self.lru_clock().wrapping_sub(access) & 0xff_ffff
+    }
+    #[inline]
+    fn access_used(&mut self, access: u32) -> u32 {
+        if !self.settings.lfu {
+            return self.lru_clock();
+        }
+        let mut counter = self.lfu_counter(access);
+        if counter < 255 {
+            let base = counter.saturating_sub(5) as f64;
+            let chance = 1.0 / (base * self.settings.lfu_log_factor as f64 + 1.0);
+            if (self.random() >> 11) as f64 / ((1u64 << 53) as f64) < chance {
+                counter += 1;
+            }
+        }
+        self.lfu_minutes() << 8 | counter
+    }
+
+    // ---- looking up ----
+
+    #[inline]
+    fn is_expired(&self, expire_at: Option<i64>) -> bool {
+        expire_at.is_some_and(|at| at <= self.now_ms)
+    }
+
+    /// The entry as a read command sees it: counted as hit or miss, its access noted. An expired one is deleted.
+    #[inline]
+    pub fn read(&mut self, db: usize, key: Key<'_>) -> Option<EntryRef<'_>> {
+        self.read_with(db, key, true)
+    }
+    /// As [`Shard::read`], without noting the access when `touch` is false (TTL, TYPE, OBJECT).
+    #[inline]
+    pub fn read_with(&mut self, db: usize, key: Key<'_>, touch: bool) -> Option<EntryRef<'_>> {
+        match self.keyspace.get(db, key).map(|e| (e.expire_at(), e.access())) {
+            Some((expire_at, access)) if !self.is_expired(expire_at) => {
+                self.stats.hits += 1;
+                let used = if touch { self.access_used(access) } else { access };
+                let entry = self.keyspace.get(db, key)?;
+                if used != access {
+                    self.keyspace.set_access(entry, used);
+                }
+                Some(entry)
+            }
+            found => {
+                if found.is_some() {
+                    self.expire(db, key);
+                }
+                self.stats.misses += 1;
+                self.notify(db, key.bytes, notify::KEY_MISS, "keymiss", false);
+                None
+            }
+        }
+    }
+    /// The entry as a write command sees it. An expired one is deleted first.
+    #[inline]
+    pub fn write(&mut self, db: usize, key: Key<'_>) -> Option<EntryMut<'_>> {
+        let (expire_at, access) = self.keyspace.get(db, key).map(|e| (e.expire_at(), e.access()))?;
+        if self.is_expired(expire_at) {
+            self.expire(db, key);
+            return None;
+        }
+        let used = self.access_used(access);
+        let mut entry = self.keyspace.get_mut(db, key)?;
+        if used != access {
+            entry.set_access(used);
+        }
+        Some(entry)
+    }
+    /// True for a key that is there and not expired. Counts nothing.
+    pub fn exists(&self, db: usize, key: Key<'_>) -> bool {
+        self.keyspace.get(db, key).is_some_and(|e| !self.is_expired(e.expire_at()))
+    }
+
+    fn expire(&mut self, db: usize, key: Key<'_>) {
+        if let Some(entry) = self.keyspace.get_mut(db, key) {
+            entry.remove();
+            self.stats.expired += 1;
+            self.notify(db, key.bytes, notify::EXPIRED, "expired", true);
+        }
+    }
+
+    // ---- changing ----
+
+    /// Sets a string, making or replacing the key whatever its type was.
+    #[inline]
+    pub fn set_string(&mut self, db: usize, key: Key<'_>, value: &[u8], expiry: Expiry) {
+        let encoding = Encoding::of_string(value);
+        if let Some(mut entry) = self.write(db, key) {
+            entry.set_bytes(Type::String, encoding, value);
+            if expiry == Expiry::Keep || (expiry == Expiry::Clear && entry.expire_at().is_none()) {
+                return;
+            }
+            self.set_expiry(db, key, expiry);
+            return;
+        }
+        let expire_at = if let Expiry::At(at) = expiry { Some(at) } else { None };
+        let header = Header { kind: Type::String, encoding, access: self.access_new(), expire_at };
+        let mut entry = self.keyspace.insert_bytes(db, key, &header, &[value]);
+        if let Some(at) = expire_at {
+            entry.set_in_wheel(true);
+            self.arm(db, key, at);
+        }
+        self.notify(db, key.bytes, notify::NEW, "new", false);
+    }
+
+    /// Adds a key that is not there, with a packed value (a string or a small collection) of these parts.
+    pub fn insert_bytes(&mut self, db: usize, key: Key<'_>, kind: Type, encoding: Encoding, parts: &[&[u8]]) -> EntryMut<'_> {
+        let header = Header { kind, encoding, access: self.access_new(), expire_at: None };
+        self.notify(db, key.bytes, notify::NEW, "new", false);
+        self.keyspace.insert_bytes(db, key, &header, parts)
+    }
+    /// Adds a key that is not there. The parts' expiry is kept.
+    pub fn insert(&mut self, db: usize, key: Key<'_>, parts: Parts) {
+        let expire_at = parts.expire_at;
+        let mut entry = self.keyspace.insert(db, key, parts);
+        if let Some(at) = expire_at {
+            entry.set_in_wheel(true);
+            self.arm(db, key, at);
+        }
+        self.notify(db, key.bytes, notify::NEW, "new", false);
+    }
+
+    fn arm(&mut self, db: usize, key: Key<'_>, at: i64) {
+        self.wheel.insert(at, Record::new(self.keyspace.uid(db), key.slot, key.hash));
+    }
+
+    /// Sets or clears a key's expiry. False when there is no such key.
+    pub fn set_expiry(&mut self, db: usize, key: Key<'_>, expiry: Expiry) -> bool {
+        let Some(mut entry) = self.keyspace.get_mut(db, key) else { return false };
+        match expiry {
+            Expiry::Keep => {}
+            Expiry::Clear => {
+                entry.set_expire_at(None);
+            }
+            Expiry::At(at) => {
+                let before = entry.set_expire_at(Some(at));
+                // A record at or before the new time is enough: it finds the new time when it fires.
+                let armed = entry.in_wheel() && before.is_some_and(|b| b <= at);
+                if !armed {
+                    entry.set_in_wheel(true);
+                    self.arm(db, key, at);
+                }
+            }
+        }
+        true
+    }
+
+    /// Deletes a key. False when there is none, or only an expired one.
+    pub fn remove(&mut self, db: usize, key: Key<'_>) -> bool {
+        match self.write(db, key) {
+            Some(entry) => {
+                entry.remove();
+                true
+            }
+            None => false,
+        }
+    }
+    /// Takes a key with its value out.
+    pub fn take(&mut self, db: usize, key: Key<'_>) -> Option<Parts> {
+        self.write(db, key).map(EntryMut::take)
+    }
+
+    // ---- background ----
+
+    /// Deletes keys whose time is over, looking at up to `budget` records. True when more are due.
+    pub fn expire_some(&mut self, budget: usize) -> bool {
+        self.wheel.advance(self.now_ms);
+        if !self.settings.active_expire {
+            return false;
+        }
+        for _ in 0..budget {
+            let Some(record) = self.wheel.next_due() else { break };
+            let db = self.keyspace.db_of_uid(record.db_uid());
+            let found = self.keyspace.find_by_prefix(db, record.slot(), record.prefix(), PREFIX_BITS, |e| e.in_wheel());
+            let Some(mut entry) = found else { continue };
+            match entry.expire_at() {
+                Some(at) if at <= self.now_ms => {
+                    let key = entry.get().key().to_vec();
+                    let key = self.keyspace.key(&key);
+                    self.expire(db, key);
+                }
+                Some(at) => self.wheel.insert(at, record),
+                None => entry.set_in_wheel(false),
+            }
+        }
+        let expiring: usize = (0..self.keyspace.databases()).map(|db| self.keyspace.expiring(db)).sum();
+        if self.wheel.len() > 2 * expiring + 16_384 {
+            let Self { wheel, keyspace, .. } = self;
+            wheel.sweep(budget, |record| {
+                let db = keyspace.db_of_uid(record.db_uid());
+                keyspace
+                    .find_by_prefix(db, record.slot(), record.prefix(), PREFIX_BITS, |e| e.in_wheel())
+                    .is_some()
+            });
+        }
+        self.wheel.has_due()
+    }
+    /// When [`Shard::expire_some`] has something to do next, in wall-clock milliseconds.
+    pub fn next_expiry(&self) -> Option<i64> {
+        if self.settings.active_expire { self.wheel.next_time() } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard() -> Shard {
+        Shard::new(Arc::new(Settings::default()), KeyHasher::new(1), 1_700_000_000_000, 9)
+    }
+
+    #[test]
+    fn expired_keys_go_without_being_asked_for() {
+        let mut s = shard();
+        for i in 0..10_000 {
+            let name = format!("k{i}").into_bytes();
+            let key = s.key(&name);
+            let at = s.now_ms + 1000 + i % 5000;
+            s.set_string(0, key, b"v", Expiry::At(at));
+        }
+        s.now_ms += 3000;
+        while s.expire_some(100) {}
+        assert!((4000..=6100).contains(&s.keyspace.len(0)), "{}", s.keyspace.len(0));
+        s.now_ms += 3300;
+        while s.expire_some(100) {}
+        assert_eq!(s.keyspace.len(0), 0);
+        assert_eq!(s.stats.expired, 10_000);
+        assert!(s.next_expiry().is_none());
+    }
+
+    #[test]
+    fn renewed_ttls_add_no_records_and_hold() {
+        let mut s = shard();
+        let key = s.key(b"k");
+        for i in 0..1000 {
+            let at = s.now_ms + 10_000 + i;
+            s.set_string(0, key, b"v", Expiry::At(at));
+        }
+        assert_eq!(s.wheel.len(), 1);
+        s.now_ms += 10_500;
+        while s.expire_some(10) {}
+        assert!(s.exists(0, key));
+        s.now_ms += 1000;
+        while s.expire_some(10) {}
+        assert!(!s.exists(0, key));
+        assert_eq!(s.keyspace.len(0), 0);
+    }
+
+    #[test]
+    fn stale_records_are_swept() {
+        let mut s = shard();
+        for i in 0..200_000 {
+            let name = format!("k{}", i % 10).into_bytes();
+            let key = s.key(&name);
+            let at = s.now_ms + 3_600_000;
+            s.set_string(0, key, b"v", Expiry::At(at));
+            s.remove(0, key);
+            if i % 10 == 0 {
+                s.expire_some(100);
+            }
+        }
+        assert!(s.wheel.len() < 40_000, "{}", s.wheel.len());
+    }
+
+    #[test]
+    fn a_swapped_database_still_expires() {
+        let mut s = shard();
+        let key = s.key(b"k");
+        let at = s.now_ms + 1000;
+        s.set_string(0, key, b"v", Expiry::At(at));
+        s.keyspace.swap(0, 3);
+        s.now_ms += 2000;
+        while s.expire_some(10) {}
+        assert_eq!(s.keyspace.len(3), 0);
+    }
+}
