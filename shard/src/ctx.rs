@@ -45,7 +45,11 @@ impl<'a> Ctx<'a> {
         if let Some(first) = &self.first_key
             && std::ptr::eq(first.bytes, bytes)
         {
-            return Key { bytes, hash: first.hash, slot: first.slot };
+            return Key {
+                bytes,
+                hash: first.hash,
+                slot: first.slot,
+            };
         }
         self.shard.key(bytes)
     }
@@ -58,7 +62,11 @@ impl<'a> Ctx<'a> {
     }
     /// The entry for reading, if it is of this type; an error for another type.
     #[inline]
-    pub fn read_typed(&mut self, key: &[u8], kind: Type) -> Result<Option<EntryRef<'_>>, CommandError> {
+    pub fn read_typed(
+        &mut self,
+        key: &[u8],
+        kind: Type,
+    ) -> Result<Option<EntryRef<'_>>, CommandError> {
         match self.read(key) {
             Some(entry) if entry.kind() != kind => Err(CommandError::WrongType),
             found => Ok(found),
@@ -72,7 +80,11 @@ impl<'a> Ctx<'a> {
     }
     /// The entry for changing, if it is of this type; an error for another type.
     #[inline]
-    pub fn write_typed(&mut self, key: &[u8], kind: Type) -> Result<Option<EntryMut<'_>>, CommandError> {
+    pub fn write_typed(
+        &mut self,
+        key: &[u8],
+        kind: Type,
+    ) -> Result<Option<EntryMut<'_>>, CommandError> {
         match self.write(key) {
             Some(entry) if entry.kind() != kind => Err(CommandError::WrongType),
             found => Ok(found),

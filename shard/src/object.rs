@@ -36,7 +36,14 @@ impl Type {
             Self::Stream => "stream",
         }
     }
-    pub const ALL: [Self; 6] = [Self::String, Self::List, Self::Set, Self::ZSet, Self::Hash, Self::Stream];
+    pub const ALL: [Self; 6] = [
+        Self::String,
+        Self::List,
+        Self::Set,
+        Self::ZSet,
+        Self::Hash,
+        Self::Stream,
+    ];
 }
 
 /// A value's encoding, with the names of OBJECT ENCODING.
@@ -91,7 +98,9 @@ impl Encoding {
     #[inline]
     pub fn of_string(value: &[u8]) -> Self {
         match value.len() {
-            1..=20 if matches!(value[0], b'0'..=b'9' | b'-') && is_canonical_integer(value) => Self::Int,
+            1..=20 if matches!(value[0], b'0'..=b'9' | b'-') && is_canonical_integer(value) => {
+                Self::Int
+            }
             0..=44 => Self::Embstr,
             _ => Self::Raw,
         }

@@ -61,9 +61,6 @@ impl Wheel {
     pub fn len(&self) -> usize {
         self.len
     }
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
 
     pub fn insert(&mut self, expire_at: i64, record: Record) {
         self.len += 1;
@@ -119,7 +116,9 @@ impl Wheel {
         // The first level is looked at bucket by bucket; anything further is worth one look at its next turn.
         (1..=BUCKETS as i64)
             .map(|ahead| self.tick + ahead)
-            .find(|&tick| !self.buckets[tick as usize % BUCKETS].is_empty() || tick as usize % BUCKETS == 0)
+            .find(|&tick| {
+                !self.buckets[tick as usize % BUCKETS].is_empty() || tick as usize % BUCKETS == 0
+            })
             .map(|tick| tick << TICK_BITS)
     }
 
@@ -186,6 +185,9 @@ mod tests {
     #[test]
     fn a_record_keeps_its_parts() {
         let r = Record::new(1023, 16383, u64::MAX);
-        assert_eq!((r.db_uid(), r.slot(), r.prefix()), (1023, 16383, (1 << 40) - 1));
+        assert_eq!(
+            (r.db_uid(), r.slot(), r.prefix()),
+            (1023, 16383, (1 << 40) - 1)
+        );
     }
 }

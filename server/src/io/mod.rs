@@ -75,7 +75,12 @@ pub enum CloseReason {
 #[derive(Debug)]
 pub enum Event<S> {
     /// A listener accepted a socket. It is not served until some core adopts it.
-    Accepted { listener: ListenerId, stream: S, peer: String, local: String },
+    Accepted {
+        listener: ListenerId,
+        stream: S,
+        peer: String,
+        local: String,
+    },
     /// Accepting failed (out of descriptors, say); the backend tries again by itself after a pause.
     AcceptFailed { listener: ListenerId, errno: i32 },
     /// Bytes arrived.

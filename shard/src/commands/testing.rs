@@ -12,7 +12,6 @@ use crate::ctx::{Ctx, Log};
 use crate::keyspace::KeyHasher;
 use crate::shard::{Settings, Shard};
 use ringwood_protocol::error::CommandError;
-use ringwood_protocol::quote;
 use ringwood_protocol::reply::{Reply, Version};
 use std::sync::Arc;
 
@@ -31,13 +30,26 @@ impl Tester {
     /// With other settings, so that a test can be repeated for each encoding.
     pub fn with(settings: Settings) -> Self {
         let shard = Shard::new(Arc::new(settings), KeyHasher::new(3), 1_700_000_000_000, 5);
-        Self { shard, db: 0, version: Version::Resp2, log: Log::Verbatim }
+        Self {
+            shard,
+            db: 0,
+            version: Version::Resp2,
+            log: Log::Verbatim,
+        }
     }
 
-    /// The raw reply to a line of words, quoted as in redis-cli.
+    /// The raw reply to a line of words (`""` is the empty word; others go through [`Tester::run_words`]).
     pub fn run(&mut self, line: &str) -> Vec<u8> {
-        let words = quote::split(line.as_bytes()).expect("balanced quotes");
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let words: Vec<&[u8]> = line
+            .split(' ')
+            .map(|w| {
+                if w == "\"\"" {
+                    b"".as_slice()
+                } else {
+                    w.as_bytes()
+                }
+            })
+            .collect();
         self.run_words(&words)
     }
     pub fn run_words(&mut self, words: &[&[u8]]) -> Vec<u8> {
@@ -49,7 +61,11 @@ impl Tester {
             .unwrap_or_else(|| panic!("no command {name}"));
         if !command.subcommands.is_empty() && words.len() > 1 {
             let sub = words[1].to_ascii_uppercase();
-            if let Some(found) = command.subcommands.iter().find(|c| c.name.as_bytes() == sub) {
+            if let Some(found) = command
+                .subcommands
+                .iter()
+                .find(|c| c.name.as_bytes() == sub)
+            {
                 command = found;
             }
         }
@@ -60,8 +76,13 @@ impl Tester {
             return out;
         }
         let mark = reply.mark();
-        let mut ctx =
-            Ctx { shard: &mut self.shard, db: self.db, reply, first_key: None, log: Log::default() };
+        let mut ctx = Ctx {
+            shard: &mut self.shard,
+            db: self.db,
+            reply,
+            first_key: None,
+            log: Log::default(),
+        };
         let result = (command.run)(&mut ctx, words);
         self.log = std::mem::take(&mut ctx.log);
         if let Err(e) = result {

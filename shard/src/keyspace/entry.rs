@@ -63,7 +63,11 @@ struct Layout {
 
 fn layout(expiry: bool, key_len: usize, value_len: usize) -> Layout {
     let key_at = 8 + if expiry { 8 } else { 0 } + if key_len >= 255 { 4 } else { 0 };
-    Layout { key_at, value_at: key_at + key_len, size: key_at + key_len + value_len }
+    Layout {
+        key_at,
+        value_at: key_at + key_len,
+        size: key_at + key_len + value_len,
+    }
 }
 
 impl Entry {
@@ -127,11 +131,16 @@ impl Entry {
             return None;
         }
         // SAFETY: the form says that the 8 bytes after the header hold the expiry.
-        Some(i64::from_le(unsafe { self.as_ptr().add(8).cast::<i64>().read() }))
+        Some(i64::from_le(unsafe {
+            self.as_ptr().add(8).cast::<i64>().read()
+        }))
     }
     /// Overwrites the expiry of an entry that has one.
     pub fn overwrite_expiry(self, at: i64) {
-        assert!(self.form() & EXPIRY != 0, "the entry has no room for an expiry");
+        assert!(
+            self.form() & EXPIRY != 0,
+            "the entry has no room for an expiry"
+        );
         // SAFETY: checked above.
         unsafe { self.as_ptr().add(8).cast::<i64>().write(at.to_le()) }
     }
@@ -139,7 +148,14 @@ impl Entry {
         self.form() & IN_WHEEL != 0
     }
     pub fn set_in_wheel(self, on: bool) {
-        self.set_byte(4, if on { self.form() | IN_WHEEL } else { self.form() & !IN_WHEEL });
+        self.set_byte(
+            4,
+            if on {
+                self.form() | IN_WHEEL
+            } else {
+                self.form() & !IN_WHEEL
+            },
+        );
     }
     #[inline]
     fn key_len(self) -> usize {
@@ -204,7 +220,10 @@ impl Entry {
                 // SAFETY: the words are those of a vector that the entry owns.
                 unsafe { std::slice::from_raw_parts(data as *const u8, len) }
             }
-            _ => panic!("an entry of type {:?} holds an object, not bytes", self.kind()),
+            _ => panic!(
+                "an entry of type {:?} holds an object, not bytes",
+                self.kind()
+            ),
         }
     }
     /// The value's bytes for writing in place.
@@ -219,7 +238,11 @@ impl Entry {
     }
     #[inline]
     pub fn object<'a>(self) -> &'a Object {
-        assert!(self.is_object(), "an entry of type {:?} holds bytes, not an object", self.kind());
+        assert!(
+            self.is_object(),
+            "an entry of type {:?} holds bytes, not an object",
+            self.kind()
+        );
         // SAFETY: an OBJECT entry holds the pointer of a box that it owns.
         unsafe { &*(self.value_ptr().cast::<*mut Object>().read_unaligned()) }
     }
@@ -227,7 +250,11 @@ impl Entry {
     /// The caller holds the keyspace mutably for `'a`, and no other reference into this value is alive.
     #[inline]
     pub unsafe fn object_mut<'a>(self) -> &'a mut Object {
-        assert!(self.is_object(), "an entry of type {:?} holds bytes, not an object", self.kind());
+        assert!(
+            self.is_object(),
+            "an entry of type {:?} holds bytes, not an object",
+            self.kind()
+        );
         // SAFETY: as in `object`; the caller's promise makes this the only reference.
         unsafe { &mut *(self.value_ptr().cast::<*mut Object>().read_unaligned()) }
     }
@@ -257,11 +284,18 @@ impl Entry {
         let layout = layout(header.expire_at.is_some(), key.len(), value_len);
         let entry = Self(heap.alloc(layout.size));
         let long = key.len() >= 255;
-        let form = form
-            | if header.expire_at.is_some() { EXPIRY } else { 0 }
-            | if long { LONG_KEY } else { 0 };
+        let form =
+            form | if header.expire_at.is_some() {
+                EXPIRY
+            } else {
+                0
+            } | if long { LONG_KEY } else { 0 };
         let kind = (header.kind as u8) << 4 | header.encoding as u8;
-        let vlen = if form & FORM == INLINE { value_len as u16 } else { 0 };
+        let vlen = if form & FORM == INLINE {
+            value_len as u16
+        } else {
+            0
+        };
         let word = (header.access & 0xff_ffff) as u64
             | (kind as u64) << 24
             | (form as u64) << 32
@@ -277,9 +311,12 @@ impl Entry {
                 at += 8;
             }
             if long {
-                p.add(at).cast::<u32>().write_unaligned((key.len() as u32).to_le());
+                p.add(at)
+                    .cast::<u32>()
+                    .write_unaligned((key.len() as u32).to_le());
             }
-            p.add(layout.key_at).copy_from_nonoverlapping(key.as_ptr(), key.len());
+            p.add(layout.key_at)
+                .copy_from_nonoverlapping(key.as_ptr(), key.len());
         }
         entry
     }
@@ -312,12 +349,28 @@ impl Entry {
     pub fn with_object(heap: &mut Heap, header: &Header, key: &[u8], object: Box<Object>) -> Self {
         let entry = Self::allocate(heap, header, key, OBJECT, 8);
         // SAFETY: an OBJECT entry has 8 bytes there.
-        unsafe { entry.value_ptr().cast::<*mut Object>().write_unaligned(Box::into_raw(object)) };
+        unsafe {
+            entry
+                .value_ptr()
+                .cast::<*mut Object>()
+                .write_unaligned(Box::into_raw(object))
+        };
         entry
     }
     pub fn from_parts(heap: &mut Heap, key: &[u8], parts: Parts) -> Self {
-        let Parts { kind, encoding, access, expire_at, value } = parts;
-        let header = Header { kind, encoding, access, expire_at };
+        let Parts {
+            kind,
+            encoding,
+            access,
+            expire_at,
+            value,
+        } = parts;
+        let header = Header {
+            kind,
+            encoding,
+            access,
+            expire_at,
+        };
         match value {
             Value::Bytes(bytes) => Self::with_vector_value(heap, &header, key, bytes),
             Value::Object(object) => Self::with_object(heap, &header, key, object),
@@ -339,7 +392,11 @@ impl Entry {
         self.set_byte(6, len[0]);
         self.set_byte(7, len[1]);
         // SAFETY: the block is large enough, as compared above.
-        unsafe { self.as_ptr().add(layout.value_at).copy_from_nonoverlapping(value.as_ptr(), value.len()) };
+        unsafe {
+            self.as_ptr()
+                .add(layout.value_at)
+                .copy_from_nonoverlapping(value.as_ptr(), value.len())
+        };
         true
     }
 
@@ -348,7 +405,12 @@ impl Entry {
     /// # Safety
     /// No other copy of this `Entry` is used afterwards: the caller replaces the table's word.
     pub unsafe fn with_expiry(self, heap: &mut Heap, expire_at: Option<i64>) -> Self {
-        let header = Header { kind: self.kind(), encoding: self.encoding(), access: self.access(), expire_at };
+        let header = Header {
+            kind: self.kind(),
+            encoding: self.encoding(),
+            access: self.access(),
+            expire_at,
+        };
         let new = match self.form() & FORM {
             INLINE => Self::with_bytes(heap, &header, self.key(), &[self.bytes()]),
             VECTOR => {
@@ -361,7 +423,9 @@ impl Entry {
                 // SAFETY: the box's pointer moves from one entry to the other.
                 unsafe {
                     let object = self.value_ptr().cast::<*mut Object>().read_unaligned();
-                    new.value_ptr().cast::<*mut Object>().write_unaligned(object);
+                    new.value_ptr()
+                        .cast::<*mut Object>()
+                        .write_unaligned(object);
                 }
                 new
             }
@@ -390,7 +454,9 @@ impl Entry {
             INLINE => Value::Bytes(self.bytes().to_vec()),
             VECTOR => Value::Bytes(self.take_vector()),
             // SAFETY: the entry owns the box; its block is freed below and the pointer is not read again.
-            _ => Value::Object(unsafe { Box::from_raw(self.value_ptr().cast::<*mut Object>().read_unaligned()) }),
+            _ => Value::Object(unsafe {
+                Box::from_raw(self.value_ptr().cast::<*mut Object>().read_unaligned())
+            }),
         };
         let parts = Parts {
             kind: self.kind(),

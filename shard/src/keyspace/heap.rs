@@ -54,7 +54,11 @@ pub struct Heap {
 
 #[inline]
 fn class_of(size: usize) -> usize {
-    if size <= FINE_MAX { size.div_ceil(8) } else { FINE_MAX / 8 + (size - FINE_MAX).div_ceil(64) }
+    if size <= FINE_MAX {
+        size.div_ceil(8)
+    } else {
+        FINE_MAX / 8 + (size - FINE_MAX).div_ceil(64)
+    }
 }
 
 /// The bytes that a block of `size` takes.
@@ -128,7 +132,11 @@ impl Heap {
         let class = class_of(size);
         let bytes = block_size(size);
         let page = self.room[class];
-        let page = if page.is_null() { self.page_for(class) } else { page };
+        let page = if page.is_null() {
+            self.page_for(class)
+        } else {
+            page
+        };
         self.live += bytes;
         // SAFETY: pages in `room` are descriptors of live chunks, of this class, with a free or a fresh block.
         unsafe {
@@ -304,7 +312,8 @@ impl Heap {
         }
         self.empty_count += PAGES - 1;
         self.page_count += PAGES - 1;
-        self.chunks.push(NonNull::new(chunk as *mut u8).expect("mmap gives no null"));
+        self.chunks
+            .push(NonNull::new(chunk as *mut u8).expect("mmap gives no null"));
     }
 }
 

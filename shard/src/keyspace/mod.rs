@@ -30,7 +30,10 @@ pub struct KeyHasher(SeedableRandomState);
 
 impl KeyHasher {
     pub fn new(seed: u64) -> Self {
-        Self(SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_fixed()))
+        Self(SeedableRandomState::with_seed(
+            seed,
+            foldhash::SharedSeed::global_fixed(),
+        ))
     }
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
@@ -61,13 +64,21 @@ struct Db {
 
 impl Db {
     fn new(uid: u16) -> Self {
-        Self { tables: None, len: 0, expiring: 0, groups: [0; SLOTS / GROUP], uid }
+        Self {
+            tables: None,
+            len: 0,
+            expiring: 0,
+            groups: [0; SLOTS / GROUP],
+            uid,
+        }
     }
 }
 
 fn new_tables() -> Box<[Node; SLOTS]> {
     let nodes: Box<[Node]> = vec![Node::default(); SLOTS].into_boxed_slice();
-    nodes.try_into().unwrap_or_else(|_| unreachable!("made with this length"))
+    nodes
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("made with this length"))
 }
 
 /// Values whose freeing may take long, and tables of flushed databases: freed in slices.
@@ -96,7 +107,10 @@ pub struct EntryRef<'a> {
 
 impl<'a> EntryRef<'a> {
     fn new(entry: Entry) -> Self {
-        Self { entry, _keyspace: std::marker::PhantomData }
+        Self {
+            entry,
+            _keyspace: std::marker::PhantomData,
+        }
     }
     pub fn kind(&self) -> Type {
         self.entry.kind()
@@ -124,6 +138,9 @@ impl<'a> EntryRef<'a> {
     }
     pub fn access(&self) -> u32 {
         self.entry.access()
+    }
+    pub fn in_wheel(&self) -> bool {
+        self.entry.in_wheel()
     }
     /// Bytes of the entry with its value and its share of the table.
     pub fn memory(&self) -> usize {
@@ -191,15 +208,21 @@ impl<'a> EntryMut<'a> {
         if entry.overwrite_inline(kind, encoding, value) {
             return;
         }
-        self.rebuild(kind, encoding, |heap, header, key| Entry::with_bytes(heap, header, key, &[value]));
+        self.rebuild(kind, encoding, |heap, header, key| {
+            Entry::with_bytes(heap, header, key, &[value])
+        });
     }
     /// As [`EntryMut::set_bytes`], taking over a vector.
     pub fn set_vector(&mut self, kind: Type, encoding: Encoding, value: Vec<u8>) {
-        self.rebuild(kind, encoding, |heap, header, key| Entry::with_vector_value(heap, header, key, value));
+        self.rebuild(kind, encoding, |heap, header, key| {
+            Entry::with_vector_value(heap, header, key, value)
+        });
     }
     /// Replaces the value by an object. The expiry stays.
     pub fn set_object(&mut self, kind: Type, encoding: Encoding, object: Box<Object>) {
-        self.rebuild(kind, encoding, |heap, header, key| Entry::with_object(heap, header, key, object));
+        self.rebuild(kind, encoding, |heap, header, key| {
+            Entry::with_object(heap, header, key, object)
+        });
     }
 
     fn rebuild(
@@ -209,7 +232,12 @@ impl<'a> EntryMut<'a> {
         make: impl FnOnce(&mut Heap, &Header, &[u8]) -> Entry,
     ) {
         let old = self.entry();
-        let header = Header { kind, encoding, access: old.access(), expire_at: old.expire_at() };
+        let header = Header {
+            kind,
+            encoding,
+            access: old.access(),
+            expire_at: old.expire_at(),
+        };
         let new = make(&mut self.keyspace.heap, &header, old.key());
         new.set_in_wheel(old.in_wheel());
         self.cell.replace(new);
@@ -264,7 +292,11 @@ impl<'a> EntryMut<'a> {
                 let new = unsafe { entry.with_expiry(&mut self.keyspace.heap, expire_at) };
                 self.cell.replace(new);
                 let expiring = &mut self.keyspace.dbs[self.db].expiring;
-                if expire_at.is_some() { *expiring += 1 } else { *expiring -= 1 }
+                if expire_at.is_some() {
+                    *expiring += 1
+                } else {
+                    *expiring -= 1
+                }
             }
         }
         before
@@ -272,20 +304,27 @@ impl<'a> EntryMut<'a> {
 
     /// Takes the entry out of the keyspace.
     pub fn take(self) -> Parts {
-        let entry = self.keyspace.unlink(self.db, self.slot, self.hash, self.cell);
+        let entry = self
+            .keyspace
+            .unlink(self.db, self.slot, self.hash, self.cell);
         // SAFETY: unlinked just now.
         unsafe { entry.into_parts(&mut self.keyspace.heap) }
     }
     /// Deletes the entry.
     pub fn remove(self) {
-        let entry = self.keyspace.unlink(self.db, self.slot, self.hash, self.cell);
+        let entry = self
+            .keyspace
+            .unlink(self.db, self.slot, self.hash, self.cell);
         self.keyspace.free_entry(entry);
     }
 }
 
 impl Keyspace {
     pub fn new(databases: usize, hasher: KeyHasher) -> Self {
-        assert!(databases <= 1 << 10, "the expiry wheel numbers databases with 10 bits");
+        assert!(
+            databases <= 1 << 10,
+            "the expiry wheel numbers databases with 10 bits"
+        );
         Self {
             dbs: (0..databases).map(|i| Db::new(i as u16)).collect(),
             by_uid: (0..databases as u16).collect(),
@@ -309,7 +348,10 @@ impl Keyspace {
         self.dbs[db].expiring
     }
     pub fn slot_len(&self, db: usize, slot: u16) -> usize {
-        self.dbs[db].tables.as_ref().map_or(0, |t| t[slot as usize].len())
+        self.dbs[db]
+            .tables
+            .as_ref()
+            .map_or(0, |t| t[slot as usize].len())
     }
     /// Bytes of entries and tables cut from the heap's pages. Larger blocks count in [`crate::memory::thread_used`].
     pub fn heap_used(&self) -> usize {
@@ -327,7 +369,11 @@ impl Keyspace {
 
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
-        Key { bytes, hash: self.hasher.hash(bytes), slot: key_slot(bytes) }
+        Key {
+            bytes,
+            hash: self.hasher.hash(bytes),
+            slot: key_slot(bytes),
+        }
     }
     pub fn hasher(&self) -> &KeyHasher {
         &self.hasher
@@ -371,7 +417,13 @@ impl Keyspace {
     #[inline]
     pub fn get_mut(&mut self, db: usize, key: Key<'_>) -> Option<EntryMut<'_>> {
         let cell = self.find(db, key)?;
-        Some(EntryMut { keyspace: self, db, cell, slot: key.slot, hash: key.hash })
+        Some(EntryMut {
+            keyspace: self,
+            db,
+            cell,
+            slot: key.slot,
+            hash: key.hash,
+        })
     }
     /// Updates the access bits of an entry that was just looked up.
     #[inline]
@@ -380,18 +432,32 @@ impl Keyspace {
     }
 
     fn link(&mut self, db: usize, key: Key<'_>, entry: Entry) -> EntryMut<'_> {
-        let Self { dbs, heap, hasher, .. } = self;
+        let Self {
+            dbs, heap, hasher, ..
+        } = self;
         let database = &mut dbs[db];
         let tables = database.tables.get_or_insert_with(new_tables);
         let cell = tables[key.slot as usize].insert(heap, key.hash, entry, &|k| hasher.hash(k));
         database.len += 1;
         database.groups[key.slot as usize / GROUP] += 1;
         database.expiring += entry.expire_at().is_some() as usize;
-        EntryMut { keyspace: self, db, cell, slot: key.slot, hash: key.hash }
+        EntryMut {
+            keyspace: self,
+            db,
+            cell,
+            slot: key.slot,
+            hash: key.hash,
+        }
     }
 
     /// Adds a key that is not there yet, with a value of bytes.
-    pub fn insert_bytes(&mut self, db: usize, key: Key<'_>, header: &Header, parts: &[&[u8]]) -> EntryMut<'_> {
+    pub fn insert_bytes(
+        &mut self,
+        db: usize,
+        key: Key<'_>,
+        header: &Header,
+        parts: &[&[u8]],
+    ) -> EntryMut<'_> {
         debug_assert!(self.find(db, key).is_none());
         let entry = Entry::with_bytes(&mut self.heap, header, key.bytes, parts);
         self.link(db, key, entry)
@@ -404,7 +470,9 @@ impl Keyspace {
     }
 
     fn unlink(&mut self, db: usize, slot: u16, hash: u64, cell: Cell) -> Entry {
-        let Self { dbs, heap, hasher, .. } = self;
+        let Self {
+            dbs, heap, hasher, ..
+        } = self;
         let database = &mut dbs[db];
         let entry = cell.entry();
         database.len -= 1;
@@ -441,8 +509,13 @@ impl Keyspace {
             }
             from = self.table(db, slot)?.scan(at, &mut |entry| {
                 let hash = self.hasher.hash(entry.key());
-                if hash >> (64 - bits) == prefix && found.is_none() && wanted(EntryRef::new(entry)) {
-                    found = Some(Key { bytes: entry.key(), hash, slot });
+                if hash >> (64 - bits) == prefix && found.is_none() && wanted(EntryRef::new(entry))
+                {
+                    found = Some(Key {
+                        bytes: entry.key(),
+                        hash,
+                        slot,
+                    });
                 }
             });
             if found.is_some() {
@@ -461,7 +534,8 @@ impl Keyspace {
         from: u64,
         mut f: impl FnMut(EntryRef<'_>),
     ) -> Option<u64> {
-        self.table(db, slot)?.scan(from, &mut |entry| f(EntryRef::new(entry)))
+        self.table(db, slot)?
+            .scan(from, &mut |entry| f(EntryRef::new(entry)))
     }
     /// The first slot from `from` on that holds keys.
     pub fn next_slot(&self, db: usize, from: u16) -> Option<u16> {
@@ -559,7 +633,9 @@ impl Keyspace {
                 drop(object);
                 continue;
             }
-            let Some((tables, next)) = self.graveyard.tables.last_mut() else { return true };
+            let Some((tables, next)) = self.graveyard.tables.last_mut() else {
+                return true;
+            };
             if *next == SLOTS {
                 self.graveyard.tables.pop();
                 continue;
@@ -579,7 +655,12 @@ impl Keyspace {
     /// Entries that wait to be freed (INFO's lazyfree_pending_objects).
     pub fn free_pending(&self) -> usize {
         self.graveyard.objects.len()
-            + self.graveyard.tables.iter().map(|(t, next)| t[*next..].iter().map(Node::len).sum::<usize>()).sum::<usize>()
+            + self
+                .graveyard
+                .tables
+                .iter()
+                .map(|(t, next)| t[*next..].iter().map(Node::len).sum::<usize>())
+                .sum::<usize>()
     }
 
     /// Checks what the module's head promises, by a recount.
@@ -594,15 +675,23 @@ impl Keyspace {
             let (mut len, mut expiring) = (0, 0);
             for (slot, node) in tables.iter().enumerate() {
                 node.check_invariants(&|k| self.hasher.hash(k));
-                live += heap_part(node.memory());
+                live += node.memory();
                 node.each(&mut |entry| {
                     len += 1;
                     expiring += entry.expire_at().is_some() as usize;
-                    assert_eq!(key_slot(entry.key()) as usize, slot, "a key in a slot not its own");
+                    assert_eq!(
+                        key_slot(entry.key()) as usize,
+                        slot,
+                        "a key in a slot not its own"
+                    );
                     live += heap_part(entry.block_size());
                 });
             }
-            assert_eq!((db.len, db.expiring), (len, expiring), "counts of database {index}");
+            assert_eq!(
+                (db.len, db.expiring),
+                (len, expiring),
+                "counts of database {index}"
+            );
             assert_eq!(db.groups.iter().sum::<u32>() as usize, len);
         }
         if self.graveyard.tables.is_empty() {
@@ -643,7 +732,12 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     fn header() -> Header {
-        Header { kind: Type::String, encoding: Encoding::Raw, access: 0, expire_at: None }
+        Header {
+            kind: Type::String,
+            encoding: Encoding::Raw,
+            access: 0,
+            expire_at: None,
+        }
     }
     fn keyspace() -> Keyspace {
         Keyspace::new(2, KeyHasher::new(7))
@@ -717,7 +811,9 @@ mod tests {
     fn scan_keeps_its_promise_while_tables_grow_and_shrink() {
         for (stay, churn) in [(40, 5_000), (3_000, 20_000), (500, 100)] {
             let mut ks = keyspace();
-            let stays: BTreeSet<Vec<u8>> = (0..stay).map(|i| format!("{{t}}stay{i}").into_bytes()).collect();
+            let stays: BTreeSet<Vec<u8>> = (0..stay)
+                .map(|i| format!("{{t}}stay{i}").into_bytes())
+                .collect();
             for key in &stays {
                 set(&mut ks, key, b"v");
             }
@@ -771,7 +867,9 @@ mod tests {
         for key in &keys {
             set(&mut ks, key, b"v");
         }
-        let found: BTreeSet<Vec<u8>> = (0..1000).map(|n| ks.nth(0, n).unwrap().key().to_vec()).collect();
+        let found: BTreeSet<Vec<u8>> = (0..1000)
+            .map(|n| ks.nth(0, n).unwrap().key().to_vec())
+            .collect();
         assert_eq!(found, keys);
         assert!(ks.nth(0, 1000).is_none());
     }

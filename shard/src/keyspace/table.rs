@@ -115,7 +115,11 @@ impl Node {
     pub fn prefetch_bucket(&self, hash: u64) {
         let (leaf, depth) = self.leaf(hash);
         if leaf.word != 0 {
-            prefetch(leaf.data().wrapping_add(home_of(tag_of(hash, depth), leaf.buckets())).cast());
+            prefetch(
+                leaf.data()
+                    .wrapping_add(home_of(tag_of(hash, depth), leaf.buckets()))
+                    .cast(),
+            );
         }
     }
 
@@ -170,7 +174,13 @@ impl Node {
     }
 
     /// Adds an entry whose key is not in the table.
-    pub fn insert(&mut self, heap: &mut Heap, hash: u64, entry: Entry, hash_of: &impl Fn(&[u8]) -> u64) -> Cell {
+    pub fn insert(
+        &mut self,
+        heap: &mut Heap,
+        hash: u64,
+        entry: Entry,
+        hash_of: &impl Fn(&[u8]) -> u64,
+    ) -> Cell {
         let mut node = self;
         let mut depth = 0;
         loop {
@@ -187,7 +197,10 @@ impl Node {
                     node.split(heap, depth, hash_of);
                     continue;
                 }
-                node.rebuild(heap, (buckets + (buckets / 4).max(1)).min(BUCKETS_MAX.max(buckets + 1)));
+                node.rebuild(
+                    heap,
+                    (buckets + (buckets / 4).max(1)).min(BUCKETS_MAX.max(buckets + 1)),
+                );
             }
             node.len += 1;
             let tag = tag_of(hash, depth);
@@ -212,7 +225,10 @@ impl Node {
     }
 
     fn allocate(heap: &mut Heap, buckets: usize) -> u64 {
-        assert!(buckets < INNER as usize, "a leaf at the last depth outgrew its word");
+        assert!(
+            buckets < INNER as usize,
+            "a leaf at the last depth outgrew its word"
+        );
         let block = heap.alloc(buckets * size_of::<Bucket>());
         // SAFETY: the block has that many bytes.
         unsafe { ptr::write_bytes(block.as_ptr(), 0, buckets * size_of::<Bucket>()) };
@@ -266,9 +282,18 @@ impl Node {
         }
         let block = heap.alloc(FANOUT * size_of::<Node>()).cast::<Node>();
         for (i, &count) in counts.iter().enumerate() {
-            let word = if count == 0 { 0 } else { Self::allocate(heap, (count + 1).div_ceil(6)) };
+            let word = if count == 0 {
+                0
+            } else {
+                Self::allocate(heap, (count + 1).div_ceil(6))
+            };
             // SAFETY: the block has room for 16 nodes.
-            unsafe { block.as_ptr().add(i).write(Node { word, len: count as u32 }) };
+            unsafe {
+                block.as_ptr().add(i).write(Node {
+                    word,
+                    len: count as u32,
+                })
+            };
         }
         for (hash, address) in hashed {
             // SAFETY: initialised just above.
@@ -280,11 +305,24 @@ impl Node {
     }
 
     /// Takes the entry of a cell out of the table.
-    pub fn remove(&mut self, heap: &mut Heap, hash: u64, cell: Cell, hash_of: &impl Fn(&[u8]) -> u64) {
+    pub fn remove(
+        &mut self,
+        heap: &mut Heap,
+        hash: u64,
+        cell: Cell,
+        hash_of: &impl Fn(&[u8]) -> u64,
+    ) {
         self.remove_at(heap, hash, cell, 0, hash_of);
     }
 
-    fn remove_at(&mut self, heap: &mut Heap, hash: u64, cell: Cell, depth: u32, hash_of: &impl Fn(&[u8]) -> u64) {
+    fn remove_at(
+        &mut self,
+        heap: &mut Heap,
+        hash: u64,
+        cell: Cell,
+        depth: u32,
+        hash_of: &impl Fn(&[u8]) -> u64,
+    ) {
         self.len -= 1;
         if self.is_inner() {
             // SAFETY: as in `leaf`; the tree is borrowed mutably.
@@ -340,7 +378,9 @@ impl Node {
                     break None;
                 }
             };
-            let Some((from, from_place, word)) = moved else { return };
+            let Some((from, from_place, word)) = moved else {
+                return;
+            };
             // SAFETY: as above.
             unsafe { (*self.data().add(index))[place] = word };
             (index, place) = (from, from_place);
@@ -385,7 +425,9 @@ impl Node {
                 // SAFETY: 16 live children, not used afterwards.
                 unsafe { (*self.children().add(i)).free_nodes(heap) };
             }
-            let block = NonNull::new(self.children()).expect("an inner node has children").cast();
+            let block = NonNull::new(self.children())
+                .expect("an inner node has children")
+                .cast();
             // SAFETY: allocated by `split` with this size.
             unsafe { heap.free(block, FANOUT * size_of::<Node>()) };
         } else {
@@ -402,11 +444,19 @@ impl Node {
 
     fn scan_at(&self, from: u64, depth: u32, f: &mut impl FnMut(Entry)) -> Option<u64> {
         let span = 64 - 4 * depth;
-        let prefix = from.checked_shr(span).unwrap_or(0).checked_shl(span).unwrap_or(0);
+        let prefix = from
+            .checked_shr(span)
+            .unwrap_or(0)
+            .checked_shl(span)
+            .unwrap_or(0);
         let end = |part: u64, width: u32| {
             // The hash after this part of the node's range; `None` when the range ends there.
             let next = part << (span - width);
-            if part >> width != 0 { None } else { Some(prefix | next) }
+            if part >> width != 0 {
+                None
+            } else {
+                Some(prefix | next)
+            }
         };
         if self.is_inner() {
             let mut child = child_of(from, depth);
@@ -454,7 +504,9 @@ impl Node {
     pub fn memory(&self) -> usize {
         if self.is_inner() {
             // SAFETY: 16 live children.
-            (0..FANOUT).map(|i| unsafe { (*self.children().add(i)).memory() }).sum::<usize>()
+            (0..FANOUT)
+                .map(|i| unsafe { (*self.children().add(i)).memory() })
+                .sum::<usize>()
                 + FANOUT * size_of::<Node>()
         } else {
             self.buckets() * size_of::<Bucket>()
@@ -490,11 +542,18 @@ impl Node {
                 // SAFETY: words of a live leaf hold live entries.
                 let hash = hash_of(unsafe { Entry::from_ptr((word & ADDRESS) as *mut u8) }.key());
                 assert_eq!(tag_of(hash, depth), word >> 48, "a tag");
-                assert_eq!(hash.checked_shr(64 - 4 * depth).unwrap_or(0), prefix, "a path");
+                assert_eq!(
+                    hash.checked_shr(64 - 4 * depth).unwrap_or(0),
+                    prefix,
+                    "a path"
+                );
                 let mut way = home_of(word >> 48, buckets);
                 while way != index {
                     // SAFETY: below the number of buckets.
-                    assert!(unsafe { !(*self.data().add(way)).contains(&0) }, "a gap on an entry's way from home");
+                    assert!(
+                        unsafe { !(*self.data().add(way)).contains(&0) },
+                        "a gap on an entry's way from home"
+                    );
                     way = (way + 1) % buckets;
                 }
             }

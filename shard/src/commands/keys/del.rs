@@ -29,13 +29,21 @@ pub const EXISTS: Command<Handler> = command("EXISTS", at_least(2), exists as Ha
     .flags(READONLY | FAST)
     .acl(acl::KEYSPACE)
     .keys(&[at(1).range(-1, 1, 0).flags(RO)])
-    .doc("Counts how many of the keys exist.", "O(N)", "1.0.0", "generic")
+    .doc(
+        "Counts how many of the keys exist.",
+        "O(N)",
+        "1.0.0",
+        "generic",
+    )
     .args(&[key("key", 0).multiple()])
     .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
     .route(Route::Scatter(Merge::Sum));
 
 fn exists(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    let count = args[1..].iter().filter(|key| ctx.read(key).is_some()).count();
+    let count = args[1..]
+        .iter()
+        .filter(|key| ctx.read(key).is_some())
+        .count();
     ctx.reply.integer(count as i64);
     Ok(())
 }
@@ -43,7 +51,12 @@ fn exists(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 pub const DBSIZE: Command<Handler> = command("DBSIZE", exactly(1), dbsize as Handler)
     .flags(READONLY | FAST | BARRIER)
     .acl(acl::KEYSPACE)
-    .doc("Returns the number of keys in the database.", "O(1)", "1.0.0", "server")
+    .doc(
+        "Returns the number of keys in the database.",
+        "O(1)",
+        "1.0.0",
+        "server",
+    )
     .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
     .route(Route::AllShards(Merge::Sum));
 
@@ -55,7 +68,12 @@ fn dbsize(ctx: &mut Ctx<'_>, _: Args<'_>) -> CommandResult {
 pub const FLUSHALL: Command<Handler> = command("FLUSHALL", at_least(1), flushall as Handler)
     .flags(WRITE | BARRIER)
     .acl(acl::KEYSPACE | acl::DANGEROUS)
-    .doc("Deletes all keys of all databases.", "O(N)", "1.0.0", "server")
+    .doc(
+        "Deletes all keys of all databases.",
+        "O(N)",
+        "1.0.0",
+        "server",
+    )
     .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
     .route(Route::AllShards(Merge::Ok));
 

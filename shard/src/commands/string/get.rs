@@ -8,7 +8,12 @@ pub const GET: Command<Handler> = command("GET", exactly(2), get as Handler)
     .flags(READONLY | FAST)
     .acl(acl::STRING)
     .keys(&[at(1).flags(RO | ACCESS)])
-    .doc("Returns the string value of a key.", "O(1)", "1.0.0", "string")
+    .doc(
+        "Returns the string value of a key.",
+        "O(1)",
+        "1.0.0",
+        "string",
+    )
     .args(&[key("key", 0)]);
 
 #[inline]
@@ -27,7 +32,12 @@ pub const MGET: Command<Handler> = command("MGET", at_least(2), mget as Handler)
     .flags(READONLY | FAST)
     .acl(acl::STRING)
     .keys(&[at(1).range(-1, 1, 0).flags(RO | ACCESS)])
-    .doc("Returns the string values of several keys.", "O(N) where N is the number of keys to retrieve.", "1.0.0", "string")
+    .doc(
+        "Returns the string values of several keys.",
+        "O(N) where N is the number of keys to retrieve.",
+        "1.0.0",
+        "string",
+    )
     .args(&[key("key", 0).multiple()])
     .tips(&["request_policy:multi_shard"])
     .route(Route::Scatter(Merge::ByKey));
@@ -51,7 +61,9 @@ mod tests {
     #[test]
     fn get_and_mget() {
         let mut t = Tester::new();
-        t.check("GET k", "$-1").check("SET k v", "+OK").check("GET k", "$1 v");
+        t.check("GET k", "$-1")
+            .check("SET k v", "+OK")
+            .check("GET k", "$1 v");
         t.check("MGET k nokey k", "*3 $1 v $-1 $1 v");
         t.check("GET", "-ERR wrong number of arguments for 'get' command");
     }
