@@ -42,6 +42,8 @@ pub enum Route {
     Owner,
     /// Each owner does its own keys' part in one step; the parts' replies are merged.
     Scatter(Merge),
+    /// On the owner of the slot in the low 14 bits of the cursor, the second word (SCAN).
+    Cursor,
     /// Every core does it, at one point in the transaction order; the replies are merged.
     AllShards(Merge),
 }
@@ -57,6 +59,8 @@ pub enum Merge {
     ByKey,
     /// Arrays are joined in the cores' order.
     Concat,
+    /// Each part answers an array of a count and a value; one value is picked with the counts as weights.
+    WeightedPick,
 }
 
 /// The number of words is exactly `n`, the name counted.

@@ -120,8 +120,43 @@ pub struct Shard {
     pub listening: bool,
     /// What happened to keys since the listener last took this; empty unless `listening`.
     pub events: Vec<KeyEvent>,
+    /// The slots whose owner this core is.
+    pub owned: SlotSet,
     wheel: Wheel,
     random: u64,
+}
+
+/// A set of hash slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotSet(Box<[u64; 256]>);
+
+impl SlotSet {
+    pub fn empty() -> Self {
+        Self(Box::new([0; 256]))
+    }
+    pub fn from_slots(slots: impl IntoIterator<Item = u16>) -> Self {
+        let mut set = Self::empty();
+        for slot in slots {
+            set.insert(slot);
+        }
+        set
+    }
+    #[inline]
+    pub fn contains(&self, slot: u16) -> bool {
+        self.0[slot as usize / 64] >> (slot % 64) & 1 != 0
+    }
+    pub fn insert(&mut self, slot: u16) {
+        self.0[slot as usize / 64] |= 1 << (slot % 64);
+    }
+    pub fn remove(&mut self, slot: u16) {
+        self.0[slot as usize / 64] &= !(1 << (slot % 64));
+    }
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|w| w.count_ones() as usize).sum()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl Shard {
@@ -133,6 +168,7 @@ impl Shard {
             now_ms,
             listening: false,
             events: Vec::new(),
+            owned: SlotSet::from_slots(0..16384),
             wheel: Wheel::new(now_ms),
             random: seed | 1,
         }

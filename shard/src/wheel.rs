@@ -117,7 +117,8 @@ impl Wheel {
         (1..=BUCKETS as i64)
             .map(|ahead| self.tick + ahead)
             .find(|&tick| {
-                !self.buckets[tick as usize % BUCKETS].is_empty() || tick as usize % BUCKETS == 0
+                !self.buckets[tick as usize % BUCKETS].is_empty()
+                    || (tick as usize).is_multiple_of(BUCKETS)
             })
             .map(|tick| tick << TICK_BITS)
     }

@@ -84,6 +84,8 @@ fn new_tables() -> Box<[Node; SLOTS]> {
 /// Values whose freeing may take long, and tables of flushed databases: freed in slices.
 #[derive(Default)]
 struct Graveyard {
+    /// Boxed as they were in their entries: moving the contents out would be the work that is put off.
+    #[allow(clippy::vec_box)]
     objects: Vec<Box<Object>>,
     tables: Vec<(Box<[Node; SLOTS]>, usize)>,
 }

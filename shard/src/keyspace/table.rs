@@ -82,6 +82,9 @@ impl Node {
     pub fn len(&self) -> usize {
         self.len as usize
     }
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
     fn is_inner(&self) -> bool {
         self.word >> 48 == INNER
     }
@@ -550,10 +553,8 @@ impl Node {
                 let mut way = home_of(word >> 48, buckets);
                 while way != index {
                     // SAFETY: below the number of buckets.
-                    assert!(
-                        unsafe { !(*self.data().add(way)).contains(&0) },
-                        "a gap on an entry's way from home"
-                    );
+                    let bucket = unsafe { &*self.data().add(way) };
+                    assert!(!bucket.contains(&0), "a gap on an entry's way from home");
                     way = (way + 1) % buckets;
                 }
             }
