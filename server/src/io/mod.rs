@@ -12,6 +12,16 @@
 //!   connection and comes exactly once, whoever closed it.
 //! - At most one `send` of a connection is under way; the loop gathers replies meanwhile.
 
+mod accept;
+mod clock;
+pub mod net;
+mod signal;
+mod slots;
+#[cfg(test)]
+mod tests;
+pub mod uring;
+mod wake;
+
 use std::time::Duration;
 
 /// A connection's place in its core's tables: small, dense, reused after [`Event::Closed`].
@@ -144,6 +154,12 @@ pub trait Io: Sized {
     fn close(&mut self, conn: ConnId, flush: bool);
     /// Sets SO_KEEPALIVE with this interval in seconds (0: off).
     fn keepalive(&mut self, conn: ConnId, seconds: u32);
+
+    /// Delivers SIGTERM and SIGINT as [`Event::Signal`] from now on, instead of ending the process.
+    /// One core of a process asks for this.
+    fn watch_signals(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 
     /// True when `turn(Poll)` has something to do: a cheap look from user space, for spinning.
     fn ready(&self) -> bool;

@@ -1,0 +1,319 @@
+//! Sockets as both real backends need them: listeners as redis.conf describes them, accepted streams, addresses in
+//! Redis's form, socket options.
+//!
+//! Sockets stay in blocking mode, because io_uring waits for a blocking socket by itself; the epoll backend passes
+//! `MSG_DONTWAIT` with each call instead.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+/// A bound and listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    /// The file of a unix socket.
+    path: Option<PathBuf>,
+}
+
+impl Listener {
+    /// Listens on a TCP address. The port may be 0 for one that the system chooses.
+    pub fn tcp(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for connections in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        if addr.is_ipv6() {
+            // So that `bind * -::*` can have both families on one port.
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&addr.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(Listener { socket, path: None })
+    }
+
+    /// Listens on a unix socket. A socket file that a dead server left is replaced, and so is that of a living one,
+    /// as Redis does; a file of another kind is an error. `mode` is `unixsocketperm`.
+    pub fn unix(path: &Path, mode: Option<u32>, backlog: u32) -> io::Result<Listener> {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(path)?,
+            Ok(_) => {
+                let message = format!("{} exists and is no socket", path.display());
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        // From here on the file is ours, and goes with the listener also when a step below fails.
+        let listener = Listener {
+            socket,
+            path: Some(path.to_owned()),
+        };
+        if let Some(mode) = mode {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        }
+        listener
+            .socket
+            .listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(listener)
+    }
+
+    /// A second handle on the same socket, for another core that accepts on it too.
+    pub fn try_clone(&self) -> io::Result<Listener> {
+        // The file of a unix socket belongs to the first handle alone.
+        Ok(Listener {
+            socket: self.socket.try_clone()?,
+            path: None,
+        })
+    }
+
+    /// The TCP address bound to; `None` for a unix socket.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Nobody is left to tell, and a stale file does no harm: the next start replaces it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// An address of redis.conf's `bind` that could not be used.
+#[derive(Debug)]
+pub struct BindError {
+    pub addr: String,
+    pub source: io::Error,
+}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.addr, self.source)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// What [`bind`] opened, and the optional addresses that it did without.
+#[derive(Debug, Default)]
+pub struct Bound {
+    pub listeners: Vec<Listener>,
+    pub skipped: Vec<BindError>,
+}
+
+/// Listens on `port` at each address of redis.conf's `bind`.
+///
+/// `*` is every IPv4 address, `::*` every IPv6 address. An address with `-` before it is optional: it is skipped
+/// where the machine does not have it. An address of a family that the kernel lacks is always skipped, as in Redis.
+/// A port in use is always an error, and so is it when nothing is left. An empty list is `* -::*`.
+pub fn bind(addrs: &[String], port: u16, backlog: u32) -> Result<Bound, BindError> {
+    let default = ["*".to_string(), "-::*".to_string()];
+    let addrs = if addrs.is_empty() {
+        &default[..]
+    } else {
+        addrs
+    };
+    let mut bound = Bound::default();
+    for text in addrs {
+        let (optional, addr) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.as_str()),
+        };
+        let result = resolve(addr).and_then(|ip| Listener::tcp(SocketAddr::new(ip, port), backlog));
+        match result {
+            Ok(listener) => bound.listeners.push(listener),
+            Err(source) => {
+                let skip = is_unsupported(&source) || (optional && is_absent(&source));
+                let error = BindError {
+                    addr: format!("{addr}:{port}"),
+                    source,
+                };
+                if !skip {
+                    return Err(error);
+                }
+                bound.skipped.push(error);
+            }
+        }
+    }
+    if bound.listeners.is_empty()
+        && let Some(error) = bound.skipped.pop()
+    {
+        return Err(error);
+    }
+    Ok(bound)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.kind() == io::ErrorKind::NotFound
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    let errnos = [
+        libc::ENOPROTOOPT,
+        libc::EPROTONOSUPPORT,
+        libc::ESOCKTNOSUPPORT,
+        libc::EPFNOSUPPORT,
+        libc::EAFNOSUPPORT,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| errnos.contains(&errno))
+}
+
+fn resolve(addr: &str) -> io::Result<IpAddr> {
+    match addr {
+        "*" => return Ok(Ipv4Addr::UNSPECIFIED.into()),
+        "::*" => return Ok(Ipv6Addr::UNSPECIFIED.into()),
+        _ => {}
+    }
+    if let Ok(ip) = addr.parse() {
+        return Ok(ip);
+    }
+    // A host name, which Redis allows too.
+    let found = std::net::ToSocketAddrs::to_socket_addrs(&(addr, 0))
+        .map_err(|error| io::Error::new(io::ErrorKind::NotFound, error.to_string()))?
+        .next();
+    found
+        .map(|addr| addr.ip())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))
+}
+
+/// An accepted socket on its way to the core that will serve it.
+#[derive(Debug)]
+pub struct Stream {
+    fd: OwnedFd,
+    tcp: bool,
+}
+
+impl Stream {
+    /// Both ends' addresses, peer first, as `CLIENT LIST` prints them. A unix client has the path of the socket that
+    /// it connected to, and port 0, on both sides.
+    pub fn addresses(&self) -> (String, String) {
+        let socket = SockRef::from(&self.fd);
+        let local = socket.local_addr().ok();
+        let peer = if self.tcp {
+            socket.peer_addr().ok()
+        } else {
+            None
+        };
+        let local = local.map_or_else(unknown, |addr| format_addr(&addr));
+        let peer = match peer {
+            Some(addr) => format_addr(&addr),
+            None if self.tcp => unknown(),
+            None => local.clone(),
+        };
+        (peer, local)
+    }
+
+    /// Takes over an accepted descriptor.
+    pub(super) fn accepted(fd: OwnedFd) -> Stream {
+        let domain = SockRef::from(&fd).domain();
+        Stream {
+            tcp: matches!(domain, Ok(Domain::IPV4 | Domain::IPV6)),
+            fd,
+        }
+    }
+
+    /// The descriptor, ready to be served: replies must not wait for Nagle's algorithm.
+    pub(super) fn into_served(self) -> OwnedFd {
+        if self.tcp {
+            // Fails only where the peer is gone already, which the first receive reports.
+            let _ = SockRef::from(&self.fd).set_tcp_nodelay(true);
+        }
+        self.fd
+    }
+}
+
+impl From<std::net::TcpStream> for Stream {
+    fn from(stream: std::net::TcpStream) -> Self {
+        Stream {
+            fd: stream.into(),
+            tcp: true,
+        }
+    }
+}
+
+impl From<std::os::unix::net::UnixStream> for Stream {
+    fn from(stream: std::os::unix::net::UnixStream) -> Self {
+        Stream {
+            fd: stream.into(),
+            tcp: false,
+        }
+    }
+}
+
+fn unknown() -> String {
+    "?:0".to_string()
+}
+
+fn format_addr(addr: &SockAddr) -> String {
+    if let Some(addr) = addr.as_socket() {
+        return match addr.ip() {
+            IpAddr::V4(ip) => format!("{ip}:{}", addr.port()),
+            IpAddr::V6(ip) => format!("[{ip}]:{}", addr.port()),
+        };
+    }
+    match addr.as_pathname() {
+        Some(path) => format!("{}:0", path.display()),
+        None => unknown(),
+    }
+}
+
+/// SO_KEEPALIVE as Redis sets it: the first probe after `seconds`, two more a third of that apart. 0 is off.
+pub(super) fn keepalive(fd: RawFd, seconds: u32) -> io::Result<()> {
+    // SAFETY: the caller's descriptor is open during the call, and `ManuallyDrop` leaves it open.
+    let socket = ManuallyDrop::new(unsafe { Socket::from_raw_fd(fd) });
+    if socket.domain()? == Domain::UNIX {
+        return Ok(());
+    }
+    if seconds == 0 {
+        return socket.set_keepalive(false);
+    }
+    let seconds = u64::from(seconds);
+    let settings = socket2::TcpKeepalive::new()
+        .with_time(std::time::Duration::from_secs(seconds))
+        .with_interval(std::time::Duration::from_secs((seconds / 3).max(1)))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&settings)
+}
+
+/// `recv(2)` without waiting, into `space`.
+pub(super) fn recv_now(fd: RawFd, space: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: `space` is writable for its whole length. The descriptor is the caller's and open.
+        let got = unsafe {
+            libc::recv(
+                fd,
+                space.as_mut_ptr().cast(),
+                space.len(),
+                libc::MSG_DONTWAIT,
+            )
+        };
+        if got >= 0 {
+            return Ok(got as usize);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
