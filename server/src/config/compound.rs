@@ -244,6 +244,8 @@ impl Field for OutputBufferLimits {
             (&str, OutputBufferLimit),
             (&str, OutputBufferLimit),
         )| {
+            // CONFIG GET keeps the old name of the class, CONFIG REWRITE writes the new one.
+            let name = if name == "slave" { "replica" } else { name };
             let (hard, soft) = (
                 memory_text(limit.hard_bytes.into()),
                 memory_text(limit.soft_bytes.into()),

@@ -317,7 +317,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn trim(line: &[u8]) -> &[u8] {
+pub(super) fn trim(line: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| b" \t\r\n".contains(byte);
     let start = line
         .iter()

@@ -22,6 +22,8 @@ pub mod directives;
 pub mod enums;
 pub mod file;
 pub mod glob;
+pub mod log;
+pub mod rewrite;
 pub mod table;
 pub mod value;
 pub mod words;
@@ -29,6 +31,7 @@ pub mod words;
 pub use change::{Change, ConfigError, Situation};
 pub use directives::{Config, DIRECTIVES};
 pub use file::{Loaded, StartError};
+pub use rewrite::{RewriteError, rewrite};
 pub use table::{Directive, lookup};
 
 use std::sync::Arc;
