@@ -13,13 +13,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ringwood::io::epoll::Epoll;
 use ringwood::io::net::{Listener, Stream};
 use ringwood::io::uring::{Options, Uring};
 use ringwood::io::{ConnId, Event, Io, ListenerId, Wait};
 
 const REQUEST: usize = 36;
 const REPLY: usize = 64;
-const KINDS: [&str; 2] = ["raw", "uring"];
+const KINDS: [&str; 3] = ["raw", "uring", "epoll"];
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -29,6 +30,7 @@ fn main() -> Outcome<()> {
     match args.as_slice() {
         ["serve", "raw", port] => raw::serve(port.parse()?),
         ["serve", "uring", port] => serve(Uring::new(&options())?, port.parse()?),
+        ["serve", "epoll", port] => serve(Epoll::new()?, port.parse()?),
         ["load", port, pipeline, connections, seconds] => {
             let count = load(
                 port.parse()?,

@@ -14,6 +14,7 @@
 
 mod accept;
 mod clock;
+pub mod epoll;
 pub mod net;
 mod signal;
 mod slots;

@@ -73,6 +73,10 @@ impl Listener {
         })
     }
 
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
+        self.socket.set_nonblocking(true)
+    }
+
     /// The TCP address bound to; `None` for a unix socket.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok()?.as_socket()
@@ -309,6 +313,41 @@ pub(super) fn recv_now(fd: RawFd, space: &mut [u8]) -> io::Result<usize> {
             )
         };
         if got >= 0 {
+            return Ok(got as usize);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// `send(2)` without waiting.
+pub(super) fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: `bytes` is readable for its whole length. The descriptor is the caller's and open.
+        let put = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+        if put >= 0 {
+            return Ok(put as usize);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// `recv(2)` without waiting, onto the end of `buf`, which has the capacity for `room` more bytes.
+pub(super) fn recv_append(fd: RawFd, buf: &mut Vec<u8>, room: usize) -> io::Result<usize> {
+    assert!(buf.capacity() - buf.len() >= room);
+    loop {
+        let space = buf.spare_capacity_mut().as_mut_ptr();
+        // SAFETY: `space` is writable for `room` bytes. The descriptor is the caller's and open.
+        let got = unsafe { libc::recv(fd, space.cast(), room, libc::MSG_DONTWAIT) };
+        if got >= 0 {
+            // SAFETY: the kernel wrote `got` bytes, at most `room`, from the end on.
+            unsafe { buf.set_len(buf.len() + got as usize) };
             return Ok(got as usize);
         }
         let error = io::Error::last_os_error();

@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::epoll::Epoll;
 use super::net::{Listener, Stream};
 use super::uring::{Options, Uring};
 use super::*;
@@ -213,6 +214,7 @@ fn small() -> Options {
 }
 
 suite! {
+    epoll: Epoll::new();
     uring: Uring::new(&Options::default());
     uring_plain: Uring::new(&Options { plain: true, ..Options::default() });
     uring_small: Uring::new(&small());

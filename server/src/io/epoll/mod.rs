@@ -1,0 +1,664 @@
+//! The epoll backend, for machines where io_uring is missing or forbidden.
+//!
+//! Idea: every socket is registered once, edge-triggered, for both directions. A turn writes what the loop sent,
+//! waits, and reads from whatever became readable, until a short read or a budget ends it: the connections whose
+//! budget ended go to the back of the queue `ready`, and the next turn does not wait.
+//!
+//! Invariants
+//! - A connection that may have unread bytes (`readable`) and wants to read is in `ready`: with edges, the kernel
+//!   does not say it again.
+//! - No system call is under way between turns, so a connection ends at once, and only `Closed` waits for the turn.
+
+mod pool;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use self::pool::Pool;
+use super::accept::{Acceptor, Acceptors};
+use super::clock::{self, Clock, Random};
+use super::net::{self, Listener, Stream};
+use super::signal::Signals;
+use super::slots::Slots;
+use super::wake::{Alarm, AlarmHandle};
+use super::{CloseReason, ConnId, Event, Io, ListenerId, Now, RecvBuf, Wait};
+
+/// How many bytes one connection may bring in a turn while others wait.
+const READ_BUDGET: usize = 256 << 10;
+
+/// Sockets that may be accepted from one listener in a turn.
+const ACCEPT_BUDGET: usize = 64;
+
+/// What the kernel reports at most at a time.
+const EVENTS: usize = 512;
+
+/// Registered user data: a kind in the upper half, a number in the lower.
+const CONN: u64 = 0;
+const ACCEPTOR: u64 = 1 << 32;
+const ALARM: u64 = 2 << 32;
+const SIGNAL: u64 = 3 << 32;
+
+struct Conn {
+    fd: OwnedFd,
+    paused: bool,
+    eof: bool,
+    /// The kernel may have bytes, or an end, for us.
+    readable: bool,
+    /// The end of the stream is in sight: read on after a short read.
+    ending: bool,
+    /// In `ready`.
+    queued: bool,
+    into: Option<Box<Into>>,
+    send: Vec<u8>,
+    sent: usize,
+    sending: bool,
+    /// After this send the connection ends.
+    flushing: bool,
+}
+
+struct Into {
+    buf: Vec<u8>,
+    want: usize,
+}
+
+impl Conn {
+    fn reads(&self) -> bool {
+        !self.eof && !self.paused && !self.flushing
+    }
+}
+
+/// How a look at a socket ended.
+enum Read {
+    /// Nothing is left in the socket.
+    Drained,
+    /// The budget is used up.
+    More,
+    End,
+    Failed(i32),
+}
+
+/// One core's epoll.
+pub struct Epoll {
+    epoll: OwnedFd,
+    events: Vec<libc::epoll_event>,
+    conns: Slots<Conn>,
+    pool: Pool,
+    ready: VecDeque<ConnId>,
+    /// Sends that the next turn begins.
+    to_send: Vec<ConnId>,
+    /// Ended since the last turn, to be reported at the end of this one.
+    closed: Vec<(ConnId, CloseReason)>,
+    acceptors: Acceptors,
+    alarm: Alarm,
+    peers: Vec<Waker>,
+    signals: Option<Signals>,
+    clock: Clock,
+    random: Random,
+    /// The kernel lacks `epoll_pwait2` (Linux 5.11), or a filter forbids it: waits are whole milliseconds.
+    coarse: bool,
+    /// Registering failed: the backend cannot go on, as the next turn says.
+    broken: Option<io::Error>,
+}
+
+/// What it takes to wake a core of this backend.
+#[derive(Clone, Debug)]
+pub struct Waker(AlarmHandle);
+
+impl Waker {
+    /// Wakes the core from any thread.
+    pub fn wake(&self) {
+        self.0.ring();
+    }
+}
+
+impl Epoll {
+    pub fn new() -> io::Result<Epoll> {
+        // SAFETY: takes no memory; the result is checked.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let epoll = Epoll {
+            // SAFETY: a new descriptor, which belongs to nobody yet.
+            epoll: unsafe { OwnedFd::from_raw_fd(fd) },
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS],
+            conns: Slots::new(),
+            pool: Pool::new(),
+            ready: VecDeque::new(),
+            to_send: Vec::new(),
+            closed: Vec::new(),
+            acceptors: Acceptors::default(),
+            alarm: Alarm::new()?,
+            peers: Vec::new(),
+            signals: None,
+            clock: Clock::new(),
+            random: Random::new(),
+            coarse: false,
+            broken: None,
+        };
+        // Edge-triggered: each ring is an event, and the counter never needs to be read.
+        epoll.register(
+            epoll.alarm.as_raw_fd(),
+            libc::EPOLLIN | libc::EPOLLET,
+            ALARM,
+        )?;
+        Ok(epoll)
+    }
+
+    /// Bytes of receive buffers at the moment.
+    pub fn buffer_memory(&self) -> usize {
+        self.pool.memory()
+    }
+
+    /// Connections served.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    fn register(&self, fd: RawFd, interest: i32, data: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: interest as u32,
+            u64: data,
+        };
+        // SAFETY: `event` is read during the call only.
+        let result =
+            unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn unregister(&self, fd: RawFd) {
+        // It fails only for what is not registered, which is what is wanted.
+        // SAFETY: EPOLL_CTL_DEL takes no event.
+        unsafe {
+            libc::epoll_ctl(
+                self.epoll.as_raw_fd(),
+                libc::EPOLL_CTL_DEL,
+                fd,
+                std::ptr::null_mut(),
+            )
+        };
+    }
+
+    fn start_accepting(&mut self, index: usize) {
+        let Some(acceptor) = self.acceptors.get(index) else {
+            return;
+        };
+        let fd = acceptor.fd();
+        // Of the cores that share a socket, one is enough to wake.
+        match self.register(
+            fd,
+            libc::EPOLLIN | libc::EPOLLEXCLUSIVE,
+            ACCEPTOR | index as u64,
+        ) {
+            Ok(()) => {
+                if let Some(acceptor) = self.acceptors.get(index) {
+                    acceptor.armed = true;
+                }
+            }
+            Err(error) => self.broken = Some(error),
+        }
+    }
+
+    fn accept(&mut self, index: usize, events: &mut Vec<Event<Stream>>) {
+        let Some(acceptor) = self.acceptors.get(index) else {
+            return;
+        };
+        let (fd, listener) = (acceptor.fd(), acceptor.id);
+        for _ in 0..ACCEPT_BUDGET {
+            // SAFETY: the address is not asked for.
+            let result = unsafe {
+                libc::accept4(
+                    fd,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    libc::SOCK_CLOEXEC,
+                )
+            };
+            if result >= 0 {
+                // SAFETY: a successful accept gives a descriptor that belongs to nobody yet.
+                let stream = Stream::accepted(unsafe { OwnedFd::from_raw_fd(result) });
+                let (peer, local) = stream.addresses();
+                events.push(Event::Accepted {
+                    listener,
+                    stream,
+                    peer,
+                    local,
+                });
+                continue;
+            }
+            match io::Error::last_os_error()
+                .raw_os_error()
+                .unwrap_or(libc::EIO)
+            {
+                libc::EAGAIN => return,
+                libc::ECONNABORTED | libc::EINTR | libc::EPROTO => {}
+                errno => {
+                    events.push(Event::AcceptFailed { listener, errno });
+                    self.unregister(fd);
+                    self.acceptors.retry_later(index, clock::mono_ns());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Puts a connection in the queue of those to be read, if there may be something and it wants it.
+    #[inline]
+    fn enqueue(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id)
+            && conn.readable
+            && !conn.queued
+            && conn.reads()
+        {
+            conn.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn read_ready(&mut self, events: &mut Vec<Event<Stream>>) {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else {
+                return;
+            };
+            let Some(conn) = self.conns.get_mut(id) else {
+                continue;
+            };
+            conn.queued = false;
+            if !conn.reads() {
+                continue;
+            }
+            match self.read(id, events) {
+                Read::Drained => {
+                    if let Some(conn) = self.conns.get_mut(id) {
+                        conn.readable = false;
+                    }
+                }
+                Read::More => self.enqueue(id),
+                Read::End => {
+                    if let Some(conn) = self.conns.get_mut(id) {
+                        conn.eof = true;
+                        conn.into = None;
+                        events.push(Event::Eof { conn: id });
+                    }
+                }
+                Read::Failed(errno) => self.finish(id, CloseReason::Error(errno)),
+            }
+        }
+    }
+
+    fn read(&mut self, id: ConnId, events: &mut Vec<Event<Stream>>) -> Read {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return Read::Drained;
+        };
+        let fd = conn.fd.as_raw_fd();
+        let mut budget = READ_BUDGET;
+        while budget > 0 {
+            let (result, room) = match &mut conn.into {
+                Some(into) => {
+                    let room = into.want - into.buf.len();
+                    (net::recv_append(fd, &mut into.buf, room), room)
+                }
+                None => {
+                    let space = self.pool.room();
+                    let room = space.len();
+                    (net::recv_now(fd, space), room)
+                }
+            };
+            let count = match result {
+                Ok(0) => return Read::End,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Drained,
+                Err(error) => return Read::Failed(error.raw_os_error().unwrap_or(libc::EIO)),
+            };
+            match &conn.into {
+                None => events.push(Event::Received {
+                    conn: id,
+                    buf: self.pool.take(count),
+                }),
+                Some(into) if into.buf.len() < into.want => {}
+                Some(_) => {
+                    if let Some(into) = conn.into.take() {
+                        events.push(Event::Filled {
+                            conn: id,
+                            buf: into.buf,
+                        });
+                    }
+                    // What follows may be in the socket, however little was asked for.
+                    budget = budget.saturating_sub(count);
+                    continue;
+                }
+            }
+            if count < room && !conn.ending {
+                return Read::Drained;
+            }
+            budget = budget.saturating_sub(count);
+        }
+        Read::More
+    }
+
+    /// Writes what is left of a connection's send.
+    fn write(&mut self, id: ConnId, events: &mut Vec<Event<Stream>>) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        if !conn.sending {
+            return;
+        }
+        while conn.sent < conn.send.len() {
+            match net::send_now(conn.fd.as_raw_fd(), &conn.send[conn.sent..]) {
+                Ok(count) => conn.sent += count,
+                // The kernel says when there is room again.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    return self.finish(
+                        id,
+                        CloseReason::Error(error.raw_os_error().unwrap_or(libc::EIO)),
+                    );
+                }
+            }
+        }
+        conn.sending = false;
+        if conn.flushing {
+            return self.finish(id, CloseReason::Asked);
+        }
+        let mut buf = std::mem::take(&mut conn.send);
+        buf.clear();
+        events.push(Event::Sent { conn: id, buf });
+    }
+
+    fn finish(&mut self, id: ConnId, reason: CloseReason) {
+        // Dropping it closes the descriptor, which unregisters it.
+        if self.conns.remove(id).is_some() {
+            self.closed.push((id, reason));
+        }
+    }
+
+    /// Waits, and gives the number of events.
+    fn wait(&mut self, time: Duration) -> io::Result<usize> {
+        let (fd, list, room) = (
+            self.epoll.as_raw_fd(),
+            self.events.as_mut_ptr(),
+            self.events.len() as i32,
+        );
+        let mut result = -1;
+        if !self.coarse {
+            let time = libc::timespec {
+                tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_nsec: libc::c_long::from(time.subsec_nanos() as i32),
+            };
+            let no_mask = std::ptr::null::<libc::sigset_t>();
+            // SAFETY: `list` has room for `room` events, `time` lives during the call. By number, because the C
+            // library may be older than the call.
+            result = unsafe {
+                libc::syscall(
+                    libc::SYS_epoll_pwait2,
+                    fd,
+                    list,
+                    room,
+                    &raw const time,
+                    no_mask,
+                    0,
+                )
+            } as i32;
+            self.coarse =
+                result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS);
+        }
+        if self.coarse {
+            let millis = i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
+            // SAFETY: `list` has room for `room` events.
+            result = unsafe { libc::epoll_wait(fd, list, room, millis) };
+        }
+        if result >= 0 {
+            return Ok(result as usize);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() == io::ErrorKind::Interrupted {
+            Ok(0)
+        } else {
+            Err(error)
+        }
+    }
+
+    fn handle(&mut self, event: libc::epoll_event, events: &mut Vec<Event<Stream>>) {
+        let (flags, data) = (event.events as i32, event.u64);
+        let number = data as u32;
+        match data & !u64::from(u32::MAX) {
+            CONN => {
+                let id = ConnId(number);
+                let Some(conn) = self.conns.get_mut(id) else {
+                    return;
+                };
+                if flags & (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) != 0
+                {
+                    conn.readable = true;
+                    conn.ending |=
+                        flags & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) != 0;
+                    self.enqueue(id);
+                }
+                if flags & (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) != 0 {
+                    self.write(id, events);
+                }
+            }
+            ACCEPTOR => self.accept(number as usize, events),
+            SIGNAL => {
+                if let Some(signals) = &self.signals {
+                    signals.take(|number| events.push(Event::Signal { number }));
+                }
+            }
+            // An alarm: that the wait is over is all it is for.
+            _ => {}
+        }
+    }
+}
+
+impl Io for Epoll {
+    type Stream = Stream;
+    type Listener = Listener;
+    type Waker = Waker;
+
+    #[inline]
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    #[inline]
+    fn mono_ns(&self) -> u64 {
+        clock::mono_ns()
+    }
+
+    #[inline]
+    fn random(&mut self) -> u64 {
+        self.random.next()
+    }
+
+    fn waker(&self) -> Waker {
+        Waker(self.alarm.handle())
+    }
+
+    fn connect(&mut self, wakers: Vec<Waker>) {
+        self.peers = wakers;
+    }
+
+    fn wake(&mut self, core: usize) {
+        if let Some(waker) = self.peers.get(core) {
+            waker.wake();
+        }
+    }
+
+    fn listen(&mut self, listener: Listener, id: ListenerId) {
+        if let Err(error) = listener.set_nonblocking() {
+            self.broken = Some(error);
+            return;
+        }
+        let index = self.acceptors.insert(Acceptor::new(listener, id));
+        self.start_accepting(index);
+    }
+
+    fn unlisten(&mut self, id: ListenerId) {
+        for index in self.acceptors.find(id) {
+            // Another core may have the same socket open, so closing ours does not unregister it.
+            if let Some(acceptor) = self.acceptors.get(index) {
+                let fd = acceptor.fd();
+                self.unregister(fd);
+            }
+            self.acceptors.remove(index);
+        }
+    }
+
+    fn adopt(&mut self, stream: Stream) -> ConnId {
+        let fd = stream.into_served();
+        let raw = fd.as_raw_fd();
+        let id = self.conns.insert(Conn {
+            fd,
+            paused: false,
+            eof: false,
+            readable: false,
+            ending: false,
+            queued: false,
+            into: None,
+            send: Vec::new(),
+            sent: 0,
+            sending: false,
+            flushing: false,
+        });
+        let interest = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        if let Err(error) = self.register(raw, interest, CONN | u64::from(id.0)) {
+            // Out of memory or of watches: this connection cannot be served.
+            self.finish(
+                id,
+                CloseReason::Error(error.raw_os_error().unwrap_or(libc::EIO)),
+            );
+        }
+        id
+    }
+
+    fn send(&mut self, conn: ConnId, buf: Vec<u8>) {
+        let Some(state) = self.conns.get_mut(conn) else {
+            return;
+        };
+        if state.flushing {
+            return;
+        }
+        assert!(!state.sending, "one send of a connection at a time");
+        state.sending = true;
+        state.send = buf;
+        state.sent = 0;
+        self.to_send.push(conn);
+    }
+
+    #[inline]
+    fn release(&mut self, buf: RecvBuf) {
+        self.pool.release(buf);
+    }
+
+    fn recv_into(&mut self, conn: ConnId, mut buf: Vec<u8>, want: usize) {
+        let Some(state) = self.conns.get_mut(conn) else {
+            return;
+        };
+        if state.flushing || state.eof {
+            return;
+        }
+        assert!(
+            state.into.is_none() && buf.len() < want,
+            "one receive of a connection at a time, of something"
+        );
+        buf.reserve_exact(want - buf.len());
+        state.into = Some(Box::new(Into { buf, want }));
+        self.enqueue(conn);
+    }
+
+    fn pause(&mut self, conn: ConnId) {
+        if let Some(state) = self.conns.get_mut(conn) {
+            state.paused = true;
+        }
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        if let Some(state) = self.conns.get_mut(conn) {
+            state.paused = false;
+            self.enqueue(conn);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, flush: bool) {
+        let Some(state) = self.conns.get_mut(conn) else {
+            return;
+        };
+        if flush && state.sending {
+            state.flushing = true;
+        } else {
+            self.finish(conn, CloseReason::Asked);
+        }
+    }
+
+    fn keepalive(&mut self, conn: ConnId, seconds: u32) {
+        let Some(state) = self.conns.get(conn) else {
+            return;
+        };
+        // Fails only where the connection is broken, which receiving reports.
+        let _ = net::keepalive(state.fd.as_raw_fd(), seconds);
+    }
+
+    fn watch_signals(&mut self) -> io::Result<()> {
+        let signals = Signals::new()?;
+        self.register(signals.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, SIGNAL)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    fn ready(&self) -> bool {
+        if !self.ready.is_empty() || !self.to_send.is_empty() || !self.closed.is_empty() {
+            return true;
+        }
+        // An epoll descriptor is readable when it has events.
+        let mut poll = libc::pollfd {
+            fd: self.epoll.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one entry, which lives during the call.
+        unsafe { libc::poll(&mut poll, 1, 0) > 0 }
+    }
+
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event<Stream>>) -> io::Result<()> {
+        self.conns.cool();
+        let mut to_send = std::mem::take(&mut self.to_send);
+        for id in to_send.drain(..) {
+            self.write(id, events);
+        }
+        self.to_send = to_send;
+        if self.acceptors.any_waiting() {
+            let now = clock::mono_ns();
+            while let Some(index) = self.acceptors.due(now) {
+                self.start_accepting(index);
+            }
+        }
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let time = match wait {
+            Wait::AtMost(time)
+                if self.ready.is_empty() && self.closed.is_empty() && events.is_empty() =>
+            {
+                self.acceptors.limit_wait(time)
+            }
+            _ => Duration::ZERO,
+        };
+        let count = self.wait(time)?;
+        self.clock.tick();
+        for index in 0..count {
+            self.handle(self.events[index], events);
+        }
+        self.read_ready(events);
+        for (conn, reason) in self.closed.drain(..) {
+            events.push(Event::Closed { conn, reason });
+        }
+        Ok(())
+    }
+}
