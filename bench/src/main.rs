@@ -1,1 +1,67 @@
-fn main() {}
+//! `ringwood-bench`: load on a server, comparison with its peers, and the floor under all of them.
+//!
+//! - `load` drives a server that runs already; [`load`] is the generator that everything else uses too.
+//! - `floor` measures echo servers that do nothing but receive and answer ([`floor`]).
+//!
+//! Method: ratios within one run, server and load on different CPUs, the server's CPU time per operation beside its
+//! throughput. CPU time holds on a busy machine, where throughput and latency say little.
+
+mod cluster;
+mod cmd_load;
+mod conn;
+mod data;
+mod floor;
+mod keys;
+mod load;
+mod os;
+mod proc;
+mod resp;
+mod ring;
+mod table;
+mod template;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringwood-bench",
+    version,
+    about = "Load generator and comparison for servers that speak RESP"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put load on a running server
+    Load(Box<cmd_load::Args>),
+    /// List the named workloads
+    Workloads,
+    /// Run one echo floor server until it is killed
+    #[command(hide = true)]
+    FloorServer(floor::ServerArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = os::handle_interrupts().and_then(|()| match &cli.command {
+        Command::Load(args) => cmd_load::run(args),
+        Command::Workloads => {
+            print!("{}", workload::list());
+            Ok(())
+        }
+        Command::FloorServer(args) => floor::serve(args),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("ringwood-bench: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

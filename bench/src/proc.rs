@@ -1,0 +1,139 @@
+//! A process's use of the machine, from `/proc`: CPU time to the nanosecond, context switches, memory.
+//!
+//! CPU time is the sum of `schedstat` over the process's threads (io_uring's workers among them). A thread that ends
+//! takes its share with it, which the servers' threads do not do during a measurement.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
+
+/// Counters since the process's start, or their difference.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    pub cpu_ns: u64,
+    /// Time in which a thread could have run but the CPU was taken: noise of the machine, not the server's work.
+    pub wait_ns: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+}
+
+impl Usage {
+    pub fn since(&self, earlier: &Usage) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            wait_ns: self.wait_ns.saturating_sub(earlier.wait_ns),
+            voluntary_switches: self
+                .voluntary_switches
+                .saturating_sub(earlier.voluntary_switches),
+            involuntary_switches: self
+                .involuntary_switches
+                .saturating_sub(earlier.involuntary_switches),
+        }
+    }
+
+    fn add_thread(&mut self, schedstat: &str, status: &str) -> Result<()> {
+        let mut numbers = schedstat.split_ascii_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(cpu)), Some(Ok(wait))) = (numbers.next(), numbers.next()) else {
+            return Err(anyhow!("schedstat: {schedstat:?}"));
+        };
+        self.cpu_ns += cpu;
+        self.wait_ns += wait;
+        self.voluntary_switches += status_field(status, "voluntary_ctxt_switches").unwrap_or(0);
+        self.involuntary_switches +=
+            status_field(status, "nonvoluntary_ctxt_switches").unwrap_or(0);
+        Ok(())
+    }
+}
+
+/// The first number of a `Name:  value` line.
+fn status_field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.strip_prefix(':')?;
+        value.split_ascii_whitespace().next()?.parse().ok()
+    })
+}
+
+/// The directories of a process's threads.
+pub fn threads(pid: u32) -> Result<Vec<PathBuf>> {
+    let dir = format!("/proc/{pid}/task");
+    let entries = fs::read_dir(&dir).with_context(|| dir.clone())?;
+    entries
+        .map(|e| Ok(e.with_context(|| dir.clone())?.path()))
+        .collect()
+}
+
+/// What the process has used so far.
+pub fn usage(pid: u32) -> Result<Usage> {
+    let mut usage = Usage::default();
+    for thread in threads(pid)? {
+        let read = |file| fs::read_to_string(thread.join(file));
+        match read("schedstat").and_then(|schedstat| Ok((schedstat, read("status")?))) {
+            Ok((schedstat, status)) => usage.add_thread(&schedstat, &status)?,
+            // The thread ended between the listing and the reading.
+            Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(e) => return Err(e).with_context(|| thread.display().to_string()),
+        }
+    }
+    Ok(usage)
+}
+
+/// Resident memory in bytes.
+pub fn rss(pid: u32) -> Result<u64> {
+    // The roll-up is exact; `status` may lag behind by some pages per thread.
+    for (file, field) in [("smaps_rollup", "Rss"), ("status", "VmRSS")] {
+        if let Ok(text) = fs::read_to_string(format!("/proc/{pid}/{file}"))
+            && let Some(kib) = status_field(&text, field)
+        {
+            return Ok(kib * 1024);
+        }
+    }
+    Err(anyhow!(
+        "process {pid} has no resident memory to be read in /proc"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_this_process() {
+        let pid = std::process::id();
+        let before = usage(pid).unwrap();
+        let mut sum = 0u64;
+        for i in 0..20_000_000u64 {
+            sum = std::hint::black_box(sum.wrapping_add(i));
+        }
+        // Scheduling makes the kernel write the running time down.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        let used = usage(pid).unwrap().since(&before);
+        assert!(used.cpu_ns > 1_000_000, "{used:?}");
+        assert!(used.voluntary_switches > 0);
+        assert!(rss(pid).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn a_missing_process_is_an_error() {
+        assert!(usage(u32::MAX).is_err());
+        assert!(rss(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn adds_threads() {
+        let mut usage = Usage::default();
+        let status = "Name:\tx\nvoluntary_ctxt_switches:\t3\nnonvoluntary_ctxt_switches:\t4\n";
+        usage.add_thread("100 20 5\n", status).unwrap();
+        usage.add_thread("1 2 3\n", status).unwrap();
+        let expect = Usage {
+            cpu_ns: 101,
+            wait_ns: 22,
+            voluntary_switches: 6,
+            involuntary_switches: 8,
+        };
+        assert_eq!(usage, expect);
+        assert!(usage.add_thread("x", status).is_err());
+    }
+}
