@@ -1,46 +1,10 @@
-//! Which node owns a key: CRC16 slots and the answer to CLUSTER SLOTS.
+//! Which node owns a key, by the answer to CLUSTER SLOTS.
 
 use anyhow::{Context, Result, bail};
+use ringwood_protocol::slot::{SLOT_COUNT, key_slot};
 
 use crate::conn::{Client, Target, Value};
 use crate::keys::{KeyShape, write_digits};
-
-const SLOT_COUNT: usize = 16384;
-
-const TABLE: [u16; 256] = {
-    let mut table = [0u16; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut crc = (i as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000 != 0 {
-                crc << 1 ^ 0x1021
-            } else {
-                crc << 1
-            };
-            bit += 1;
-        }
-        table[i] = crc;
-        i += 1;
-    }
-    table
-};
-
-/// A key's slot, by its hash tag where it has one.
-pub fn slot(key: &[u8]) -> usize {
-    let mut part = key;
-    if let Some(open) = key.iter().position(|&b| b == b'{')
-        && let Some(len) = key[open + 1..].iter().position(|&b| b == b'}')
-        && len > 0
-    {
-        part = &key[open + 1..open + 1 + len];
-    }
-    let crc = part.iter().fold(0u16, |crc, &b| {
-        crc << 8 ^ TABLE[usize::from((crc >> 8) as u8 ^ b)]
-    });
-    usize::from(crc) % SLOT_COUNT
-}
 
 /// Nodes of a cluster and which slots are whose.
 #[derive(Debug, Clone)]
@@ -60,7 +24,7 @@ impl SlotMap {
     fn parse(reply: &Value, asked: &Target) -> Result<SlotMap> {
         let mut map = SlotMap {
             nodes: Vec::new(),
-            owner: vec![u8::MAX; SLOT_COUNT],
+            owner: vec![u8::MAX; usize::from(SLOT_COUNT)],
         };
         let Value::Array(ranges) = reply else {
             bail!("the reply is no array: {reply:?}")
@@ -142,7 +106,7 @@ impl OwnerMap {
         let owners: Vec<u8> = (0..count)
             .map(|n| {
                 write_digits(&mut key[at..], n);
-                slots.owner[slot(&key)]
+                slots.owner[usize::from(key_slot(&key))]
             })
             .collect();
         for (node, target) in slots.nodes.iter().enumerate() {
@@ -169,18 +133,6 @@ impl OwnerMap {
 mod tests {
     use super::*;
 
-    #[test]
-    fn slots_are_those_of_redis_cluster() {
-        // The check value of CRC16/XMODEM, and slots that a Redis 7.0.15 answered to CLUSTER KEYSLOT.
-        assert_eq!(slot(b"123456789"), 0x31c3);
-        assert_eq!(slot(b"foo"), 12182);
-        assert_eq!(slot(b""), 0);
-        assert_eq!(slot(b"{user1000}.following"), slot(b"user1000"));
-        assert_eq!(slot(b"foo{}{bar}"), slot(b"foo{}{bar}x{y}".split_at(10).0));
-        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));
-        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
-    }
-
     fn node(from: i64, to: i64, port: i64) -> Value {
         let host = Value::Bulk(b"127.0.0.1".to_vec());
         let node = Value::Array(vec![
@@ -200,7 +152,7 @@ mod tests {
         let shape = KeyShape::new("key:", 11, 1000).unwrap();
         let owners = OwnerMap::new(&map, &shape, 1000).unwrap();
         for n in 0..1000 {
-            assert_eq!(owners.owner(n), u8::from(slot(&shape.key(n)) > 8191));
+            assert_eq!(owners.owner(n), u8::from(key_slot(&shape.key(n)) > 8191));
         }
         let turned: Vec<Target> = map.nodes.iter().rev().cloned().collect();
         let other = OwnerMap::new(&map.in_order_of(&turned).unwrap(), &shape, 1000).unwrap();

@@ -285,7 +285,7 @@ fn table(results: &[(String, Report)]) -> Table {
         table.row([
             name.clone(),
             rate(r.per_second()),
-            r.cpu_us().map_or("?".into(), |v| number(v)),
+            r.cpu_us().map_or("?".into(), number),
             number(r.latency_us(50.0)),
             number(r.latency_us(99.0)),
             number(r.latency_us(99.9)),

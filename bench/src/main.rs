@@ -6,14 +6,21 @@
 //! Method: ratios within one run, server and load on different CPUs, the server's CPU time per operation beside its
 //! throughput. CPU time holds on a busy machine, where throughput and latency say little.
 
+// Removed with the next commits, which use what is prepared here (compare, memory, idle, latency).
+#![allow(dead_code)]
+
 mod cluster;
+mod cmd_floor;
 mod cmd_load;
 mod conn;
+mod cpus;
 mod data;
 mod floor;
 mod keys;
 mod load;
 mod os;
+mod output;
+mod peers;
 mod proc;
 mod resp;
 mod ring;
@@ -40,6 +47,8 @@ struct Cli {
 enum Command {
     /// Put load on a running server
     Load(Box<cmd_load::Args>),
+    /// Measure echo servers: what receiving and answering alone costs
+    Floor(Box<cmd_floor::Args>),
     /// List the named workloads
     Workloads,
     /// Run one echo floor server until it is killed
@@ -51,6 +60,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = os::handle_interrupts().and_then(|()| match &cli.command {
         Command::Load(args) => cmd_load::run(args),
+        Command::Floor(args) => cmd_floor::run(args),
         Command::Workloads => {
             print!("{}", workload::list());
             Ok(())
