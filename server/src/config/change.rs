@@ -253,7 +253,8 @@ mod tests {
             (
                 "maxmemory-policy",
                 "foo",
-                "argument(s) must be one of the following: volatile-lru, volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction",
+                "argument(s) must be one of the following: volatile-lru, volatile-lfu, volatile-random, \
+                 volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction",
             ),
             ("appendonly", "maybe", "argument must be 'yes' or 'no'"),
             ("databases", "3", "can't set immutable config"),
@@ -304,7 +305,8 @@ mod tests {
             (
                 "activedefrag",
                 "yes",
-                "Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified Jemalloc like the one shipped by default with the Redis source distribution",
+                "Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified \
+                 Jemalloc like the one shipped by default with the Redis source distribution",
             ),
             (
                 "proc-title-template",

@@ -63,7 +63,7 @@ pub fn node_name(value: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// `proc-title-template`: text with known variables in braces.
+/// `proc-title-template`: text with known variables in braces, of which something must remain when there is no title.
 pub fn proc_title_template(value: &[u8]) -> Result<(), String> {
     const VARIABLES: [&[u8]; 7] = [
         b"title",
@@ -74,20 +74,26 @@ pub fn proc_title_template(value: &[u8]) -> Result<(), String> {
         b"unixsocket",
         b"config-file",
     ];
-    if value.is_empty() {
-        return Err("template format is invalid or contains unknown variables".into());
-    }
+    let refuse = || "template format is invalid or contains unknown variables".to_string();
     let mut rest = value;
-    while let Some(open) = rest.iter().position(|byte| *byte == b'{') {
-        let after = &rest[open + 1..];
-        let known = after
-            .iter()
-            .position(|byte| *byte == b'}')
-            .filter(|close| VARIABLES.contains(&&after[..*close]))
-            .ok_or("template format is invalid or contains unknown variables")?;
-        rest = &after[known + 1..];
+    let mut remains = false;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'{' {
+            remains |= !first.is_ascii_whitespace();
+            continue;
+        }
+        let name = tail
+            .split(|byte| *byte == b'}')
+            .next()
+            .filter(|name| name.len() < tail.len());
+        let name = name
+            .filter(|name| VARIABLES.contains(name))
+            .ok_or_else(refuse)?;
+        remains |= name != b"title";
+        rest = &tail[name.len() + 1..];
     }
-    Ok(())
+    if remains { Ok(()) } else { Err(refuse()) }
 }
 
 pub fn no_active_defrag(value: &[u8]) -> Result<(), String> {

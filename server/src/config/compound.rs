@@ -1,4 +1,4 @@
-//! Values of directives that take several words: save points, addresses, buffer limits, event classes, CPU lists.
+//! Values of directives that take several words: save points, addresses, buffer limits, CPU lists.
 //!
 //! Invariant, as for every field: what `show` prints is read back, word by word, as the same value.
 
@@ -391,102 +391,6 @@ impl Field for ReplicaOf {
     }
 }
 
-/// Which keyspace events are published: a set of Redis's class letters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyspaceEvents(u32);
-
-impl KeyspaceEvents {
-    pub const KEYSPACE: u32 = 1 << 0;
-    pub const KEYEVENT: u32 = 1 << 1;
-    pub const GENERIC: u32 = 1 << 2;
-    pub const STRING: u32 = 1 << 3;
-    pub const LIST: u32 = 1 << 4;
-    pub const SET: u32 = 1 << 5;
-    pub const HASH: u32 = 1 << 6;
-    pub const ZSET: u32 = 1 << 7;
-    pub const EXPIRED: u32 = 1 << 8;
-    pub const EVICTED: u32 = 1 << 9;
-    pub const STREAM: u32 = 1 << 10;
-    pub const MODULE: u32 = 1 << 11;
-    pub const NEW: u32 = 1 << 12;
-    pub const OVERWRITTEN: u32 = 1 << 13;
-    pub const TYPE_CHANGED: u32 = 1 << 14;
-    pub const KEY_MISS: u32 = 1 << 15;
-
-    /// What the letter A stands for.
-    const ALL: u32 = Self::GENERIC
-        | Self::STRING
-        | Self::LIST
-        | Self::SET
-        | Self::HASH
-        | Self::ZSET
-        | Self::EXPIRED
-        | Self::EVICTED
-        | Self::STREAM
-        | Self::MODULE;
-
-    /// The letters in the order in which CONFIG GET shows them; the flag says which of them A hides.
-    const LETTERS: [(u8, u32, bool); 16] = [
-        (b'g', Self::GENERIC, true),
-        (b'$', Self::STRING, true),
-        (b'l', Self::LIST, true),
-        (b's', Self::SET, true),
-        (b'h', Self::HASH, true),
-        (b'z', Self::ZSET, true),
-        (b'x', Self::EXPIRED, true),
-        (b'e', Self::EVICTED, true),
-        (b't', Self::STREAM, true),
-        (b'd', Self::MODULE, true),
-        (b'n', Self::NEW, true),
-        (b'o', Self::OVERWRITTEN, true),
-        (b'c', Self::TYPE_CHANGED, true),
-        (b'K', Self::KEYSPACE, false),
-        (b'E', Self::KEYEVENT, false),
-        (b'm', Self::KEY_MISS, false),
-    ];
-
-    /// Whether any of these classes is on.
-    pub fn any(self, classes: u32) -> bool {
-        self.0 & classes != 0
-    }
-
-    pub fn bits(self) -> u32 {
-        self.0
-    }
-}
-
-impl Field for KeyspaceEvents {
-    fn assign(&mut self, args: &Args, _: &Limits, _: Source) -> Result<(), String> {
-        let mut bits = 0;
-        for letter in single(args)? {
-            bits |= match Self::LETTERS.iter().find(|(known, _, _)| known == letter) {
-                Some((_, class, _)) => *class,
-                None if *letter == b'A' => Self::ALL,
-                None => return Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into()),
-            };
-        }
-        self.0 = bits;
-        Ok(())
-    }
-
-    fn show(&self, _: &Limits) -> Vec<u8> {
-        let all = self.0 & Self::ALL == Self::ALL;
-        let mut text = if all { b"A".to_vec() } else { Vec::new() };
-        let shown = Self::LETTERS
-            .iter()
-            .filter(|(_, class, hidden)| self.any(*class) && !(all && *hidden));
-        text.extend(shown.map(|(letter, _, _)| *letter));
-        text
-    }
-
-    fn lines(&self, default: &Self, limits: &Limits) -> Vec<Line> {
-        vec![Line {
-            value: super::words::quoted(&self.show(limits)),
-            force: self != default,
-        }]
-    }
-}
-
 /// The working directory, always absolute; a relative one is taken from where it was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory(PathBuf);
@@ -506,7 +410,13 @@ impl Default for Directory {
 
 impl Field for Directory {
     fn assign(&mut self, args: &Args, _: &Limits, _: Source) -> Result<(), String> {
-        let path = self.0.join(Text::from(single(args)?).as_path());
+        let argument = Text::from(single(args)?);
+        if argument.is_empty() {
+            return Err(super::system_error(&std::io::Error::from_raw_os_error(
+                libc::ENOENT,
+            )));
+        }
+        let path = self.0.join(argument.as_path());
         // Redis enters the directory here; listing it asks for the same kind of file and follows links alike.
         let real = path
             .canonicalize()

@@ -20,6 +20,7 @@ pub mod cli;
 pub mod compound;
 pub mod directives;
 pub mod enums;
+pub mod events;
 pub mod file;
 pub mod glob;
 pub mod log;
@@ -43,6 +44,7 @@ impl Config {
     /// Brings values that Redis corrects rather than refuses into their bounds.
     fn correct(&mut self) {
         self.hz = self.hz.clamp(1, 500);
+        self.repl_backlog_size = self.repl_backlog_size.max(16 << 10);
     }
 }
 

@@ -125,7 +125,10 @@ pub fn lookup(name: &[u8]) -> Option<&'static Directive> {
 /// Makes `Config`, its built-in values and `DIRECTIVES` from rows of the form
 /// `"name" ["alias", ...] field: Type = "default", limits, flags, "what it does";`
 macro_rules! directives {
-    ($($name:literal [$($alias:literal),*] $field:ident: $ty:ty = $default:literal, $limits:expr, $flags:expr, $doc:literal;)*) => {
+    ($(
+        $name:literal [$($alias:literal),*] $field:ident: $ty:ty = $default:literal,
+        $limits:expr, $flags:expr, $doc:literal;
+    )*) => {
         /// Every setting, by its directive's name with underscores. A running server shares one snapshot per change.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
