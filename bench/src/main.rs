@@ -12,6 +12,7 @@
 mod cluster;
 mod cmd_floor;
 mod cmd_load;
+mod compare;
 mod conn;
 mod cpus;
 mod data;
@@ -47,6 +48,8 @@ struct Cli {
 enum Command {
     /// Put load on a running server
     Load(Box<cmd_load::Args>),
+    /// Start Ringwood and its peers in turn and compare them under the same load
+    Compare(Box<compare::Args>),
     /// Measure echo servers: what receiving and answering alone costs
     Floor(Box<cmd_floor::Args>),
     /// List the named workloads
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = os::handle_interrupts().and_then(|()| match &cli.command {
         Command::Load(args) => cmd_load::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Floor(args) => cmd_floor::run(args),
         Command::Workloads => {
             print!("{}", workload::list());

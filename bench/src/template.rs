@@ -256,6 +256,12 @@ impl Mix {
         self.templates.iter().all(|t| t.len() == len).then_some(len)
     }
 
+    /// The same bytes, of which every request gets one reply: for a server that answers requests, not commands.
+    pub fn as_one_command(mut self) -> Mix {
+        self.templates.iter_mut().for_each(|t| t.commands = 1);
+        self
+    }
+
     pub fn templates(&self) -> &[Template] {
         &self.templates
     }
