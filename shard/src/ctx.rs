@@ -99,6 +99,11 @@ impl<'a> Ctx<'a> {
         let key = self.key(key);
         self.shard.set_expiry(self.db, key, expiry)
     }
+    /// Removes a key's expiry. False when it has none, or there is no such key.
+    pub fn clear_expiry(&mut self, key: &[u8]) -> bool {
+        self.write(key)
+            .is_some_and(|mut entry| entry.set_expire_at(None).is_some())
+    }
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let key = self.key(key);
         self.shard.remove(self.db, key)

@@ -29,7 +29,8 @@ impl Tester {
     }
     /// With other settings, so that a test can be repeated for each encoding.
     pub fn with(settings: Settings) -> Self {
-        let shard = Shard::new(Arc::new(settings), KeyHasher::new(3), 1_700_000_000_000, 5);
+        let mut shard = Shard::new(Arc::new(settings), KeyHasher::new(3), 1_700_000_000_000, 5);
+        shard.listening = true;
         Self {
             shard,
             db: 0,
@@ -100,6 +101,55 @@ impl Tester {
         let shown = String::from_utf8_lossy(&reply).replace("\r\n", " ");
         assert_eq!(shown.trim_end(), expected, "reply to {line}");
         self
+    }
+    /// The events since the last call of this, `new k, set k`.
+    #[track_caller]
+    pub fn check_events(&mut self, expected: &str) -> &mut Self {
+        let events: Vec<String> = std::mem::take(&mut self.shard.events)
+            .iter()
+            .map(|e| format!("{} {}", e.event, String::from_utf8_lossy(&e.key)))
+            .collect();
+        assert_eq!(events.join(", "), expected, "events");
+        self
+    }
+    /// The last command is logged as these words; several commands are divided by `; `.
+    #[track_caller]
+    pub fn check_log(&mut self, expected: &str) -> &mut Self {
+        let Log::As(commands) = &self.log else {
+            panic!("logged {:?}, not as {expected}", self.log);
+        };
+        let commands: Vec<String> = commands
+            .iter()
+            .map(|words| String::from_utf8_lossy(&words.join(&b' ')).into_owned())
+            .collect();
+        assert_eq!(commands.join("; "), expected, "log");
+        self
+    }
+    #[track_caller]
+    pub fn check_log_verbatim(&mut self) -> &mut Self {
+        assert!(matches!(self.log, Log::Verbatim), "logged {:?}", self.log);
+        self
+    }
+    /// The encoding as OBJECT ENCODING names it.
+    #[track_caller]
+    pub fn check_encoding(&mut self, key: &str, expected: &str) -> &mut Self {
+        let found = self.shard.key(key.as_bytes());
+        let encoding = self
+            .shard
+            .keyspace
+            .get(self.db, found)
+            .map(|e| e.encoding());
+        assert_eq!(
+            encoding.map(|e| e.name()),
+            Some(expected),
+            "encoding of {key}"
+        );
+        self
+    }
+    /// When a key expires, in wall-clock milliseconds.
+    pub fn expire_at(&self, key: &str) -> Option<i64> {
+        let key = self.shard.key(key.as_bytes());
+        self.shard.keyspace.get(self.db, key)?.expire_at()
     }
     /// Lets time pass.
     pub fn advance(&mut self, ms: i64) -> &mut Self {

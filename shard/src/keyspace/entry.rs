@@ -400,6 +400,35 @@ impl Entry {
         true
     }
 
+    /// Replaces `delete` bytes at `at` of an inline value by `insert`, if the result fits the same block. False, and nothing
+    /// done, when it does not.
+    pub fn splice_inline(self, at: usize, delete: usize, insert: &[u8]) -> bool {
+        if self.form() & FORM != INLINE {
+            return false;
+        }
+        let layout = self.layout();
+        let old_len = layout.size - layout.value_at;
+        assert!(at + delete <= old_len, "a splice outside the value");
+        let len = old_len - delete + insert.len();
+        if len > INLINE_MAX || block_size(layout.value_at + len) != block_size(layout.size) {
+            return false;
+        }
+        // SAFETY: the block has room for `value_at + len` bytes, as compared above; the tail moves within the old and the
+        // new length, and `insert` is no part of this block, which nobody else may borrow during a change.
+        unsafe {
+            let value = self.as_ptr().add(layout.value_at);
+            let tail = value.add(at + delete);
+            tail.copy_to(value.add(at + insert.len()), old_len - at - delete);
+            value
+                .add(at)
+                .copy_from_nonoverlapping(insert.as_ptr(), insert.len());
+        }
+        let len = (len as u16).to_le_bytes();
+        self.set_byte(6, len[0]);
+        self.set_byte(7, len[1]);
+        true
+    }
+
     /// The same entry with or without room for an expiry, in a new block; the old block is freed.
     ///
     /// # Safety

@@ -252,19 +252,23 @@ impl<'a> EntryMut<'a> {
         let (kind, encoding) = (entry.kind(), entry.encoding());
         let old = entry.bytes();
         assert!(at + delete <= old.len(), "a splice outside the value");
+        if delete == insert.len() {
+            self.bytes_mut()[at..at + delete].copy_from_slice(insert);
+            return;
+        }
         let len = old.len() - delete + insert.len();
+        if entry.splice_inline(at, delete, insert) {
+            return;
+        }
         if !entry.is_inline() && len > entry::INLINE_MAX {
             entry.with_vector(|bytes| {
+                make_room(bytes, len);
                 if at == bytes.len() {
                     bytes.extend_from_slice(insert);
                 } else {
                     bytes.splice(at..at + delete, insert.iter().copied());
                 }
             });
-            return;
-        }
-        if delete == insert.len() {
-            self.bytes_mut()[at..at + delete].copy_from_slice(insert);
             return;
         }
         let (head, tail) = (&old[..at], &old[at + delete..]);
@@ -280,6 +284,40 @@ impl<'a> EntryMut<'a> {
                 Entry::with_bytes(heap, header, key, &[head, insert, tail])
             }
         });
+    }
+
+    /// Writes `bytes` at `at` over the value, which grows as needed; zeros fill a gap. Type and encoding stay.
+    pub fn write_at(&mut self, at: usize, bytes: &[u8]) {
+        let len = self.bytes().len();
+        let end = at + bytes.len();
+        if end <= len {
+            self.bytes_mut()[at..end].copy_from_slice(bytes);
+            return;
+        }
+        if at <= len {
+            self.splice(at, len - at, bytes);
+            return;
+        }
+        if end > entry::INLINE_MAX {
+            // In one step, without a second block of zeros.
+            if self.entry().is_inline() {
+                let mut value = Vec::with_capacity(end);
+                value.extend_from_slice(self.bytes());
+                value.resize(at, 0);
+                value.extend_from_slice(bytes);
+                self.set_vector(self.kind(), self.encoding(), value);
+            } else {
+                self.entry().with_vector(|value| {
+                    make_room(value, end);
+                    value.resize(at, 0);
+                    value.extend_from_slice(bytes);
+                });
+            }
+            return;
+        }
+        let mut tail = [0; entry::INLINE_MAX];
+        tail[at - len..end - len].copy_from_slice(bytes);
+        self.splice(len, 0, &tail[..end - len]);
     }
 
     /// Sets or clears the expiry. Returns what it was.
@@ -318,6 +356,15 @@ impl<'a> EntryMut<'a> {
             .keyspace
             .unlink(self.db, self.slot, self.hash, self.cell);
         self.keyspace.free_entry(entry);
+    }
+}
+
+/// Room for `len` bytes in a vector that grows: half as much again while it is small, an eighth more when large, so that growth
+/// by small pieces costs little and a large value wastes little.
+fn make_room(bytes: &mut Vec<u8>, len: usize) {
+    if len > bytes.capacity() {
+        let spare = if len < 1 << 20 { len / 2 } else { len / 8 };
+        bytes.reserve_exact(len + spare - bytes.len());
     }
 }
 

@@ -3,29 +3,36 @@
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::object::Type;
 use ringwood_protocol::command::*;
+use ringwood_protocol::error::CommandError;
 
 pub const GET: Command<Handler> = command("GET", exactly(2), get as Handler)
     .flags(READONLY | FAST)
     .acl(acl::STRING)
     .keys(&[at(1).flags(RO | ACCESS)])
-    .doc(
-        "Returns the string value of a key.",
-        "O(1)",
-        "1.0.0",
-        "string",
-    )
+    .doc("Returns a string.", "O(1)", "1.0.0", "string")
     .args(&[key("key", 0)]);
 
 #[inline]
 fn get(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
+    reply_value(ctx, args[1]).map(|_| ())
+}
+
+/// Answers with a key's value, or null. True when there is one.
+#[inline]
+pub(super) fn reply_value(ctx: &mut Ctx<'_>, key: &[u8]) -> Result<bool, CommandError> {
     // Written out rather than through `read_typed`: the entry borrows the shard while the reply is written.
-    let key = ctx.key(args[1]);
+    let key = ctx.key(key);
     match ctx.shard.read(ctx.db, key) {
-        Some(entry) if entry.kind() == Type::String => ctx.reply.bulk(entry.bytes()),
-        Some(_) => return Err(ringwood_protocol::error::CommandError::WrongType),
-        None => ctx.reply.null(),
+        Some(entry) if entry.kind() == Type::String => {
+            ctx.reply.bulk(entry.bytes());
+            Ok(true)
+        }
+        Some(_) => Err(CommandError::WrongType),
+        None => {
+            ctx.reply.null();
+            Ok(false)
+        }
     }
-    Ok(())
 }
 
 pub const MGET: Command<Handler> = command("MGET", at_least(2), mget as Handler)
@@ -33,7 +40,7 @@ pub const MGET: Command<Handler> = command("MGET", at_least(2), mget as Handler)
     .acl(acl::STRING)
     .keys(&[at(1).range(-1, 1, 0).flags(RO | ACCESS)])
     .doc(
-        "Returns the string values of several keys.",
+        "Returns many strings.",
         "O(N) where N is the number of keys to retrieve.",
         "1.0.0",
         "string",
@@ -66,5 +73,15 @@ mod tests {
             .check("GET k", "$1 v");
         t.check("MGET k nokey k", "*3 $1 v $-1 $1 v");
         t.check("GET", "-ERR wrong number of arguments for 'get' command");
+    }
+
+    #[test]
+    fn an_expired_value_is_not_there() {
+        let mut t = Tester::new();
+        t.check("SET k v PX 10", "+OK").check("GET k", "$1 v");
+        t.advance(10)
+            .check("GET k", "$-1")
+            .check("MGET k", "*1 $-1");
+        t.check_events("new k, set k, expire k, expired k, keymiss k, keymiss k");
     }
 }

@@ -1,4 +1,4 @@
-//! MSET.
+//! MSET and MSETNX.
 
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::shard::{Expiry, notify};
@@ -10,7 +10,7 @@ pub const MSET: Command<Handler> = command("MSET", at_least(3), mset as Handler)
     .acl(acl::STRING)
     .keys(&[at(1).range(-1, 2, 0).flags(OW | UPDATE)])
     .doc(
-        "Sets the string values of several keys.",
+        "Sets many strings at once.",
         "O(N) where N is the number of keys to set.",
         "1.0.1",
         "string",
@@ -23,13 +23,84 @@ pub const MSET: Command<Handler> = command("MSET", at_least(3), mset as Handler)
     .route(Route::Scatter(Merge::Ok));
 
 fn mset(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
+    set_pairs(ctx, args, "mset")?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+#[inline]
+fn set_pairs(ctx: &mut Ctx<'_>, args: Args<'_>, command: &str) -> CommandResult {
     if args.len().is_multiple_of(2) {
-        return Err(CommandError::WrongArity("mset".into()));
+        return Err(CommandError::WrongArity(command.into()));
     }
     for pair in args[1..].chunks_exact(2) {
         ctx.set_string(pair[0], pair[1], Expiry::Clear);
         ctx.modified(pair[0], notify::STRING, "set");
     }
-    ctx.reply.ok();
     Ok(())
+}
+
+pub const MSETNX: Command<Handler> = command("MSETNX", at_least(3), msetnx as Handler)
+    .flags(WRITE | DENYOOM)
+    .acl(acl::STRING)
+    .keys(&[at(1).range(-1, 2, 0).flags(OW | INSERT)])
+    .doc(
+        "Sets many strings, if none of the keys exists.",
+        "O(N) where N is the number of keys to set.",
+        "1.0.1",
+        "string",
+    )
+    .args(&[block("data", &[key("key", 0), string("value")]).multiple()]);
+
+fn msetnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
+    let pairs = args[1..].chunks_exact(2);
+    let free =
+        !pairs.remainder().is_empty() || pairs.into_iter().all(|pair| ctx.write(pair[0]).is_none());
+    if free {
+        set_pairs(ctx, args, "msetnx")?;
+    }
+    ctx.reply.integer(free as i64);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Tester;
+
+    #[test]
+    fn mset_sets_all() {
+        let mut t = Tester::new();
+        t.check("SET a x EX 10", "+OK")
+            .check("MSET a 1 b 2 a 3", "+OK");
+        t.check("MGET a b", "*2 $1 3 $1 2");
+        assert_eq!(t.expire_at("a"), None);
+        t.check_events("new a, set a, expire a, set a, new b, set b, set a");
+        t.check(
+            "MSET a",
+            "-ERR wrong number of arguments for 'mset' command",
+        )
+        .check(
+            "MSET a 1 b",
+            "-ERR wrong number of arguments for 'mset' command",
+        );
+    }
+
+    #[test]
+    fn msetnx_sets_all_or_none() {
+        let mut t = Tester::new();
+        t.check("MSETNX a 1 a 2 b 3", ":1")
+            .check("MGET a b", "*2 $1 2 $1 3");
+        t.check("MSETNX c 1 b 2", ":0").check("EXISTS c", ":0");
+        t.check(
+            "MSETNX a 1 b",
+            "-ERR wrong number of arguments for 'msetnx' command",
+        );
+        t.check(
+            "MSETNX c 1 b",
+            "-ERR wrong number of arguments for 'msetnx' command",
+        );
+        t.check("SET e x PX 5", "+OK")
+            .advance(5)
+            .check("MSETNX e 1", ":1");
+    }
 }
