@@ -157,8 +157,8 @@ mod tests {
         fn records_come_in_time(delays in prop::collection::vec(0i64..40_000_000, 1..50), start in 0i64..1 << 41) {
             let mut wheel = Wheel::new(start);
             let at = |r: Record| start + delays[r.prefix() as usize];
-            for i in 0..delays.len() {
-                wheel.insert(start + delays[i], Record::new(0, 5, (i as u64) << 24));
+            for (i, delay) in delays.iter().enumerate() {
+                wheel.insert(start + delay, Record::new(0, 5, (i as u64) << 24));
             }
             let mut now = start;
             let mut done = 0;

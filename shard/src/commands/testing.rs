@@ -24,13 +24,13 @@ pub struct Tester {
 }
 
 impl Tester {
+    #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Self::with(Settings::default())
     }
     /// With other settings, so that a test can be repeated for each encoding.
     pub fn with(settings: Settings) -> Self {
-        let mut shard = Shard::new(Arc::new(settings), KeyHasher::new(3), 1_700_000_000_000, 5);
-        shard.listening = true;
+        let shard = Shard::new(Arc::new(settings), KeyHasher::new(3), 1_700_000_000_000, 5);
         Self {
             shard,
             db: 0,
@@ -55,6 +55,7 @@ impl Tester {
     }
     pub fn run_words(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let name = String::from_utf8(words[0].to_ascii_uppercase()).expect("a command's name");
+        let mut full_name = name.to_lowercase();
         let mut command = FAMILIES
             .iter()
             .flat_map(|f| f.iter())
@@ -68,12 +69,13 @@ impl Tester {
                 .find(|c| c.name.as_bytes() == sub)
             {
                 command = found;
+                full_name = format!("{full_name}|{}", found.name.to_lowercase());
             }
         }
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, self.version);
         if !command.arity_fits(words.len()) {
-            reply.command_error(&CommandError::WrongArity(name.to_lowercase()));
+            reply.command_error(&CommandError::WrongArity(full_name));
             return out;
         }
         let mark = reply.mark();
@@ -102,27 +104,58 @@ impl Tester {
         assert_eq!(shown.trim_end(), expected, "reply to {line}");
         self
     }
-    /// The events since the last call of this, `new k, set k`.
+    /// Runs `line` and compares the key events: `event key`, with `db:` before it if it is another database than the current.
     #[track_caller]
-    pub fn check_events(&mut self, expected: &str) -> &mut Self {
+    pub fn check_events(&mut self, line: &str, expected: &[&str]) -> &mut Self {
+        self.shard.listening = true;
+        self.run(line);
+        self.shard.listening = false;
+        let events: Vec<String> = std::mem::take(&mut self.shard.events)
+            .into_iter()
+            .map(|e| {
+                let db = if e.db == self.db {
+                    String::new()
+                } else {
+                    format!("{}:", e.db)
+                };
+                format!("{db}{} {}", e.event, String::from_utf8_lossy(&e.key))
+            })
+            .collect();
+        assert_eq!(events, expected, "events of {line}");
+        self
+    }
+    /// Compares how the last command is logged, if not in its own words.
+    #[track_caller]
+    pub fn check_log(&mut self, expected: &[&str]) -> &mut Self {
+        let Log::As(commands) = &self.log else {
+            panic!("logged {:?}, not as {expected:?}", self.log);
+        };
+        let lines: Vec<String> = commands
+            .iter()
+            .map(|words| String::from_utf8_lossy(&words.join(b" ".as_slice())).into_owned())
+            .collect();
+        assert_eq!(lines, expected);
+        self
+    }
+    /// Lets time pass.
+    pub fn advance(&mut self, ms: i64) -> &mut Self {
+        self.shard.now_ms += ms;
+        self
+    }
+
+    /// Collects events from now on, for [`Tester::check_new_events`].
+    pub fn listen(&mut self) -> &mut Self {
+        self.shard.listening = true;
+        self
+    }
+    /// The events since the last call of this: `new k, set k`.
+    #[track_caller]
+    pub fn check_new_events(&mut self, expected: &str) -> &mut Self {
         let events: Vec<String> = std::mem::take(&mut self.shard.events)
             .iter()
             .map(|e| format!("{} {}", e.event, String::from_utf8_lossy(&e.key)))
             .collect();
         assert_eq!(events.join(", "), expected, "events");
-        self
-    }
-    /// The last command is logged as these words; several commands are divided by `; `.
-    #[track_caller]
-    pub fn check_log(&mut self, expected: &str) -> &mut Self {
-        let Log::As(commands) = &self.log else {
-            panic!("logged {:?}, not as {expected}", self.log);
-        };
-        let commands: Vec<String> = commands
-            .iter()
-            .map(|words| String::from_utf8_lossy(&words.join(&b' ')).into_owned())
-            .collect();
-        assert_eq!(commands.join("; "), expected, "log");
         self
     }
     #[track_caller]
@@ -150,10 +183,5 @@ impl Tester {
     pub fn expire_at(&self, key: &str) -> Option<i64> {
         let key = self.shard.key(key.as_bytes());
         self.shard.keyspace.get(self.db, key)?.expire_at()
-    }
-    /// Lets time pass.
-    pub fn advance(&mut self, ms: i64) -> &mut Self {
-        self.shard.now_ms += ms;
-        self
     }
 }

@@ -594,7 +594,7 @@ impl Keyspace {
         while slot < SLOTS {
             if slot.is_multiple_of(GROUP) && database.groups[slot / GROUP] == 0 {
                 slot += GROUP;
-            } else if tables[slot].len() > 0 {
+            } else if !tables[slot].is_empty() {
                 return Some(slot as u16);
             } else {
                 slot += 1;

@@ -62,10 +62,11 @@ mod tests {
     #[test]
     fn append_makes_and_lengthens() {
         let mut t = Tester::new();
+        t.listen();
         t.check("APPEND k 12", ":2").check_encoding("k", "int");
         t.check("APPEND k 34", ":4").check_encoding("k", "raw");
         t.check("GET k", "$4 1234").check("STRLEN k", ":4");
-        t.check_events("new k, append k, append k");
+        t.check_new_events("new k, append k, append k");
         t.check("INCR k", ":1235").check_encoding("k", "int");
         t.check("APPEND k \"\"", ":4").check_encoding("k", "raw");
         t.check("APPEND e \"\"", ":0").check_encoding("e", "embstr");

@@ -88,12 +88,13 @@ mod tests {
     #[test]
     fn delifeq() {
         let mut t = Tester::new();
+        t.listen();
         t.check("DELIFEQ k v", ":0").check("SET k v", "+OK");
-        t.check_events("new k, set k");
+        t.check_new_events("new k, set k");
         t.check("DELIFEQ k w", ":0").check_log_verbatim();
         t.check("DELIFEQ k v", ":1")
-            .check_log("DEL k")
-            .check_events("del k");
+            .check_log(&["DEL k"])
+            .check_new_events("del k");
         t.check("GET k", "$-1");
     }
 
@@ -103,7 +104,7 @@ mod tests {
         t.check("SET k v", "+OK");
         t.check("DELEX k IFEQ w", ":0")
             .check("DELEX k IFNE v", ":0");
-        t.check("DELEX k ifeq v", ":1").check_log("DEL k");
+        t.check("DELEX k ifeq v", ":1").check_log(&["DEL k"]);
         t.check("SET k v", "+OK").check("DELEX k IFNE w", ":1");
         t.check("SET k v", "+OK")
             .check("DELEX k", ":1")

@@ -33,11 +33,13 @@ mod tests {
     #[test]
     fn getdel_takes_the_value_away() {
         let mut t = Tester::new();
-        t.check("GETDEL k", "$-1").check_events("keymiss k");
+        t.listen();
+        t.check("GETDEL k", "$-1").check_new_events("keymiss k");
         t.check_log_verbatim();
         t.check("SET k v EX 10", "+OK")
-            .check_events("new k, set k, expire k");
-        t.check("GETDEL k", "$1 v").check_log("DEL k");
-        t.check("GETDEL k", "$-1").check_events("del k, keymiss k");
+            .check_new_events("new k, set k, expire k");
+        t.check("GETDEL k", "$1 v").check_log(&["DEL k"]);
+        t.check("GETDEL k", "$-1")
+            .check_new_events("del k, keymiss k");
     }
 }

@@ -33,9 +33,10 @@ mod tests {
     #[test]
     fn getset_swaps_the_value_and_clears_the_expiry() {
         let mut t = Tester::new();
+        t.listen();
         t.check("GETSET k 1", "$-1");
-        t.check_events("keymiss k, new k, set k");
-        t.check_log("SET k 1");
+        t.check_new_events("keymiss k, new k, set k");
+        t.check_log(&["SET k 1"]);
         t.check("SET k v EX 10", "+OK").check("GETSET k w", "$1 v");
         assert_eq!(t.expire_at("k"), None);
         t.check("GET k", "$1 w");

@@ -88,6 +88,7 @@ mod tests {
     #[test]
     fn counting() {
         let mut t = Tester::new();
+        t.listen();
         t.check("INCR k", ":1")
             .check("INCR k", ":2")
             .check("DECR k", ":1");
@@ -96,7 +97,7 @@ mod tests {
         t.check("DECR n", ":-1")
             .check("INCRBY m -5", ":-5")
             .check("DECRBY o -5", ":5");
-        t.check_events("new k, incrby k, incrby k, incrby k, incrby k, incrby k, new n, incrby n, new m, incrby m, new o, incrby o");
+        t.check_new_events("new k, incrby k, incrby k, incrby k, incrby k, incrby k, new n, incrby n, new m, incrby m, new o, incrby o");
         t.check_log_verbatim();
     }
 

@@ -104,18 +104,19 @@ mod tests {
     #[test]
     fn sets_all_or_none() {
         let mut t = Tester::new();
+        t.listen();
         t.check("MSETEX 2 a 1 b 2 EX 10", ":1")
-            .check_log("MSETEX 2 a 1 b 2 PXAT 1700000010000")
-            .check_events("new a, set a, expire a, new b, set b, expire b");
+            .check_log(&["MSETEX 2 a 1 b 2 PXAT 1700000010000"])
+            .check_new_events("new a, set a, expire a, new b, set b, expire b");
         assert_eq!(t.expire_at("b"), Some(1_700_000_010_000));
         t.check("MSETEX 2 b 3 c 3 NX", ":0")
             .check_log_verbatim()
-            .check_events("");
+            .check_new_events("");
         t.check("MSETEX 2 b 3 c 3 XX", ":0").check("EXISTS c", ":0");
         t.check("MSETEX 2 a 3 b 3 KEEPTTL XX", ":1")
-            .check_log("MSETEX 2 a 3 b 3 KEEPTTL");
+            .check_log(&["MSETEX 2 a 3 b 3 KEEPTTL"]);
         assert_eq!(t.expire_at("b"), Some(1_700_000_010_000));
-        t.check("MSETEX 1 b 4", ":1").check_log("MSETEX 1 b 4");
+        t.check("MSETEX 1 b 4", ":1").check_log(&["MSETEX 1 b 4"]);
         assert_eq!(t.expire_at("b"), None);
         t.check("MSETEX 1 d 4 PXAT 1", ":1").check("GET d", "$-1");
         t.check("MSETEX 2 e 1 e 2 NX", ":1").check("GET e", "$1 2");

@@ -139,10 +139,11 @@ mod tests {
     #[test]
     fn setrange_on_a_missing_key() {
         let mut t = Tester::new();
+        t.listen();
         t.check("SETRANGE k 5 \"\"", ":0").check("EXISTS k", ":0");
         t.check("SETRANGE k 2 x", ":3").check("GET k", "$3 \0\0x");
         t.check_encoding("k", "raw");
-        t.check_events("keymiss k, new k, setrange k");
+        t.check_new_events("keymiss k, new k, setrange k");
     }
 
     #[test]

@@ -194,19 +194,20 @@ mod tests {
     #[test]
     fn set_replaces_value_and_expiry() {
         let mut t = Tester::new();
+        t.listen();
         t.check("SET k v", "+OK")
-            .check_events("new k, set k")
+            .check_new_events("new k, set k")
             .check_log_verbatim();
         t.check("SET k 12 EX 10", "+OK")
-            .check_events("set k, expire k")
-            .check_log("SET k 12 PXAT 1700000010000")
+            .check_new_events("set k, expire k")
+            .check_log(&["SET k 12 PXAT 1700000010000"])
             .check_encoding("k", "int");
         assert_eq!(t.expire_at("k"), Some(1_700_000_010_000));
         t.check("SET k v keepttl", "+OK")
-            .check_log("SET k v KEEPTTL")
+            .check_log(&["SET k v KEEPTTL"])
             .check_encoding("k", "embstr");
         assert_eq!(t.expire_at("k"), Some(1_700_000_010_000));
-        t.check("SET k w", "+OK").check_events("set k, set k");
+        t.check("SET k w", "+OK").check_new_events("set k, set k");
         assert_eq!(t.expire_at("k"), None);
         let long = "x".repeat(45);
         t.check(&format!("SET k {long}"), "+OK")
@@ -227,7 +228,7 @@ mod tests {
             ("SET k v PXAT 9223372036854775807", i64::MAX),
         ] {
             t.check(line, "+OK")
-                .check_log(&format!("SET k v PXAT {at}"));
+                .check_log(&[&format!("SET k v PXAT {at}")]);
             assert_eq!(t.expire_at("k"), Some(at), "{line}");
         }
         t.check("SET k v PXAT 1", "+OK").check("GET k", "$-1");
@@ -236,13 +237,14 @@ mod tests {
     #[test]
     fn conditions_on_existence() {
         let mut t = Tester::new();
+        t.listen();
         t.check("SET k v XX", "$-1")
             .check("SET k v NX", "+OK")
-            .check_log("SET k v");
-        t.check_events("new k, set k");
+            .check_log(&["SET k v"]);
+        t.check_new_events("new k, set k");
         t.check("SET k w NX", "$-1")
             .check_log_verbatim()
-            .check_events("");
+            .check_new_events("");
         t.check("SET k w XX XX", "+OK").check("GET k", "$1 w");
         t.check("SETNX k x", ":0")
             .check("SETNX n x", ":1")
@@ -256,13 +258,13 @@ mod tests {
     #[test]
     fn get_answers_with_the_old_value() {
         let mut t = Tester::new();
-        t.check("SET k 1 GET", "$-1").check_log("SET k 1");
+        t.check("SET k 1 GET", "$-1").check_log(&["SET k 1"]);
         t.check("SET k 2 GET XX EX 9", "$1 1")
-            .check_log("SET k 2 PXAT 1700000009000");
+            .check_log(&["SET k 2 PXAT 1700000009000"]);
         t.check("SET k 3 NX GET", "$1 2").check("GET k", "$1 2");
         t.check("SET n 3 XX GET", "$-1").check("EXISTS n", ":0");
         t.check("SET k 5 GET KEEPTTL", "$1 2")
-            .check_log("SET k 5 KEEPTTL");
+            .check_log(&["SET k 5 KEEPTTL"]);
     }
 
     #[test]
@@ -270,7 +272,7 @@ mod tests {
         let mut t = Tester::new();
         t.check("SET k v IFEQ v", "$-1")
             .check("SET k v IFDEQ short", "$-1");
-        t.check("SET k v IFNE x", "+OK").check_log("SET k v");
+        t.check("SET k v IFNE x", "+OK").check_log(&["SET k v"]);
         t.check("SET k w IFEQ x", "$-1")
             .check("SET k w IFNE v", "$-1");
         t.check("SET k w ifeq v", "+OK")
@@ -285,7 +287,7 @@ mod tests {
             "-ERR must be exactly 16 hexadecimal characters",
         );
         t.check("SET k x IFDEQ 0CC76DBB41381419 EX 1", "+OK")
-            .check_log("SET k x PXAT 1700000001000");
+            .check_log(&["SET k x PXAT 1700000001000"]);
         t.check("SET k y IFDNE 0000000000000000", "+OK")
             .check("SET n y IFDNE 0", "+OK");
     }
