@@ -257,7 +257,7 @@ impl Mix {
     }
 
     /// The same bytes, of which every request gets one reply: for a server that answers requests, not commands.
-    pub fn as_one_command(mut self) -> Mix {
+    pub fn into_one_command(mut self) -> Mix {
         self.templates.iter_mut().for_each(|t| t.commands = 1);
         self
     }

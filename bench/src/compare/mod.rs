@@ -333,7 +333,7 @@ fn measure_floor(
                 None => {
                     let plan = Plan {
                         pipeline,
-                        mix: mix.clone().as_one_command(),
+                        mix: mix.clone().into_one_command(),
                         ..plan.clone()
                     };
                     let report = cmd_floor::measure(Kind::Raw, reply, &setup, &plan)?;
