@@ -116,8 +116,13 @@ impl<'a> Ctx<'a> {
     /// [`crate::shard::notify`]'s, `event` Redis's name of it.
     #[inline]
     pub fn modified(&mut self, key: &[u8], class: u32, event: &'static str) {
+        self.modified_in(self.db, key, class, event);
+    }
+    /// As [`Ctx::modified`], for a key of another database.
+    #[inline]
+    pub fn modified_in(&mut self, db: usize, key: &[u8], class: u32, event: &'static str) {
         self.shard.stats.dirty += 1;
-        self.shard.notify(self.db, key, class, event, true);
+        self.shard.notify(db, key, class, event, true);
     }
 
     /// The command is logged as these words instead of its own. May be called several times: all are logged, in order.

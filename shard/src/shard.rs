@@ -85,6 +85,8 @@ pub mod notify {
     pub const STREAM: u32 = 1 << 10; // t
     pub const KEY_MISS: u32 = 1 << 11; // m
     pub const NEW: u32 = 1 << 14; // n
+    /// No notification of Redis's: any key of the database may have changed (FLUSHDB, SWAPDB). The event's key is empty.
+    pub const ALL_KEYS: u32 = 1 << 31;
 }
 
 /// Something that happened to a key, for whoever listens: notifications, WATCH, blocked clients, client-side caches.
@@ -153,6 +155,22 @@ impl SlotSet {
     }
     pub fn len(&self) -> usize {
         self.0.iter().map(|w| w.count_ones() as usize).sum()
+    }
+    /// The first slot from `from` on that is not in the set.
+    pub fn first_absent(&self, from: u16) -> Option<u16> {
+        let first = from as usize / 64;
+        for (at, word) in self.0.iter().enumerate().skip(first) {
+            let below = if at == first {
+                (1 << (from % 64)) - 1
+            } else {
+                0
+            };
+            let absent = !(word | below);
+            if absent != 0 {
+                return Some((at * 64) as u16 + absent.trailing_zeros() as u16);
+            }
+        }
+        None
     }
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -327,6 +345,18 @@ impl Shard {
         self.keyspace
             .get(db, key)
             .is_some_and(|e| !self.is_expired(e.expire_at()))
+    }
+
+    /// Deletes the key if its time is over. True when it did.
+    pub fn expire_if_due(&mut self, db: usize, key: Key<'_>) -> bool {
+        let due = self
+            .keyspace
+            .get(db, key)
+            .is_some_and(|e| self.is_expired(e.expire_at()));
+        if due {
+            self.expire(db, key);
+        }
+        due
     }
 
     fn expire(&mut self, db: usize, key: Key<'_>) {
@@ -512,6 +542,20 @@ mod tests {
             1_700_000_000_000,
             9,
         )
+    }
+
+    #[test]
+    fn slot_sets_find_what_is_not_in_them() {
+        let mut set = SlotSet::from_slots(0..16384);
+        assert_eq!(set.first_absent(0), None);
+        for slot in [16383, 7000, 64, 63] {
+            set.remove(slot);
+            assert_eq!(set.first_absent(0), Some(slot));
+            assert_eq!(set.first_absent(slot), Some(slot));
+        }
+        assert_eq!(set.first_absent(65), Some(7000));
+        assert_eq!(set.first_absent(7001), Some(16383));
+        assert_eq!(SlotSet::empty().first_absent(16383), Some(16383));
     }
 
     #[test]

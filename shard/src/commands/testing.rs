@@ -23,6 +23,12 @@ pub struct Tester {
     pub log: Log,
 }
 
+impl Default for Tester {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Tester {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {

@@ -144,6 +144,20 @@ impl<'a> EntryRef<'a> {
     pub fn in_wheel(&self) -> bool {
         self.entry.in_wheel()
     }
+    /// An independent copy of what the entry is made of.
+    pub fn duplicate(&self) -> Parts {
+        Parts {
+            kind: self.kind(),
+            encoding: self.encoding(),
+            access: self.access(),
+            expire_at: self.expire_at(),
+            value: if self.is_object() {
+                Value::Object(self.object().duplicate())
+            } else {
+                Value::Bytes(self.bytes().to_vec())
+            },
+        }
+    }
     /// Bytes of the entry with its value and its share of the table.
     pub fn memory(&self) -> usize {
         self.entry.block_size() + self.entry.outside() + 10
@@ -576,12 +590,12 @@ impl Keyspace {
     }
 
     /// One step of a scan over a slot: the keys of one bucket from a hash prefix on. `None`: the slot is done.
-    pub fn scan_slot(
-        &self,
+    pub fn scan_slot<'a>(
+        &'a self,
         db: usize,
         slot: u16,
         from: u64,
-        mut f: impl FnMut(EntryRef<'_>),
+        mut f: impl FnMut(EntryRef<'a>),
     ) -> Option<u64> {
         self.table(db, slot)?
             .scan(from, &mut |entry| f(EntryRef::new(entry)))
@@ -602,14 +616,14 @@ impl Keyspace {
         }
         None
     }
-    pub fn each(&self, db: usize, mut f: impl FnMut(EntryRef<'_>)) {
+    pub fn each<'a>(&'a self, db: usize, mut f: impl FnMut(EntryRef<'a>)) {
         if let Some(tables) = &self.dbs[db].tables {
             for node in tables.iter() {
                 node.each(&mut |entry| f(EntryRef::new(entry)));
             }
         }
     }
-    pub fn each_in_slot(&self, db: usize, slot: u16, mut f: impl FnMut(EntryRef<'_>)) {
+    pub fn each_in_slot<'a>(&'a self, db: usize, slot: u16, mut f: impl FnMut(EntryRef<'a>)) {
         if let Some(node) = self.table(db, slot) {
             node.each(&mut |entry| f(EntryRef::new(entry)));
         }
@@ -630,14 +644,7 @@ impl Keyspace {
             }
             for node in &tables[slot..slot + GROUP] {
                 if left < node.len() {
-                    let mut found = None;
-                    node.each(&mut |entry| {
-                        if left == 0 && found.is_none() {
-                            found = Some(EntryRef::new(entry));
-                        }
-                        left = left.wrapping_sub(1);
-                    });
-                    return found;
+                    return node.nth(left).map(EntryRef::new);
                 }
                 left -= node.len();
             }

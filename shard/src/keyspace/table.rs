@@ -421,6 +421,31 @@ impl Node {
         }
     }
 
+    /// The `n`-th entry in the order of [`Node::each`], without walking over those before it.
+    pub fn nth(&self, n: usize) -> Option<Entry> {
+        let mut node = self;
+        let mut left = n;
+        while node.is_inner() {
+            // SAFETY: 16 live children.
+            let mut children = (0..FANOUT).map(|i| unsafe { &*node.children().add(i) });
+            node = children.find(|child| {
+                let here = left < child.len();
+                if !here {
+                    left -= child.len();
+                }
+                here
+            })?;
+        }
+        let mut found = None;
+        node.each(&mut |entry| {
+            if left == 0 {
+                found = Some(entry);
+            }
+            left = left.wrapping_sub(1);
+        });
+        found
+    }
+
     /// Frees leaves and inner nodes, not the entries.
     pub fn free_nodes(&mut self, heap: &mut Heap) {
         if self.is_inner() {

@@ -1,8 +1,92 @@
 //! Keys of any type.
 
+mod copy;
+mod dbsize;
 mod del;
+mod exists;
+mod expire;
+mod find;
+mod flush;
+mod glob;
+mod kind;
+mod matcher;
+mod memory;
+mod move_key;
+mod object;
+mod persist;
+mod randomkey;
+mod rename;
+mod scan;
+mod swapdb;
+mod ttl;
 
-use crate::ctx::Handler;
+use crate::ctx::{Args, Ctx, Handler};
+use crate::object::is_canonical_integer;
+use matcher::Matcher;
 use ringwood_protocol::command::Command;
+use ringwood_protocol::error::CommandError;
 
-pub const COMMANDS: &[Command<Handler>] = &[del::DEL, del::EXISTS, del::DBSIZE, del::FLUSHALL];
+pub const COMMANDS: &[Command<Handler>] = &[
+    del::DEL,
+    del::UNLINK,
+    exists::EXISTS,
+    exists::TOUCH,
+    kind::TYPE,
+    expire::EXPIRE,
+    expire::PEXPIRE,
+    expire::EXPIREAT,
+    expire::PEXPIREAT,
+    ttl::TTL,
+    ttl::PTTL,
+    ttl::EXPIRETIME,
+    ttl::PEXPIRETIME,
+    persist::PERSIST,
+    rename::RENAME,
+    rename::RENAMENX,
+    copy::COPY,
+    move_key::MOVE,
+    find::KEYS,
+    scan::SCAN,
+    randomkey::RANDOMKEY,
+    object::OBJECT,
+    memory::MEMORY,
+    dbsize::DBSIZE,
+    flush::FLUSHDB,
+    flush::FLUSHALL,
+    swapdb::SWAPDB,
+];
+
+/// The one text form of an integer that Redis takes.
+fn number(word: &[u8]) -> Result<i64, CommandError> {
+    if !is_canonical_integer(word) {
+        return Err(CommandError::NotInteger);
+    }
+    std::str::from_utf8(word)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(CommandError::NotInteger)
+}
+
+/// A database's number as the client wrote it, which need not be one that exists.
+fn database_number(word: &[u8]) -> Result<i32, CommandError> {
+    number(word)?.try_into().map_err(|_| {
+        CommandError::fixed(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        )
+    })
+}
+
+/// A database that exists.
+fn database(ctx: &Ctx<'_>, word: &[u8]) -> Result<usize, CommandError> {
+    usize::try_from(database_number(word)?)
+        .ok()
+        .filter(|&db| db < ctx.shard.keyspace.databases())
+        .ok_or(CommandError::DbIndexOutOfRange)
+}
+
+/// What a container answers when it is called itself.
+fn unknown_subcommand(args: Args<'_>) -> CommandError {
+    let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+    let (name, sub) = (text(args[0]).to_uppercase(), text(args[1]));
+    CommandError::err(format_args!("unknown subcommand '{sub}'. Try {name} HELP."))
+}
