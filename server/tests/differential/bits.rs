@@ -1,0 +1,92 @@
+//! Bits and HyperLogLog: both are strings underneath.
+
+use crate::grammar::Arg::{
+    Index, Integer, Key, Maybe, Member, OneOf, Raw, Times, Value, Within, Word,
+};
+use crate::grammar::Kind::{Bits as B, Hll, String as S};
+use crate::grammar::{Arg, Spec, spec};
+
+const TYPE: Arg = OneOf(&[
+    &[Raw("u8")],
+    &[Raw("i8")],
+    &[Raw("u1")],
+    &[Raw("i5")],
+    &[Raw("u63")],
+    &[Raw("i64")],
+    &[Raw("u64")],
+    &[Raw("x8")],
+    &[Raw("i65")],
+]);
+const OFFSET: Arg = OneOf(&[
+    &[Within(0, 200)],
+    &[Raw("#0")],
+    &[Raw("#3")],
+    &[Raw("-1")],
+    &[Raw("x")],
+]);
+const BITFIELD_OP: Arg = OneOf(&[
+    &[Word("GET"), TYPE, OFFSET],
+    &[Word("SET"), TYPE, OFFSET, Integer],
+    &[Word("INCRBY"), TYPE, OFFSET, Integer],
+    &[
+        Word("OVERFLOW"),
+        OneOf(&[
+            &[Word("WRAP")],
+            &[Word("SAT")],
+            &[Word("FAIL")],
+            &[Raw("NO")],
+        ]),
+    ],
+]);
+const UNIT: Arg = Maybe(&[OneOf(&[&[Word("BYTE")], &[Word("BIT")], &[Raw("NIBBLE")]])]);
+
+pub const SPECS: &[Spec] = &[
+    spec(
+        "SETBIT",
+        &[Key(B), Within(0, 300), OneOf(&[&[Raw("1")], &[Raw("0")]])],
+    )
+    .weight(14),
+    spec(
+        "SETBIT",
+        &[
+            Key(B),
+            OneOf(&[&[Raw("4294967296")], &[Raw("-1")], &[Raw("x")]]),
+            OneOf(&[&[Raw("1")], &[Raw("2")]]),
+        ],
+    )
+    .weight(1),
+    spec("GETBIT", &[Key(B), Within(0, 300)]).weight(6),
+    spec("SET", &[Key(B), Value]),
+    spec("BITCOUNT", &[Key(B), Maybe(&[Index, Index, UNIT])]).weight(8),
+    spec(
+        "BITPOS",
+        &[
+            Key(B),
+            OneOf(&[&[Raw("1")], &[Raw("0")], &[Raw("2")]]),
+            Maybe(&[Index, Maybe(&[Index, UNIT])]),
+        ],
+    )
+    .weight(8),
+    spec(
+        "BITOP",
+        &[
+            OneOf(&[&[Word("AND")], &[Word("OR")], &[Word("XOR")]]),
+            Key(B),
+            Times(1, 3, &[Key(B)]),
+        ],
+    )
+    .weight(8),
+    spec("BITOP", &[Word("NOT"), Key(B), Key(B)]).weight(3),
+    spec("BITFIELD", &[Key(B), Times(0, 4, &[BITFIELD_OP])]).weight(10),
+    spec(
+        "BITFIELD_RO",
+        &[Key(B), Times(1, 3, &[Word("GET"), TYPE, OFFSET])],
+    ),
+    spec("PFADD", &[Key(Hll), Times(0, 8, &[Member])]).weight(10),
+    spec("PFADD", &[Key(Hll), Times(20, 100, &[Within(0, 100_000)])]).weight(4),
+    spec("PFCOUNT", &[Times(1, 3, &[Key(Hll)])]).weight(6),
+    spec("PFMERGE", &[Key(Hll), Times(0, 3, &[Key(Hll)])]),
+    spec("STRLEN", &[Key(Hll)]),
+    spec("GETRANGE", &[Key(Hll), Raw("0"), Raw("7")]),
+    spec("PFADD", &[Key(S), Member]).weight(1),
+];

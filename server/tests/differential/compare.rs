@@ -1,0 +1,274 @@
+//! When two replies count as the same, and the kept list of differences that are meant.
+//!
+//! The rule is byte for byte. Only replies that a real server itself gives differently each time are compared more
+//! loosely, and errors never are.
+
+use crate::resp::{Reply, Value};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Check {
+    /// Byte for byte.
+    Exact,
+    /// The same elements in any order.
+    Sorted,
+    /// The same pairs in any order (a map, or a flat array of pairs).
+    SortedPairs,
+    /// Integers this far apart at most, both negative or neither (times to live).
+    Near(i64),
+    /// The same types and lengths: what is in it is random.
+    Shape,
+    /// The same type: the reply is about the server itself.
+    Type,
+    /// A cursor and elements: both servers are asked until their cursor is 0, and what came is compared as a set.
+    Scan,
+    /// HELLO's map: the server's name, version and the connection's id may differ.
+    Hello,
+}
+
+/// Says what differs, if anything. `encoding` is the reference's OBJECT ENCODING of the key, where it was asked.
+pub fn differ(
+    check: Check,
+    encoding: Option<&Reply>,
+    ours: &Reply,
+    theirs: &Reply,
+) -> Option<String> {
+    if ours.raw == theirs.raw {
+        return None;
+    }
+    let packed = encoding.is_some_and(|reply| {
+        matches!(&reply.value, Value::Bulk(name) if matches!(&name[..], b"listpack" | b"ziplist" | b"intset"))
+    });
+    let check = if packed { Check::Exact } else { check };
+    let same =
+        !ours.is_error() && !theirs.is_error() && loosely_same(check, &ours.value, &theirs.value);
+    if same {
+        return None;
+    }
+    Some(format!(
+        "ringwood:  {}\n    reference: {}",
+        ours.shown(),
+        theirs.shown()
+    ))
+}
+
+fn loosely_same(check: Check, ours: &Value, theirs: &Value) -> bool {
+    match check {
+        Check::Exact => ours == theirs,
+        // What it brings is compared when the scan is complete.
+        Check::Scan => true,
+        Check::Sorted => same_kind(ours, theirs) && sorted(ours) == sorted(theirs),
+        Check::SortedPairs => same_kind(ours, theirs) && sorted_pairs(ours) == sorted_pairs(theirs),
+        Check::Near(tolerance) => near(tolerance, ours, theirs),
+        Check::Shape => same_shape(ours, theirs),
+        Check::Type => same_kind(ours, theirs),
+        Check::Hello => hello(ours) == hello(theirs),
+    }
+}
+
+fn same_kind(ours: &Value, theirs: &Value) -> bool {
+    std::mem::discriminant(ours) == std::mem::discriminant(theirs)
+}
+
+fn items(value: &Value) -> Option<&[Value]> {
+    match value {
+        Value::Array(items) | Value::Set(items) | Value::Push(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// The elements in an order of their own: by their text, since values of a reply have no other.
+pub fn sorted(value: &Value) -> Vec<String> {
+    let mut texts: Vec<String> = match (items(value), value) {
+        (Some(items), _) => items.iter().map(|item| format!("{item:?}")).collect(),
+        (None, Value::Map(pairs)) => pairs.iter().map(|pair| format!("{pair:?}")).collect(),
+        (None, other) => vec![format!("{other:?}")],
+    };
+    texts.sort();
+    texts
+}
+
+fn sorted_pairs(value: &Value) -> Vec<String> {
+    match items(value) {
+        // RESP3 nests what RESP2 lays flat; both servers speak the same one.
+        Some(items)
+            if items.len() % 2 == 0
+                && !items.iter().any(|item| matches!(item, Value::Array(_))) =>
+        {
+            let mut texts: Vec<String> = items.chunks(2).map(|pair| format!("{pair:?}")).collect();
+            texts.sort();
+            texts
+        }
+        _ => sorted(value),
+    }
+}
+
+fn near(tolerance: i64, ours: &Value, theirs: &Value) -> bool {
+    match (ours, theirs) {
+        (Value::Integer(ours), Value::Integer(theirs)) => {
+            (*ours < 0) == (*theirs < 0) && ours.abs_diff(*theirs) <= tolerance.unsigned_abs()
+        }
+        _ => match (items(ours), items(theirs)) {
+            (Some(ours), Some(theirs)) => {
+                ours.len() == theirs.len()
+                    && ours
+                        .iter()
+                        .zip(theirs)
+                        .all(|(ours, theirs)| ours == theirs || near(tolerance, ours, theirs))
+            }
+            _ => false,
+        },
+    }
+}
+
+fn same_shape(ours: &Value, theirs: &Value) -> bool {
+    if !same_kind(ours, theirs) {
+        return false;
+    }
+    match (ours, theirs) {
+        (Value::Map(ours), Value::Map(theirs)) => {
+            ours.len() == theirs.len()
+                && ours
+                    .iter()
+                    .zip(theirs)
+                    .all(|(ours, theirs)| ours.0 == theirs.0 && same_shape(&ours.1, &theirs.1))
+        }
+        _ => match (items(ours), items(theirs)) {
+            (Some(ours), Some(theirs)) => {
+                ours.len() == theirs.len()
+                    && ours
+                        .iter()
+                        .zip(theirs)
+                        .all(|(ours, theirs)| same_shape(ours, theirs))
+            }
+            _ => true,
+        },
+    }
+}
+
+fn hello(value: &Value) -> Option<Vec<String>> {
+    let own = |key: &Value| matches!(key, Value::Bulk(name) if matches!(&name[..], b"server" | b"version" | b"id" | b"modules" | b"availability_zone"));
+    match value {
+        Value::Map(pairs) => Some(
+            pairs
+                .iter()
+                .filter(|(key, _)| !own(key))
+                .map(|pair| format!("{pair:?}"))
+                .collect(),
+        ),
+        Value::Array(items) => Some(
+            items
+                .chunks(2)
+                .filter(|pair| !own(&pair[0]))
+                .map(|pair| format!("{pair:?}"))
+                .collect(),
+        ),
+        _ => None,
+    }
+}
+
+/// A difference that is meant.
+pub struct Exception {
+    /// The command with its subcommand, or `keyspace` for the comparison at the end of a stream.
+    pub name: &'static str,
+    pub reason: &'static str,
+    pub applies: fn(&Case) -> bool,
+}
+
+#[allow(
+    dead_code,
+    reason = "what an exception may look at; the list is empty now"
+)]
+pub struct Case<'a> {
+    pub args: &'a [Vec<u8>],
+    pub ours: &'a Reply,
+    pub theirs: &'a Reply,
+    /// The reference's version, as `7.0.15`.
+    pub version: &'a str,
+}
+
+/// Every exception has a reason that a user would accept. Keep it short.
+pub const EXCEPTIONS: &[Exception] = &[];
+
+pub fn excepted(name: &str, case: &Case) -> Option<&'static str> {
+    EXCEPTIONS
+        .iter()
+        .find(|one| one.name == name && (one.applies)(case))
+        .map(|one| one.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(raw: &str, value: Value) -> Reply {
+        Reply {
+            raw: raw.as_bytes().to_vec(),
+            value,
+        }
+    }
+
+    fn array(words: &[&str]) -> Reply {
+        let items = words
+            .iter()
+            .map(|word| Value::Bulk(word.as_bytes().to_vec()))
+            .collect();
+        reply(&words.join(" "), Value::Array(items))
+    }
+
+    #[test]
+    fn order_counts_only_where_the_value_is_packed() {
+        let (ours, theirs) = (array(&["a", "b"]), array(&["b", "a"]));
+        let listpack = reply("listpack", Value::Bulk(b"listpack".to_vec()));
+        let table = reply("hashtable", Value::Bulk(b"hashtable".to_vec()));
+        assert!(differ(Check::Exact, None, &ours, &theirs).is_some());
+        assert!(differ(Check::Sorted, Some(&table), &ours, &theirs).is_none());
+        assert!(differ(Check::Sorted, Some(&listpack), &ours, &theirs).is_some());
+        assert!(differ(Check::Sorted, None, &ours, &array(&["a", "c"])).is_some());
+    }
+
+    #[test]
+    fn pairs_stay_together() {
+        let (ours, theirs) = (array(&["a", "1", "b", "2"]), array(&["b", "2", "a", "1"]));
+        assert!(differ(Check::SortedPairs, None, &ours, &theirs).is_none());
+        assert!(
+            differ(
+                Check::SortedPairs,
+                None,
+                &ours,
+                &array(&["a", "2", "b", "1"])
+            )
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn errors_are_compared_exactly_whatever_the_check() {
+        let ours = reply("-ERR one", Value::Error(b"ERR one".to_vec()));
+        let theirs = reply("-ERR two", Value::Error(b"ERR two".to_vec()));
+        for check in [
+            Check::Sorted,
+            Check::Shape,
+            Check::Type,
+            Check::Near(5),
+            Check::Hello,
+            Check::Scan,
+        ] {
+            assert!(differ(check, None, &ours, &theirs).is_some());
+        }
+    }
+
+    #[test]
+    fn a_missing_key_is_not_near_a_short_life() {
+        let (ours, theirs) = (
+            reply("-2", Value::Integer(-2)),
+            reply("1", Value::Integer(1)),
+        );
+        assert!(differ(Check::Near(1000), None, &ours, &theirs).is_some());
+        let (ours, theirs) = (
+            reply("100", Value::Integer(100)),
+            reply("101", Value::Integer(101)),
+        );
+        assert!(differ(Check::Near(1), None, &ours, &theirs).is_none());
+        assert!(differ(Check::Near(0), None, &ours, &theirs).is_some());
+    }
+}

@@ -1,0 +1,398 @@
+//! The differential test: seeded random commands go to Ringwood and to a real server beside it, and every reply and
+//! the keyspace at the end have to be the same.
+//!
+//! Idea: the real server is the specification. The streams come from grammars (one file per family of commands), run
+//! in pipelines of random length, in RESP2 and RESP3, against several shard counts, so that commands with several
+//! keys cross cores. A difference is made small and shown as commands to type, with the seed that brings it back.
+//! Commands that Ringwood or the reference does not know are left out, and named.
+//!
+//! Settings, from the environment (`./check diff --NAME VALUE` sets them):
+//! - RINGWOOD_BIN: the server under test; default: the one cargo built. A real Redis works too, to try the harness.
+//! - RINGWOOD_PEERS: where the real servers are; RINGWOOD_REQUIRE_PEERS or CI: their absence is a failure.
+//! - RINGWOOD_DIFF_SECONDS: time in all (default 20). RINGWOOD_DIFF_SEED: first seed. RINGWOOD_DIFF_COMMANDS: per stream.
+//! - RINGWOOD_DIFF_SHARDS: `1,2,4`. RINGWOOD_DIFF_RESP: `2,3`. RINGWOOD_DIFF_REFERENCE: `7.0,8.2,9.1`.
+//! - RINGWOOD_DIFF_FAMILY: `strings,keys`. RINGWOOD_DIFF_PORT: ports from here. RINGWOOD_DIFF_FAILURES: stop after.
+
+mod bits;
+mod compare;
+mod connection;
+mod geo;
+mod grammar;
+mod hashes;
+mod keys;
+mod keyspace;
+mod lists;
+mod random;
+mod resp;
+mod run;
+mod server;
+mod sets;
+mod sort;
+mod streams;
+mod strings;
+mod zsets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, io};
+
+use grammar::{From, Generator, Spec, Step};
+use resp::{Client, Value};
+use run::{Batching, Count, Pair};
+use server::Server;
+
+const FAMILIES: &[(&str, &[Spec])] = &[
+    ("strings", strings::SPECS),
+    ("keys", keys::SPECS),
+    ("connection", connection::SPECS),
+    ("lists", lists::SPECS),
+    ("hashes", hashes::SPECS),
+    ("sets", sets::SPECS),
+    ("zsets", zsets::SPECS),
+    ("streams", streams::SPECS),
+    ("bits", bits::SPECS),
+    ("geo", geo::SPECS),
+    ("sort", sort::SPECS),
+];
+
+/// The real servers, and what of the grammar is for each besides what is for all.
+const REFERENCES: &[(&str, &str, From)] = &[
+    ("7.0", "redis-server-7.0", From::Redis70),
+    ("8.2", "redis-server-8.2", From::Redis82),
+    ("9.1", "valkey-server-9.1", From::Valkey91),
+];
+
+fn setting(name: &str) -> Option<String> {
+    env::var(format!("RINGWOOD_DIFF_{name}"))
+        .ok()
+        .filter(|text| !text.is_empty())
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    setting(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("RINGWOOD_DIFF_{name}: {text}"))
+    })
+}
+
+fn list(name: &str, default: &str) -> Vec<String> {
+    let text = setting(name).unwrap_or_else(|| default.to_owned());
+    text.split(',').map(|item| item.trim().to_owned()).collect()
+}
+
+fn server_under_test() -> PathBuf {
+    env::var_os("RINGWOOD_BIN").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_ringwood")),
+        |path| {
+            // Tests run in the package's folder; a relative path is meant from where the user stands: the checkout's top.
+            let path = PathBuf::from(path);
+            if path.is_absolute() {
+                path
+            } else {
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+            }
+        },
+    )
+}
+
+/// Whether the server under test is a real one, which has no shards to set.
+fn is_real(binary: &Path) -> bool {
+    let output = Command::new(binary).arg("--version").output();
+    let text = output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    text.starts_with("Redis server v=") || text.starts_with("Valkey server v=")
+}
+
+/// Until the server is there, its binary ends at once and says nothing.
+fn is_stub(binary: &Path) -> bool {
+    Command::new(binary)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.stdout.is_empty() && output.status.success())
+}
+
+fn version(server: &Server) -> io::Result<String> {
+    let info = Client::connect(server.port)?.call(&["INFO", "server"])?;
+    let text = match info.value {
+        Value::Bulk(text) => String::from_utf8_lossy(&text).into_owned(),
+        _ => return Err(io::Error::other(format!("INFO: {}", info.shown()))),
+    };
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::to_owned)
+    };
+    field("valkey_version:")
+        .or_else(|| field("redis_version:"))
+        .ok_or_else(|| io::Error::other("INFO has no version"))
+}
+
+/// Which of these commands a server knows. Asks COMMAND INFO; a server without it is sent the bare command.
+fn known(port: u16, specs: &[&Spec]) -> io::Result<BTreeSet<&'static str>> {
+    let mut client = Client::connect(port)?;
+    let names: BTreeMap<&'static str, String> = specs
+        .iter()
+        .map(|spec| (spec.name, spec.info_name()))
+        .collect();
+    let mut known = BTreeSet::new();
+    for (name, info_name) in names {
+        let reply = client.call(&["COMMAND", "INFO", &info_name])?;
+        let is_known = match &reply.value {
+            Value::Array(items) => items
+                .first()
+                .is_some_and(|item| !matches!(item, Value::Null)),
+            _ => {
+                let words: Vec<&str> = name.split(' ').collect();
+                let bare = Client::connect(port)?.call(&words)?;
+                !String::from_utf8_lossy(&bare.raw).contains("unknown")
+            }
+        };
+        // No server knows it: that is its point.
+        if is_known || name == "NOSUCHCOMMAND" {
+            known.insert(name);
+        }
+    }
+    Ok(known)
+}
+
+/// Old commands that a newer reference is asked too, so that its new ones have something to work on. All the others
+/// are compared with 7.0 only, whose behaviour Ringwood keeps where a later version changed it.
+const AROUND_NEW: &[&str] = &[
+    "SET", "GET", "MGET", "APPEND", "INCR", "DEL", "EXISTS", "PTTL", "TTL", "EXPIRE", "PERSIST",
+    "RENAME", "HSET", "HGET", "HDEL", "HLEN", "HGETALL", "HINCRBY", "FLUSHALL",
+];
+
+/// What runs against a reference: everything of 7.0, or what a newer one has that 7.0 has not.
+fn specs_for(reference: From, families: &[String]) -> Vec<(&'static str, Vec<&'static Spec>)> {
+    let wanted = |spec: &&Spec| match reference {
+        From::Redis70 => spec.from == From::Redis70,
+        newer => {
+            spec.from == newer || (spec.from == From::Redis70 && AROUND_NEW.contains(&spec.name))
+        }
+    };
+    FAMILIES
+        .iter()
+        .filter(|(name, _)| families.is_empty() || families.iter().any(|family| family == name))
+        .map(|(name, specs)| (*name, specs.iter().filter(wanted).collect::<Vec<_>>()))
+        .filter(|(name, specs)| {
+            let new = specs.iter().any(|spec| spec.from == reference);
+            reference == From::Redis70 || new || *name == "keys"
+        })
+        .collect()
+}
+
+/// The commands of one stream: mostly one family with keys and a little of the connection, sometimes all together.
+fn mix(families: &[(&'static str, Vec<&'static Spec>)], seed: u64) -> (String, Vec<&'static Spec>) {
+    let all = families.len();
+    let pick = (seed as usize) % (all + 2);
+    if pick >= all {
+        return (
+            "all".to_owned(),
+            families
+                .iter()
+                .flat_map(|(_, specs)| specs.iter().copied())
+                .collect(),
+        );
+    }
+    let (name, own) = &families[pick];
+    let mut specs = own.clone();
+    if *name != "keys" {
+        specs.extend(
+            families
+                .iter()
+                .filter(|(other, _)| *other == "keys")
+                .flat_map(|(_, specs)| specs.iter().copied()),
+        );
+    }
+    ((*name).to_owned(), specs)
+}
+
+/// What one pairing of Ringwood and a reference brought.
+#[derive(Default)]
+struct Outcome {
+    streams: usize,
+    count: Count,
+    failures: Vec<String>,
+}
+
+struct Plan {
+    seed: u64,
+    commands: usize,
+    most_failures: usize,
+    families: Vec<String>,
+}
+
+fn run_pair(
+    pair: &mut Pair,
+    from: From,
+    plan: &Plan,
+    end: Instant,
+    skipped: &mut BTreeSet<&'static str>,
+) -> io::Result<Outcome> {
+    let mut families = specs_for(from, &plan.families);
+    let every: Vec<&Spec> = families
+        .iter()
+        .flat_map(|(_, specs)| specs.iter().copied())
+        .collect();
+    let ours = known(pair.ours.port, &every)?;
+    let theirs = known(pair.theirs.port, &every)?;
+    for spec in &every {
+        if !ours.contains(spec.name) && theirs.contains(spec.name) {
+            skipped.insert(spec.name);
+        }
+    }
+    for (_, specs) in &mut families {
+        specs.retain(|spec| ours.contains(spec.name) && theirs.contains(spec.name));
+    }
+    families.retain(|(_, specs)| !specs.is_empty());
+    assert!(
+        !families.is_empty(),
+        "no command of the grammar is known to both servers"
+    );
+    let mut outcome = Outcome::default();
+    let mut seen = BTreeSet::new();
+    for seed in plan.seed.. {
+        if outcome.streams > 0
+            && (Instant::now() > end || outcome.failures.len() >= plan.most_failures)
+        {
+            break;
+        }
+        let (family, specs) = mix(&families, seed);
+        let mut generator = Generator::new(seed, specs);
+        // A failure seen once is not shown again: the others would drown in it.
+        let steps: Vec<Step> = (0..plan.commands).map(|_| generator.step()).collect();
+        let batching = Batching::Random(seed);
+        outcome.streams += 1;
+        let Some(failure) = pair.run(&steps, batching, &mut outcome.count)? else {
+            continue;
+        };
+        let name = failure.name.clone();
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let shrunk = pair.shrink(&steps, failure, batching, Duration::from_secs(20));
+        outcome.failures.push(format!(
+            "{name}: {} against Redis/Valkey {}, RESP{}, family {family}\n{}\n    again: ./check diff --seed {seed} --reference {} --resp {}",
+            pair.ours.name,
+            pair.version,
+            pair.resp,
+            shrunk.shown(),
+            &pair.version[..3],
+            pair.resp,
+        ));
+    }
+    Ok(outcome)
+}
+
+#[test]
+fn commands_answer_as_a_real_server_does() {
+    let required = env::var_os("RINGWOOD_REQUIRE_PEERS").is_some() || env::var_os("CI").is_some();
+    let wanted = list("REFERENCE", "7.0,8.2,9.1");
+    let mut references = Vec::new();
+    for (name, file, from) in REFERENCES
+        .iter()
+        .filter(|(name, _, _)| wanted.iter().any(|wanted| wanted == name))
+    {
+        let path = server::peers().join("bin").join(file);
+        if path.exists() {
+            references.push((*name, path, *from));
+        } else {
+            assert!(
+                !required,
+                "{} is missing: bench/peers.sh installs it",
+                path.display()
+            );
+            println!(
+                "skipped: {} is missing (bench/peers.sh installs it)",
+                path.display()
+            );
+        }
+    }
+    if references.is_empty() {
+        return;
+    }
+    let binary = server_under_test();
+    if is_stub(&binary) {
+        println!("skipped: {} is not a server yet", binary.display());
+        return;
+    }
+    let shards: Vec<Option<usize>> = if is_real(&binary) {
+        vec![None]
+    } else {
+        list("SHARDS", "1,2,4")
+            .iter()
+            .map(|text| Some(text.parse().expect("RINGWOOD_DIFF_SHARDS")))
+            .collect()
+    };
+    let resps: Vec<u8> = list("RESP", "2,3")
+        .iter()
+        .map(|text| text.parse().expect("RINGWOOD_DIFF_RESP"))
+        .collect();
+    // CI sees the same streams for the same commit; elsewhere every run brings new ones.
+    let default_seed = if env::var_os("CI").is_some() {
+        1
+    } else {
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(1, |now| now.as_secs() % 1_000_000 * 1000)
+    };
+    let plan = Plan {
+        seed: number("SEED", default_seed),
+        commands: number("COMMANDS", 400) as usize,
+        most_failures: number("FAILURES", 5) as usize,
+        families: setting("FAMILY").map_or_else(Vec::new, |_| list("FAMILY", "")),
+    };
+    let pairings = references.len() * shards.len() * resps.len();
+    let share = Duration::from_secs(number("SECONDS", 20)) / pairings as u32;
+    println!(
+        "seed {}, {} ms for each of {pairings} pairings",
+        plan.seed,
+        share.as_millis()
+    );
+    let mut failures = Vec::new();
+    let mut skipped = BTreeSet::new();
+    for (name, path, from) in &references {
+        for &shards in &shards {
+            for &resp in &resps {
+                let ours = Server::start(&binary, shards).expect("the server under test starts");
+                let theirs = Server::start(path, None).expect("the reference starts");
+                let version = version(&theirs).expect("the reference tells its version");
+                let mut pair = Pair {
+                    ours,
+                    theirs,
+                    version,
+                    resp,
+                };
+                let end = Instant::now() + share;
+                let outcome =
+                    run_pair(&mut pair, *from, &plan, end, &mut skipped).expect("both servers run");
+                println!(
+                    "{} against {name} RESP{resp}: {} streams, {} replies, {} excepted, {} failures",
+                    pair.ours.name,
+                    outcome.streams,
+                    outcome.count.replies,
+                    outcome.count.excepted,
+                    outcome.failures.len()
+                );
+                for failure in &outcome.failures {
+                    println!("  {failure}");
+                }
+                failures.extend(outcome.failures);
+            }
+        }
+    }
+    if !skipped.is_empty() {
+        println!(
+            "not known to the server under test: {}",
+            skipped.into_iter().collect::<Vec<_>>().join(", ")
+        );
+    }
+    assert!(
+        failures.is_empty(),
+        "{} differences, shown above",
+        failures.len()
+    );
+}

@@ -1,0 +1,146 @@
+//! Starting the servers: Ringwood under test and the real ones beside it, each in a folder of its own.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, io};
+
+use crate::resp::Client;
+
+/// A running server, killed by its process id when dropped.
+pub struct Server {
+    pub name: String,
+    pub port: u16,
+    binary: PathBuf,
+    shards: Option<usize>,
+    dir: PathBuf,
+    child: Child,
+}
+
+impl Server {
+    /// Starts `binary` with Redis's directives. `shards` is for Ringwood only.
+    pub fn start(binary: &Path, shards: Option<usize>) -> io::Result<Self> {
+        let port = free_port()?;
+        let dir = env::temp_dir().join(format!("ringwood-diff-{}-{port}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let child = spawn(binary, shards, port, &dir)?;
+        let file = binary
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let name = shards.map_or(file.clone(), |shards| {
+            format!("{file} with {shards} shards")
+        });
+        let mut server = Self {
+            name,
+            port,
+            binary: binary.to_path_buf(),
+            shards,
+            dir,
+            child,
+        };
+        server.wait()?;
+        Ok(server)
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Ok(mut client) = Client::connect(self.port)
+                && client.call(&["PING"]).is_ok()
+            {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!(
+                    "{} ended with {status}:\n{}",
+                    self.name,
+                    self.log_tail()
+                )));
+            }
+            if Instant::now() > end {
+                return Err(io::Error::other(format!(
+                    "{} does not answer:\n{}",
+                    self.name,
+                    self.log_tail()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What became of the process, if it is gone.
+    pub fn death(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        Some(format!(
+            "{} ended with {status}:\n{}",
+            self.name,
+            self.log_tail()
+        ))
+    }
+
+    /// A fresh process in place of one that died or hangs.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.stop();
+        self.child = spawn(&self.binary, self.shards, self.port, &self.dir)?;
+        self.wait()
+    }
+
+    fn stop(&mut self) {
+        // Already gone is fine: there is nothing left to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read(self.dir.join("log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn spawn(binary: &Path, shards: Option<usize>, port: u16, dir: &Path) -> io::Result<Child> {
+    let log = fs::File::create(dir.join("log"))?;
+    let mut command = Command::new(binary);
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+        .arg(dir)
+        .args(["--enable-debug-command", "yes", "--save", ""])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    if let Some(shards) = shards {
+        command.args(["--shards", &shards.to_string()]);
+    }
+    command.spawn()
+}
+
+/// A port nobody listens on. From RINGWOOD_DIFF_PORT up if that is set, else one that the kernel gives.
+fn free_port() -> io::Result<u16> {
+    if let Some(first) = env::var("RINGWOOD_DIFF_PORT")
+        .ok()
+        .and_then(|text| text.parse::<u16>().ok())
+    {
+        let taken = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).is_ok();
+        return (first..first.saturating_add(100))
+            .find(|port| !taken(port))
+            .ok_or_else(|| io::Error::other("no free port from RINGWOOD_DIFF_PORT"));
+    }
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Where the peers are: RINGWOOD_PEERS, else `peers/` of the checkout.
+pub fn peers() -> PathBuf {
+    env::var_os("RINGWOOD_PEERS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../peers"),
+        PathBuf::from,
+    )
+}
