@@ -8,6 +8,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ringwood_protocol::error::CommandError;
+
 use super::directives::{Config, DIRECTIVES};
 use super::glob;
 use super::table::{DENY_LOADING, Directive, HIDDEN, IMMUTABLE, PROTECTED, lookup};
@@ -15,9 +17,15 @@ use super::table::{DENY_LOADING, Directive, HIDDEN, IMMUTABLE, PROTECTED, lookup
 /// Why a CONFIG SET was refused. Displays as the error reply, without the leading `-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
-    Unknown { name: Vec<u8> },
-    Refused { name: Vec<u8>, reason: String },
-    Loading { name: Vec<u8> },
+    Unknown {
+        name: Vec<u8>,
+    },
+    Refused {
+        name: Vec<u8>,
+        reason: String,
+    },
+    /// Not while the data set is being loaded.
+    Loading,
 }
 
 impl fmt::Display for ConfigError {
@@ -37,18 +45,18 @@ impl fmt::Display for ConfigError {
                     "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
                 )
             }
-            ConfigError::Loading { name } => {
-                let name = String::from_utf8_lossy(name);
-                write!(
-                    f,
-                    "LOADING Failed to set '{name}' while the dataset is loading"
-                )
-            }
+            ConfigError::Loading => f.write_str("LOADING Redis is loading the dataset in memory"),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> CommandError {
+        CommandError::Text(error.to_string().into())
+    }
+}
 
 /// What decides about a change besides the values.
 #[derive(Clone, Copy, Debug, Default)]
@@ -163,9 +171,7 @@ impl Config {
                 return Err(refuse("can't set protected config"));
             }
             if directive.has(DENY_LOADING) && situation.loading {
-                return Err(ConfigError::Loading {
-                    name: name.to_vec(),
-                });
+                return Err(ConfigError::Loading);
             }
             // Two names of one directive are no duplicate: as in Redis the later one wins.
             let is_same = |(earlier, _): &(B, B)| earlier.as_ref().eq_ignore_ascii_case(name);
@@ -528,6 +534,27 @@ mod tests {
             [protected(No), protected(Local), protected(Yes)],
             [(false, false), (false, true), (true, true)]
         );
+    }
+
+    /// As redis-server 7.0.15 answers while it loads.
+    #[test]
+    fn some_directives_wait_for_the_end_of_loading() {
+        let loading = Situation {
+            loading: true,
+            ..Situation::default()
+        };
+        let config = Arc::new(Config::default());
+        let change = |pairs: &[(&str, &str)]| {
+            config
+                .change(pairs, loading)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        };
+        let refused = Err("LOADING Redis is loading the dataset in memory".to_string());
+        assert_eq!(change(&[("timeout", "4"), ("appendonly", "yes")]), refused);
+        let protected = "ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config";
+        assert_eq!(change(&[("dir", "/tmp")]), Err(protected.to_string()));
+        assert_eq!(change(&[("timeout", "4")]), Ok(()));
     }
 
     #[test]

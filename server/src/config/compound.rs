@@ -349,6 +349,11 @@ impl Field for Percentiles {
 pub struct ReplicaOf(Option<(Text, u16)>);
 
 impl ReplicaOf {
+    /// What REPLICAOF leaves behind for CONFIG GET and REWRITE.
+    pub fn new(primary: Option<(&[u8], u16)>) -> ReplicaOf {
+        ReplicaOf(primary.map(|(host, port)| (Text::from(host), port)))
+    }
+
     /// Host and port of the primary.
     pub fn primary(&self) -> Option<(&Text, u16)> {
         self.0.as_ref().map(|(host, port)| (host, *port))

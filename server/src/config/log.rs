@@ -98,6 +98,7 @@ impl Output {
                 .map_err(|error| format!("cannot open the system log: {error}"))?;
             Some(Syslog {
                 socket,
+                address: PathBuf::from("/dev/log"),
                 ident,
                 facility: facility_number(config.syslog_facility),
             })
@@ -210,6 +211,8 @@ impl Visit for Message {
 /// The system log, in the old protocol that every syslog daemon and journald takes.
 struct Syslog {
     socket: UnixDatagram,
+    /// The daemon's socket.
+    address: PathBuf,
     ident: String,
     facility: u32,
 }
@@ -225,7 +228,7 @@ impl Syslog {
         let priority = self.facility * 8 + severity;
         let line = format!("<{priority}>{}[{}]: {text}", self.ident, std::process::id());
         // Without a daemon the lines are lost, as with syslog(3); they are in the log proper too.
-        let _ = self.socket.send_to(line.as_bytes(), "/dev/log");
+        let _ = self.socket.send_to(line.as_bytes(), &self.address);
     }
 }
 
@@ -247,6 +250,28 @@ fn facility_number(facility: SyslogFacility) -> u32 {
 mod tests {
     use super::*;
     use crate::config::value::Text;
+
+    #[test]
+    fn the_system_log_gets_priority_and_name() {
+        let address = std::env::temp_dir().join(format!("ringwood-syslog-{}", std::process::id()));
+        let daemon = UnixDatagram::bind(&address).unwrap();
+        daemon
+            .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+            .unwrap();
+        let config = Config {
+            syslog_enabled: true,
+            ..Config::default()
+        };
+        let mut syslog = Output::new(&config).unwrap().syslog.unwrap();
+        syslog.address = address.clone();
+        syslog.send(Level::INFO, "Ready");
+        let mut line = [0; 100];
+        let length = daemon.recv(&mut line).unwrap();
+        std::fs::remove_file(&address).unwrap();
+        // local0 is 16, a notice 5.
+        let expected = format!("<133>redis[{}]: Ready", std::process::id());
+        assert_eq!(std::str::from_utf8(&line[..length]), Ok(expected.as_str()));
+    }
 
     /// One test for all, as the level is the process's.
     #[test]

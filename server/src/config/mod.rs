@@ -11,6 +11,24 @@
 //!                   CONFIG REWRITE rewrite::rewrite <──────┘
 //! ```
 //!
+//! A server starts with
+//! ```no_run
+//! use ringwood::config::{cli, file, log};
+//! let start = match cli::parse_env() {
+//!     cli::Invocation::Serve(start) => start,
+//!     cli::Invocation::Print(text) => return println!("{text}"),
+//!     cli::Invocation::Refuse(text) => { eprintln!("{text}"); std::process::exit(1) }
+//! };
+//! let loaded = file::load(&start, &mut std::io::stdin()).unwrap_or_else(|error| {
+//!     eprintln!("{error}");
+//!     std::process::exit(1)
+//! });
+//! if let Err(reason) = log::install(&loaded.config) {
+//!     eprintln!("{reason}");
+//!     std::process::exit(1)
+//! }
+//! ```
+//!
 //! Invariants: a `Config` is always valid, as every way in goes through the rows' checks; a failed change leaves no
 //! trace; reading never panics, whatever the bytes.
 

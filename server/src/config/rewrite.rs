@@ -14,6 +14,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use ringwood_protocol::error::CommandError;
+
 use super::directives::{Config, DIRECTIVES};
 use super::file::{Disk, Files, Origin, Reader, trim};
 use super::table::{Directive, lookup};
@@ -43,6 +45,12 @@ impl fmt::Display for RewriteError {
 }
 
 impl std::error::Error for RewriteError {}
+
+impl From<RewriteError> for CommandError {
+    fn from(error: RewriteError) -> CommandError {
+        CommandError::Text(error.to_string().into())
+    }
+}
 
 /// Rewrites `file`, if the server was started with one. `users` are the words after `user` that describe each user, or
 /// nothing where an ACL file has them.
