@@ -127,6 +127,9 @@ impl<'a> Ctx<'a> {
 
     /// The command is logged as these words instead of its own. May be called several times: all are logged, in order.
     pub fn log_as(&mut self, words: &[&[u8]]) {
+        if !self.shard.logging {
+            return;
+        }
         let words = words.iter().map(|w| w.to_vec()).collect();
         match &mut self.log {
             Log::As(commands) => commands.push(words),

@@ -4,7 +4,7 @@
 //! Time, randomness and settings come from outside. Nothing here blocks or does I/O.
 
 use crate::keyspace::entry::{Header, Parts};
-use crate::keyspace::{EntryMut, EntryRef, Key, KeyHasher, Keyspace};
+use crate::keyspace::{EntryMut, EntryRef, Found, Key, KeyHasher, Keyspace};
 use crate::object::{Encoding, Type};
 use crate::wheel::{PREFIX_BITS, Record, Wheel};
 use std::sync::Arc;
@@ -102,6 +102,19 @@ pub struct KeyEvent {
     pub modified: bool,
 }
 
+impl KeyEvent {
+    #[cold]
+    fn new(db: usize, key: &[u8], class: u32, event: &'static str, modified: bool) -> Self {
+        Self {
+            db,
+            key: key.into(),
+            class,
+            event,
+            modified,
+        }
+    }
+}
+
 /// What a write becomes of a key's expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
@@ -122,6 +135,8 @@ pub struct Shard {
     pub listening: bool,
     /// What happened to keys since the listener last took this; empty unless `listening`.
     pub events: Vec<KeyEvent>,
+    /// Somebody takes [`crate::ctx::Ctx::log`]: while nobody does, commands do not write down what they are logged as.
+    pub logging: bool,
     /// The slots whose owner this core is.
     pub owned: SlotSet,
     wheel: Wheel,
@@ -186,6 +201,7 @@ impl Shard {
             now_ms,
             listening: false,
             events: Vec::new(),
+            logging: false,
             owned: SlotSet::from_slots(0..16384),
             wheel: Wheel::new(now_ms),
             random: seed | 1,
@@ -194,10 +210,7 @@ impl Shard {
 
     /// A random number for choices that clients see (xorshift64*; not for secrets).
     pub fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        next_random(&mut self.random)
     }
     /// A random number below `n`, which is not 0.
     pub fn random_below(&mut self, n: usize) -> usize {
@@ -225,58 +238,26 @@ impl Shard {
         modified: bool,
     ) {
         if self.listening {
-            self.events.push(KeyEvent {
-                db,
-                key: key.into(),
-                class,
-                event,
-                modified,
-            });
+            self.events
+                .push(KeyEvent::new(db, key, class, event, modified));
         }
     }
-
-    // ---- access bits: LRU seconds, or LFU minutes and a logarithmic counter, as in Redis ----
 
     /// Access bits of an entry that is made now.
     #[inline]
     pub fn access_new(&self) -> u32 {
         if self.settings.lfu {
-            self.lfu_minutes() << 8 | 5
+            lfu_minutes(self.now_ms) << 8 | 5
         } else {
-            self.lru_clock()
+            lru_clock(self.now_ms)
         }
-    }
-    fn lru_clock(&self) -> u32 {
-        (self.now_ms / 1000) as u32 & 0xff_ffff
-    }
-    fn lfu_minutes(&self) -> u32 {
-        (self.now_ms / 60_000) as u32 & 0xffff
     }
     /// The LFU counter as it is now, decayed.
     pub fn lfu_counter(&self, access: u32) -> u32 {
-        let passed = self.lfu_minutes().wrapping_sub(access >> 8) & 0xffff;
-        let decay = passed
-            .checked_div(self.settings.lfu_decay_minutes)
-            .unwrap_or(0);
-        (access & 0xff).saturating_sub(decay)
+        lfu_counter(&self.settings, self.now_ms, access)
     }
     pub fn idle_seconds(&self, access: u32) -> u32 {
-        self.lru_clock().wrapping_sub(access) & 0xff_ffff
-    }
-    #[inline]
-    fn access_used(&mut self, access: u32) -> u32 {
-        if !self.settings.lfu {
-            return self.lru_clock();
-        }
-        let mut counter = self.lfu_counter(access);
-        if counter < 255 {
-            let base = counter.saturating_sub(5) as f64;
-            let chance = 1.0 / (base * self.settings.lfu_log_factor as f64 + 1.0);
-            if (self.random() >> 11) as f64 / ((1u64 << 53) as f64) < chance {
-                counter += 1;
-            }
-        }
-        self.lfu_minutes() << 8 | counter
+        lru_clock(self.now_ms).wrapping_sub(access) & 0xff_ffff
     }
 
     // ---- looking up ----
@@ -294,51 +275,66 @@ impl Shard {
     /// As [`Shard::read`], without noting the access when `touch` is false (TTL, TYPE, OBJECT).
     #[inline]
     pub fn read_with(&mut self, db: usize, key: Key<'_>, touch: bool) -> Option<EntryRef<'_>> {
-        match self
-            .keyspace
-            .get(db, key)
-            .map(|e| (e.expire_at(), e.access()))
-        {
-            Some((expire_at, access)) if !self.is_expired(expire_at) => {
-                self.stats.hits += 1;
-                let used = if touch {
-                    self.access_used(access)
-                } else {
-                    access
-                };
-                let entry = self.keyspace.get(db, key)?;
-                if used != access {
-                    self.keyspace.set_access(entry, used);
-                }
-                Some(entry)
+        // The parts of the shard by themselves: the entry borrows the keyspace.
+        let Self {
+            keyspace,
+            settings,
+            stats,
+            now_ms,
+            random,
+            events,
+            listening,
+            ..
+        } = self;
+        let mut note = |class, event, modified| {
+            if *listening {
+                events.push(KeyEvent::new(db, key.bytes, class, event, modified));
             }
-            found => {
-                if found.is_some() {
-                    self.expire(db, key);
+        };
+        match keyspace.find_live(db, key, *now_ms) {
+            Found::Live(mut entry) => {
+                stats.hits += 1;
+                if touch {
+                    let access = entry.access();
+                    let used = access_used(settings, *now_ms, random, access);
+                    if used != access {
+                        entry.set_access(used);
+                    }
                 }
-                self.stats.misses += 1;
-                self.notify(db, key.bytes, notify::KEY_MISS, "keymiss", false);
-                None
+                return Some(entry.into_ref());
             }
+            Found::Expired => {
+                stats.expired += 1;
+                note(notify::EXPIRED, "expired", true);
+            }
+            Found::Missing => {}
         }
+        stats.misses += 1;
+        note(notify::KEY_MISS, "keymiss", false);
+        None
     }
     /// The entry as a write command sees it. An expired one is deleted first.
     #[inline]
     pub fn write(&mut self, db: usize, key: Key<'_>) -> Option<EntryMut<'_>> {
-        let (expire_at, access) = self
-            .keyspace
-            .get(db, key)
-            .map(|e| (e.expire_at(), e.access()))?;
-        if self.is_expired(expire_at) {
-            self.expire(db, key);
-            return None;
+        match self.keyspace.find_live(db, key, self.now_ms) {
+            Found::Live(mut entry) => {
+                let access = entry.access();
+                let used = access_used(&self.settings, self.now_ms, &mut self.random, access);
+                if used != access {
+                    entry.set_access(used);
+                }
+                Some(entry)
+            }
+            Found::Expired => {
+                self.stats.expired += 1;
+                if self.listening {
+                    let event = KeyEvent::new(db, key.bytes, notify::EXPIRED, "expired", true);
+                    self.events.push(event);
+                }
+                None
+            }
+            Found::Missing => None,
         }
-        let used = self.access_used(access);
-        let mut entry = self.keyspace.get_mut(db, key)?;
-        if used != access {
-            entry.set_access(used);
-        }
-        Some(entry)
     }
     /// True for a key that is there and not expired. Counts nothing.
     pub fn exists(&self, db: usize, key: Key<'_>) -> bool {
@@ -374,11 +370,17 @@ impl Shard {
     pub fn set_string(&mut self, db: usize, key: Key<'_>, value: &[u8], expiry: Expiry) {
         let encoding = Encoding::of_string(value);
         if let Some(mut entry) = self.write(db, key) {
-            entry.set_bytes(Type::String, encoding, value);
-            if expiry == Expiry::Keep || (expiry == Expiry::Clear && entry.expire_at().is_none()) {
-                return;
+            let at = match expiry {
+                Expiry::Keep => return entry.set_bytes(Type::String, encoding, value),
+                Expiry::Clear => None,
+                Expiry::At(at) => Some(at),
+            };
+            let before = entry.set_bytes_and_expiry(Type::String, encoding, value, at);
+            if let Some(at) = at
+                && needs_record(&mut entry, before, at)
+            {
+                self.arm(db, key, at);
             }
-            self.set_expiry(db, key, expiry);
             return;
         }
         let expire_at = if let Expiry::At(at) = expiry {
@@ -446,10 +448,7 @@ impl Shard {
             }
             Expiry::At(at) => {
                 let before = entry.set_expire_at(Some(at));
-                // A record at or before the new time is enough: it finds the new time when it fires.
-                let armed = entry.in_wheel() && before.is_some_and(|b| b <= at);
-                if !armed {
-                    entry.set_in_wheel(true);
+                if needs_record(&mut entry, before, at) {
                     self.arm(db, key, at);
                 }
             }
@@ -529,6 +528,54 @@ impl Shard {
             None
         }
     }
+}
+
+/// True when the wheel needs a record for an entry that now expires at `at`, which the entry then counts on.
+fn needs_record(entry: &mut EntryMut<'_>, before: Option<i64>, at: i64) -> bool {
+    // A record at or before the new time is enough: it finds the new time when it fires.
+    let armed = entry.in_wheel() && before.is_some_and(|b| b <= at);
+    if !armed {
+        entry.set_in_wheel(true);
+    }
+    !armed
+}
+
+// ---- access bits: seconds for LRU; for LFU minutes and a counter that decays ----
+
+fn lru_clock(now_ms: i64) -> u32 {
+    (now_ms / 1000) as u32 & 0xff_ffff
+}
+fn lfu_minutes(now_ms: i64) -> u32 {
+    (now_ms / 60_000) as u32 & 0xffff
+}
+fn lfu_counter(settings: &Settings, now_ms: i64, access: u32) -> u32 {
+    let passed = lfu_minutes(now_ms).wrapping_sub(access >> 8) & 0xffff;
+    let decay = passed.checked_div(settings.lfu_decay_minutes).unwrap_or(0);
+    (access & 0xff).saturating_sub(decay)
+}
+/// The access bits of an entry that is used now. `random` is the shard's generator.
+#[inline]
+fn access_used(settings: &Settings, now_ms: i64, random: &mut u64, access: u32) -> u32 {
+    if !settings.lfu {
+        return lru_clock(now_ms);
+    }
+    let mut counter = lfu_counter(settings, now_ms, access);
+    if counter < 255 {
+        let base = counter.saturating_sub(5) as f64;
+        let chance = 1.0 / (base * settings.lfu_log_factor as f64 + 1.0);
+        if (next_random(random) >> 11) as f64 / ((1u64 << 53) as f64) < chance {
+            counter += 1;
+        }
+    }
+    lfu_minutes(now_ms) << 8 | counter
+}
+
+/// xorshift64*
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
 #[cfg(test)]

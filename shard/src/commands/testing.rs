@@ -36,7 +36,8 @@ impl Tester {
     }
     /// With other settings, so that a test can be repeated for each encoding.
     pub fn with(settings: Settings) -> Self {
-        let shard = Shard::new(Arc::new(settings), KeyHasher::new(3), 1_700_000_000_000, 5);
+        let mut shard = Shard::new(Arc::new(settings), KeyHasher::new(3), 1_700_000_000_000, 5);
+        shard.logging = true;
         Self {
             shard,
             db: 0,

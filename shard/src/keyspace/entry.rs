@@ -400,6 +400,25 @@ impl Entry {
         true
     }
 
+    /// Overwrites a vector by a value that belongs in one, in the same memory if that fits without much waste. False, and
+    /// nothing done, when the value is held otherwise or belongs inline.
+    pub fn overwrite_vector(self, kind: Type, encoding: Encoding, value: &[u8]) -> bool {
+        if self.form() & FORM != VECTOR || value.len() <= INLINE_MAX {
+            return false;
+        }
+        self.set_encoding(kind, encoding);
+        self.with_vector(|bytes| {
+            let room = bytes.capacity();
+            if (value.len()..=value.len() + value.len() / 4).contains(&room) {
+                bytes.clear();
+                bytes.extend_from_slice(value);
+            } else {
+                *bytes = value.to_vec();
+            }
+        });
+        true
+    }
+
     /// Replaces `delete` bytes at `at` of an inline value by `insert`, if the result fits the same block. False, and nothing
     /// done, when it does not.
     pub fn splice_inline(self, at: usize, delete: usize, insert: &[u8]) -> bool {

@@ -164,6 +164,14 @@ impl<'a> EntryRef<'a> {
     }
 }
 
+/// What a look-up that knows the time found.
+pub enum Found<E> {
+    Live(E),
+    /// It was there, but its time was over: it is deleted now.
+    Expired,
+    Missing,
+}
+
 /// An entry open for change.
 pub struct EntryMut<'a> {
     keyspace: &'a mut Keyspace,
@@ -178,6 +186,11 @@ impl<'a> EntryMut<'a> {
         self.cell.entry()
     }
     pub fn get(&self) -> EntryRef<'_> {
+        EntryRef::new(self.entry())
+    }
+    /// Closes the entry for change: it can be read for as long as it could have been changed.
+    #[inline]
+    pub fn into_ref(self) -> EntryRef<'a> {
         EntryRef::new(self.entry())
     }
     pub fn kind(&self) -> Type {
@@ -200,6 +213,9 @@ impl<'a> EntryMut<'a> {
         // SAFETY: as above.
         unsafe { self.entry().object_mut() }
     }
+    pub fn access(&self) -> u32 {
+        self.entry().access()
+    }
     pub fn set_access(&mut self, access: u32) {
         self.entry().set_access(access);
     }
@@ -221,22 +237,51 @@ impl<'a> EntryMut<'a> {
     #[inline]
     pub fn set_bytes(&mut self, kind: Type, encoding: Encoding, value: &[u8]) {
         let entry = self.entry();
-        if entry.overwrite_inline(kind, encoding, value) {
+        if entry.overwrite_inline(kind, encoding, value)
+            || entry.overwrite_vector(kind, encoding, value)
+        {
             return;
         }
-        self.rebuild(kind, encoding, |heap, header, key| {
+        self.rebuild(kind, encoding, entry.expire_at(), |heap, header, key| {
             Entry::with_bytes(heap, header, key, &[value])
         });
     }
+    /// As [`EntryMut::set_bytes`], with a new expiry, in one step. Returns what the expiry was.
+    #[inline]
+    pub fn set_bytes_and_expiry(
+        &mut self,
+        kind: Type,
+        encoding: Encoding,
+        value: &[u8],
+        expire_at: Option<i64>,
+    ) -> Option<i64> {
+        let before = self.entry().expire_at();
+        match (before, expire_at) {
+            (None, None) => self.set_bytes(kind, encoding, value),
+            (Some(_), Some(at)) => {
+                self.entry().overwrite_expiry(at);
+                self.set_bytes(kind, encoding, value);
+            }
+            _ => {
+                self.rebuild(kind, encoding, expire_at, |heap, header, key| {
+                    Entry::with_bytes(heap, header, key, &[value])
+                });
+                self.count_expiring(expire_at.is_some());
+            }
+        }
+        before
+    }
     /// As [`EntryMut::set_bytes`], taking over a vector.
     pub fn set_vector(&mut self, kind: Type, encoding: Encoding, value: Vec<u8>) {
-        self.rebuild(kind, encoding, |heap, header, key| {
+        let expire_at = self.expire_at();
+        self.rebuild(kind, encoding, expire_at, |heap, header, key| {
             Entry::with_vector_value(heap, header, key, value)
         });
     }
     /// Replaces the value by an object. The expiry stays.
     pub fn set_object(&mut self, kind: Type, encoding: Encoding, object: Box<Object>) {
-        self.rebuild(kind, encoding, |heap, header, key| {
+        let expire_at = self.expire_at();
+        self.rebuild(kind, encoding, expire_at, |heap, header, key| {
             Entry::with_object(heap, header, key, object)
         });
     }
@@ -245,6 +290,7 @@ impl<'a> EntryMut<'a> {
         &mut self,
         kind: Type,
         encoding: Encoding,
+        expire_at: Option<i64>,
         make: impl FnOnce(&mut Heap, &Header, &[u8]) -> Entry,
     ) {
         let old = self.entry();
@@ -252,7 +298,7 @@ impl<'a> EntryMut<'a> {
             kind,
             encoding,
             access: old.access(),
-            expire_at: old.expire_at(),
+            expire_at,
         };
         let new = make(&mut self.keyspace.heap, &header, old.key());
         new.set_in_wheel(old.in_wheel());
@@ -286,7 +332,8 @@ impl<'a> EntryMut<'a> {
             return;
         }
         let (head, tail) = (&old[..at], &old[at + delete..]);
-        self.rebuild(kind, encoding, |heap, header, key| {
+        let expire_at = self.expire_at();
+        self.rebuild(kind, encoding, expire_at, |heap, header, key| {
             if len > entry::INLINE_MAX {
                 // A value that has begun to grow this far will often grow on: leave room.
                 let mut bytes = Vec::with_capacity(len + len / 4);
@@ -345,15 +392,15 @@ impl<'a> EntryMut<'a> {
                 // SAFETY: the cell, the one owner, is set to the new block.
                 let new = unsafe { entry.with_expiry(&mut self.keyspace.heap, expire_at) };
                 self.cell.replace(new);
-                let expiring = &mut self.keyspace.dbs[self.db].expiring;
-                if expire_at.is_some() {
-                    *expiring += 1
-                } else {
-                    *expiring -= 1
-                }
+                self.count_expiring(expire_at.is_some());
             }
         }
         before
+    }
+    /// The entry got an expiry, or lost the one that it had.
+    fn count_expiring(&mut self, more: bool) {
+        let expiring = &mut self.keyspace.dbs[self.db].expiring;
+        if more { *expiring += 1 } else { *expiring -= 1 }
     }
 
     /// Takes the entry out of the keyspace.
@@ -487,6 +534,26 @@ impl Keyspace {
             slot: key.slot,
             hash: key.hash,
         })
+    }
+    /// The entry, unless its time is over at `now_ms`: then it is deleted. One search of the table for all of it.
+    #[inline]
+    pub fn find_live(&mut self, db: usize, key: Key<'_>, now_ms: i64) -> Found<EntryMut<'_>> {
+        let Some(cell) = self.find(db, key) else {
+            return Found::Missing;
+        };
+        let expired = cell.entry().expire_at().is_some_and(|at| at <= now_ms);
+        let entry = EntryMut {
+            keyspace: self,
+            db,
+            cell,
+            slot: key.slot,
+            hash: key.hash,
+        };
+        if expired {
+            entry.remove();
+            return Found::Expired;
+        }
+        Found::Live(entry)
     }
     /// Updates the access bits of an entry that was just looked up.
     #[inline]
