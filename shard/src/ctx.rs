@@ -54,6 +54,42 @@ impl<'a> Ctx<'a> {
         self.shard.key(bytes)
     }
 
+    /// Calls `f` with the index of each of `count` keys, in order, and the key. The keys' entries are on their way into the cache
+    /// when it is called: the loads of up to 16 keys overlap, where a look-up after the other would wait for each.
+    #[inline]
+    pub fn each_key<'k>(
+        &mut self,
+        count: usize,
+        at: impl Fn(usize) -> &'k [u8],
+        mut f: impl FnMut(&mut Self, usize, Key<'k>),
+    ) {
+        const BATCH: usize = 16;
+        let mut keys = [Key {
+            bytes: b"",
+            hash: 0,
+            slot: 0,
+        }; BATCH];
+        let mut first = 0;
+        while first < count {
+            let batch = &mut keys[..(count - first).min(BATCH)];
+            let (keyspace, db) = (&self.shard.keyspace, self.db);
+            for (i, key) in batch.iter_mut().enumerate() {
+                *key = self.key(at(first + i));
+                keyspace.prefetch_table(db, key.slot);
+            }
+            for key in batch.iter() {
+                keyspace.prefetch_bucket(db, key.slot, key.hash);
+            }
+            for key in batch.iter() {
+                keyspace.prefetch_entry(db, key.slot, key.hash);
+            }
+            for (i, key) in batch.iter().enumerate() {
+                f(self, first + i, *key);
+            }
+            first += batch.len();
+        }
+    }
+
     /// The entry for reading.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {

@@ -555,11 +555,6 @@ impl Keyspace {
         }
         Found::Live(entry)
     }
-    /// Updates the access bits of an entry that was just looked up.
-    #[inline]
-    pub fn set_access(&self, entry: EntryRef<'_>, access: u32) {
-        entry.entry.set_access(access);
-    }
 
     fn link(&mut self, db: usize, key: Key<'_>, entry: Entry) -> EntryMut<'_> {
         let Self {
@@ -880,7 +875,7 @@ mod tests {
         /// Any run of changes leaves what a plain map would hold.
         #[test]
         fn behaves_like_a_map(steps in prop::collection::vec(
-            (0u16..300, 0u8..6, prop::collection::vec(any::<u8>(), 0..300)), 1..800)) {
+            (0u16..300, 0u8..9, prop::collection::vec(any::<u8>(), 0..300)), 1..800)) {
             let mut ks = keyspace();
             let mut model: BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)> = BTreeMap::new();
             for (n, action, value) in steps {
@@ -910,6 +905,24 @@ mod tests {
                         let big = value.repeat(20);
                         e.splice(end, 0, &big);
                         model.get_mut(&key).unwrap().0.extend_from_slice(&big);
+                    }
+                    5 => if let Some(mut e) = ks.get_mut(0, k) {
+                        let at = value.len() * 23;
+                        e.write_at(at, &value);
+                        let model = &mut model.get_mut(&key).unwrap().0;
+                        let end = at + value.len();
+                        if model.len() < end {
+                            model.resize(end, 0);
+                        }
+                        model[at..end].copy_from_slice(&value);
+                    }
+                    6 | 7 => if let Some(mut e) = ks.get_mut(0, k) {
+                        let value = value.repeat(1 + 30 * (action as usize - 6));
+                        let to = (n % 2 == 0).then_some(n as i64);
+                        let before = e.set_bytes_and_expiry(Type::String, Encoding::Raw, &value, to);
+                        let model = model.get_mut(&key).unwrap();
+                        prop_assert_eq!(before, model.1);
+                        *model = (value, to);
                     }
                     _ => if let Some(mut e) = ks.get_mut(0, k) {
                         let len = e.bytes().len();

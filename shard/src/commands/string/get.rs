@@ -51,13 +51,14 @@ pub const MGET: Command<Handler> = command("MGET", at_least(2), mget as Handler)
 
 fn mget(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     ctx.reply.array(args.len() - 1);
-    for key in &args[1..] {
-        let key = ctx.key(key);
-        match ctx.shard.read(ctx.db, key) {
+    ctx.each_key(
+        args.len() - 1,
+        |i| args[i + 1],
+        |ctx, _, key| match ctx.shard.read(ctx.db, key) {
             Some(entry) if entry.kind() == Type::String => ctx.reply.bulk(entry.bytes()),
             _ => ctx.reply.null(),
-        }
-    }
+        },
+    );
     Ok(())
 }
 

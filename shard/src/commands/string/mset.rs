@@ -33,10 +33,15 @@ fn set_pairs(ctx: &mut Ctx<'_>, args: Args<'_>, command: &str) -> CommandResult 
     if args.len().is_multiple_of(2) {
         return Err(CommandError::WrongArity(command.into()));
     }
-    for pair in args[1..].chunks_exact(2) {
-        ctx.set_string(pair[0], pair[1], Expiry::Clear);
-        ctx.modified(pair[0], notify::STRING, "set");
-    }
+    ctx.each_key(
+        args.len() / 2,
+        |i| args[2 * i + 1],
+        |ctx, i, key| {
+            ctx.shard
+                .set_string(ctx.db, key, args[2 * i + 2], Expiry::Clear);
+            ctx.modified(key.bytes, notify::STRING, "set");
+        },
+    );
     Ok(())
 }
 
@@ -83,6 +88,22 @@ mod tests {
         .check(
             "MSET a 1 b",
             "-ERR wrong number of arguments for 'mset' command",
+        );
+    }
+
+    #[test]
+    fn many_keys() {
+        let mut t = Tester::new();
+        let names: Vec<String> = (0..50).map(|i| format!("k{i}")).collect();
+        let pairs: Vec<String> = names.iter().map(|n| format!("{n} v{n}")).collect();
+        t.check(&format!("MSET {}", pairs.join(" ")), "+OK");
+        let values: Vec<String> = names
+            .iter()
+            .map(|n| format!("${} v{n}", n.len() + 1))
+            .collect();
+        t.check(
+            &format!("MGET {}", names.join(" ")),
+            &format!("*50 {}", values.join(" ")),
         );
     }
 
