@@ -1,7 +1,10 @@
 //! What Redis clients and servers say to each other: bytes and their meaning, without I/O and without state.
 
 pub mod command;
+mod dtoa;
 pub mod error;
+mod long_double;
+pub mod number;
 pub mod reply;
 pub mod resp;
 pub mod slot;
