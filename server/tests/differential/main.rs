@@ -30,6 +30,7 @@ mod sets;
 mod sort;
 mod streams;
 mod strings;
+mod tables;
 mod zsets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -287,9 +288,140 @@ fn run_pair(
     Ok(outcome)
 }
 
+/// Whether the absence of a peer is a failure.
+fn peers_required() -> bool {
+    env::var_os("RINGWOOD_REQUIRE_PEERS").is_some() || env::var_os("CI").is_some()
+}
+
+/// The server under test with one shard count and a reference, or nothing where one of them is not there.
+fn one_pair(file: &str, shards: usize) -> Option<(Server, Server)> {
+    let path = server::peers().join("bin").join(file);
+    if !path.exists() {
+        assert!(
+            !peers_required(),
+            "{} is missing: bench/peers.sh installs it",
+            path.display()
+        );
+        println!(
+            "skipped: {} is missing (bench/peers.sh installs it)",
+            path.display()
+        );
+        return None;
+    }
+    let binary = server_under_test();
+    if is_stub(&binary) {
+        println!("skipped: {} is not a server yet", binary.display());
+        return None;
+    }
+    let shards = (!is_real(&binary)).then_some(shards);
+    let ours = Server::start(&binary, shards).expect("the server under test starts");
+    let theirs = Server::start(&path, None).expect("the reference starts");
+    Some((ours, theirs))
+}
+
+#[test]
+fn commands_are_described_as_a_real_server_describes_them() {
+    // A command that later versions extended may be described as any of them does.
+    let mut compared: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
+    for file in ["redis-server-7.0", "redis-server-8.2", "valkey-server-9.1"] {
+        let Some((ours, theirs)) = one_pair(file, 2) else {
+            return;
+        };
+        let mut ours = Client::connect(ours.port).expect("the server under test answers");
+        let mut theirs = Client::connect(theirs.port).expect("the reference answers");
+        for (name, difference) in
+            compare_tables(&mut ours, &mut theirs).expect("both describe their commands")
+        {
+            let difference = difference.map(|text| format!("{name}, to {file}: {text}"));
+            compared.entry(name).or_default().push(difference);
+        }
+    }
+    println!("{} commands compared", compared.len());
+    assert!(!compared.is_empty(), "no command was compared");
+    let differences: Vec<&str> = compared
+        .values()
+        .filter(|all| all.iter().all(Option::is_some))
+        .filter_map(|all| all.first().and_then(Option::as_deref))
+        .collect();
+    assert!(
+        differences.is_empty(),
+        "{} descriptions differ:\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
+}
+
+/// Each command that both know, and how its description differs.
+fn compare_tables(
+    ours: &mut Client,
+    theirs: &mut Client,
+) -> io::Result<Vec<(String, Option<String>)>> {
+    let mut compared = Vec::new();
+    for name in tables::names(ours)? {
+        let Some(expected) = tables::info(theirs, &name)? else {
+            continue;
+        };
+        let expected_docs = tables::docs(theirs, &name)?.unwrap_or_default();
+        let got = tables::info(ours, &name)?.unwrap_or_default();
+        let got_docs = tables::docs(ours, &name)?.unwrap_or_default();
+        let mut differences = Vec::new();
+        for (what, got, expected) in [("INFO", got, expected), ("DOCS", got_docs, expected_docs)] {
+            let meant = |fact: &String| {
+                tables::TABLE_EXCEPTIONS
+                    .iter()
+                    .any(|(command, start, _)| *command == name && fact.starts_with(start))
+            };
+            let got = got.into_iter().filter(|fact| !meant(fact)).collect();
+            let expected = expected.into_iter().filter(|fact| !meant(fact)).collect();
+            differences
+                .extend(tables::difference(&got, &expected).map(|text| format!("{what} {text}")));
+        }
+        let difference = (!differences.is_empty()).then(|| differences.join(", "));
+        compared.push((name, difference));
+    }
+    Ok(compared)
+}
+
+#[test]
+fn info_has_the_fields_of_a_real_server() {
+    let Some((ours, theirs)) = one_pair("redis-server-7.0", 2) else {
+        return;
+    };
+    let fields = |server: &Server| -> io::Result<_> {
+        let mut client = Client::connect(server.port)?;
+        // Some fields are there only with keys.
+        client.call(&["SET", "key", "value", "EX", "1000"])?;
+        tables::info_fields(&mut client)
+    };
+    let expected = fields(&theirs).expect("the reference answers INFO");
+    let got = fields(&ours).expect("the server under test answers INFO");
+    let mut missing = Vec::new();
+    for (section, fields) in expected {
+        let have = got.get(&section);
+        for field in fields {
+            let meant =
+                tables::INFO_EXCEPTIONS
+                    .iter()
+                    .any(|(name, _)| match name.strip_suffix('*') {
+                        Some(start) => field.starts_with(start),
+                        None => field == *name,
+                    });
+            if !meant && !have.is_some_and(|have| have.contains(&field)) {
+                missing.push(format!("{section}: {field}"));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "INFO lacks {} fields: {}",
+        missing.len(),
+        missing.join(", ")
+    );
+}
+
 #[test]
 fn commands_answer_as_a_real_server_does() {
-    let required = env::var_os("RINGWOOD_REQUIRE_PEERS").is_some() || env::var_os("CI").is_some();
+    let required = peers_required();
     let wanted = list("REFERENCE", "7.0,8.2,9.1");
     let mut references = Vec::new();
     for (name, file, from) in REFERENCES
