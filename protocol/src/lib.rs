@@ -4,6 +4,7 @@ pub mod command;
 mod dtoa;
 pub mod error;
 mod long_double;
+pub mod glob;
 pub mod number;
 pub mod reply;
 pub mod resp;
