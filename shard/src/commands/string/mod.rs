@@ -9,6 +9,7 @@ mod getdel;
 mod getex;
 mod getset;
 mod incr;
+mod incrbyfloat;
 mod lcs;
 mod mset;
 mod msetex;
@@ -17,9 +18,9 @@ mod range;
 mod set;
 
 use crate::ctx::Handler;
-use crate::object::is_canonical_integer;
 use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::number;
 
 pub const COMMANDS: &[Command<Handler>] = &[
     append::APPEND,
@@ -36,6 +37,7 @@ pub const COMMANDS: &[Command<Handler>] = &[
     incr::DECRBY,
     incr::INCR,
     incr::INCRBY,
+    incrbyfloat::INCRBYFLOAT,
     lcs::LCS,
     mset::MSET,
     mset::MSETNX,
@@ -60,11 +62,5 @@ fn check_length(len: usize, more: usize, limit: usize) -> Result<(), CommandErro
 /// An integer in its one text form, as arguments and values of counters have to be.
 #[inline]
 fn parse_integer(text: &[u8]) -> Result<i64, CommandError> {
-    if !is_canonical_integer(text) {
-        return Err(CommandError::NotInteger);
-    }
-    std::str::from_utf8(text)
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .ok_or(CommandError::NotInteger)
+    number::parse_i64(text).ok_or(CommandError::NotInteger)
 }
