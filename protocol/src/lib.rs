@@ -3,8 +3,8 @@
 pub mod command;
 mod dtoa;
 pub mod error;
-mod long_double;
 pub mod glob;
+mod long_double;
 pub mod number;
 pub mod reply;
 pub mod resp;
