@@ -6,6 +6,7 @@ pub mod error;
 pub mod glob;
 mod long_double;
 pub mod number;
+pub mod quote;
 pub mod reply;
 pub mod resp;
 pub mod slot;
