@@ -2,7 +2,8 @@
 """Runs units of Redis's own test suite (7.0.15) against Ringwood and compares with the kept list of exceptions.
 
 The suite runs in its "external" mode: it is given a host and a port and skips by itself what needs a server of its
-own. Every unit gets a fresh server for each shard count. What comes out per test is compared with exceptions.txt:
+own. Every unit gets a fresh server for each shard count. A unit written `UNIT:own` runs in the suite's normal mode
+instead, with the server under test as the program that the suite starts with configurations of its own. What comes out per test is compared with exceptions.txt:
 a failure without an exception fails the run; an exception whose test passed everywhere is reported, so that the list
 shrinks. A test that kills or hangs the server fails by its name, and the unit runs again without it, so that one crash
 does not hide the rest.
@@ -156,10 +157,17 @@ class Unit:
 
     def once(self, options, suite, ports, skip):
         """Runs the unit once. Returns passed, failed, how many its tags skip, and the test that ended it early."""
-        server = Server(options, self.shards, ports)
-        base = free_port(options.own_ports)
-        command = ["tclsh", "tests/test_helper.tcl", "--host", "127.0.0.1", "--port", str(server.port), "--single",
-                   self.unit, "--durable", "--timeout", str(options.timeout), "--baseport", str(base + 32)]
+        unit, _, own = self.unit.partition(":")
+        command = ["tclsh", "tests/test_helper.tcl", "--single", unit, "--durable", "--timeout", str(options.timeout)]
+        server = None
+        if own:
+            wrap_server(options, suite, self.shards)
+            base = free_port(options.own_ports) + 32
+            command += ["--clients", "1", "--baseport", str(base), "--portcount", "60"]
+        else:
+            server = Server(options, self.shards, ports)
+            base = free_port(options.own_ports)
+            command += ["--host", "127.0.0.1", "--port", str(server.port), "--baseport", str(base + 32)]
         if options.accurate:
             command.append("--accurate")
         if options.tags:
@@ -172,7 +180,7 @@ class Unit:
 
         def watch():
             """The suite waits for ever for a server that is gone: end it."""
-            while tcl.poll() is None:
+            while server and tcl.poll() is None:
                 if server.process.poll() is not None:
                     dead.append(server.process.returncode)
                     time.sleep(1)
@@ -222,7 +230,7 @@ class Unit:
         tcl.wait()
         watcher.join()
         end_group(tcl)
-        if dead or server.process.poll() is not None:
+        if server and (dead or server.process.poll() is not None):
             # Every test after it fails too, for want of a server: the first that lost its connection is the one.
             lost = [name for name, text in failed if LOST.search("\n".join(text))]
             failed = failed[:len(failed) - len(lost)]
@@ -231,13 +239,22 @@ class Unit:
             culprit = (name, f"the server ended with status {status} in this test:\n{server.tail()}")
         elif not finished and culprit is None:
             culprit = (current, "the suite ended early")
-        server.stop()
+        if server:
+            server.stop()
         failed = [(name, "\n".join(text).strip()) for name, text in failed]
         if culprit and isinstance(culprit[1], list):
             culprit = (culprit[0], "\n".join(culprit[1]).strip())
         if culprit:  # the last test may have failed because the server was gone
             failed = [failure for failure in failed if failure[0] != culprit[0]]
         return passed, failed, ignored, culprit
+
+
+def wrap_server(options, suite, shards):
+    """Puts the server under test where the suite starts its own."""
+    script = suite / "src/redis-server"
+    arguments = "" if options.redis else f" --shards {shards}"
+    script.write_text(f'#!/bin/sh\nexec "{options.server}" "$@"{arguments}\n')
+    script.chmod(0o755)
 
 
 def end_group(process):
