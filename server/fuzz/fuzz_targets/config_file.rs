@@ -34,7 +34,7 @@ fn with_names(data: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     for line in data.split(|byte| *byte == b'\n') {
         match line {
-            [high @ 128.., low, rest @ ..] => {
+            [high, low, rest @ ..] if *high >= 128 => {
                 let index = usize::from(high - 128) * 256 + usize::from(*low);
                 text.extend_from_slice(DIRECTIVES[index % DIRECTIVES.len()].name.as_bytes());
                 text.push(b' ');

@@ -9,9 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::glob::glob_match_ignore_case;
 
 use super::directives::{Config, DIRECTIVES};
-use super::glob;
+
 use super::table::{DENY_LOADING, Directive, HIDDEN, IMMUTABLE, PROTECTED, lookup};
 
 /// Why a CONFIG SET was refused. Displays as the error reply, without the leading `-`.
@@ -130,7 +131,7 @@ impl Config {
             }
             for directive in DIRECTIVES.iter().filter(|directive| !directive.has(HIDDEN)) {
                 for name in [directive.name].iter().chain(directive.aliases) {
-                    if glob::matches(pattern, name.as_bytes()) {
+                    if glob_match_ignore_case(pattern, name.as_bytes()) {
                         add(name.as_bytes(), directive);
                     }
                 }

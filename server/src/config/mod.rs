@@ -40,7 +40,6 @@ pub mod directives;
 pub mod enums;
 pub mod events;
 pub mod file;
-pub mod glob;
 pub mod log;
 pub mod rewrite;
 pub mod table;
@@ -53,10 +52,21 @@ pub use file::{Loaded, StartError};
 pub use rewrite::{RewriteError, rewrite};
 pub use table::{Directive, lookup};
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// What cores hold: a snapshot that never changes.
 pub type SharedConfig = Arc<Config>;
+
+impl Default for Config {
+    /// The built-in values, and the folder that the process is in now.
+    fn default() -> Config {
+        static BUILT_IN: LazyLock<Config> = LazyLock::new(Config::built_in);
+        Config {
+            dir: compound::Directory::default(),
+            ..BUILT_IN.clone()
+        }
+    }
+}
 
 impl Config {
     /// Brings values that Redis corrects rather than refuses into their bounds.

@@ -135,8 +135,9 @@ macro_rules! directives {
             $(#[doc = $doc] pub $field: $ty,)*
         }
 
-        impl Default for Config {
-            fn default() -> Self {
+        impl Config {
+            /// The built-in values, read from the rows.
+            pub(super) fn built_in() -> Config {
                 Config { $($field: <$ty as Field>::built_in($default, &$limits),)* }
             }
         }
