@@ -1,8 +1,8 @@
 //! The table of a core's connections: dense, indexed by [`ConnId`].
 //!
-//! Invariant: an id that was removed is given out again only after [`Slots::cool`], which a backend calls at the
-//! start of a turn, when the loop has seen the `Closed` that the turn before reported. A call that names an id in
-//! between finds nothing, and does nothing.
+//! Invariant: an id that was removed is given out again only after the loop has seen its `Closed`: a backend calls
+//! [`Slots::reported`] when a turn has reported the ends so far, and [`Slots::cool`] at the start of the next one. A
+//! call that names an id in between finds nothing, and does nothing.
 
 use super::ConnId;
 
@@ -10,8 +10,10 @@ use super::ConnId;
 pub(super) struct Slots<T> {
     entries: Vec<Option<T>>,
     free: Vec<u32>,
-    /// Removed since the last `cool`.
-    warm: Vec<u32>,
+    /// Removed; the end is not reported yet.
+    removed: Vec<u32>,
+    /// Reported by the last turn.
+    reported: Vec<u32>,
     count: usize,
 }
 
@@ -20,7 +22,8 @@ impl<T> Slots<T> {
         Slots {
             entries: Vec::new(),
             free: Vec::new(),
-            warm: Vec::new(),
+            removed: Vec::new(),
+            reported: Vec::new(),
             count: 0,
         }
     }
@@ -46,17 +49,21 @@ impl<T> Slots<T> {
 
     pub(super) fn remove(&mut self, id: ConnId) -> Option<T> {
         let value = self.entries.get_mut(id.0 as usize)?.take()?;
-        self.warm.push(id.0);
+        self.removed.push(id.0);
         self.count -= 1;
         Some(value)
     }
 
-    /// Makes the ids removed so far available again.
+    /// The ends of all ids removed so far have been reported.
+    #[inline]
+    pub(super) fn reported(&mut self) {
+        self.reported.append(&mut self.removed);
+    }
+
+    /// Makes the ids whose end was reported available again.
     #[inline]
     pub(super) fn cool(&mut self) {
-        if !self.warm.is_empty() {
-            self.free.append(&mut self.warm);
-        }
+        self.free.append(&mut self.reported);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -78,8 +85,11 @@ mod tests {
         let second = slots.insert('b');
         assert_ne!(first, second);
         slots.cool();
+        slots.reported();
+        assert_eq!(slots.insert('x'), ConnId(2));
+        slots.cool();
         assert_eq!(slots.insert('c'), first);
-        assert_eq!(slots.len(), 2);
+        assert_eq!(slots.len(), 3);
         assert_eq!(slots.get(ConnId(9)), None);
     }
 }

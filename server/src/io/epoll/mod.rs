@@ -656,8 +656,13 @@ impl Io for Epoll {
             self.handle(self.events[index], events);
         }
         self.read_ready(events);
-        for (conn, reason) in self.closed.drain(..) {
-            events.push(Event::Closed { conn, reason });
+        if !self.closed.is_empty() {
+            events.extend(
+                self.closed
+                    .drain(..)
+                    .map(|(conn, reason)| Event::Closed { conn, reason }),
+            );
+            self.conns.reported();
         }
         Ok(())
     }

@@ -4,6 +4,11 @@
 //! over [`Io`]; `suite!` at the end runs all of them on each backend, and on io_uring also without what is newer than
 //! Linux 6.0, and with a ring and buffers so small that everything runs out all the time.
 
+mod ends;
+mod many;
+mod receive;
+mod sockets;
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,8 +20,8 @@ use super::uring::{Options, Uring};
 use super::*;
 
 /// What a test needs of a backend.
-trait Backend: Io<Stream = Stream, Listener = Listener> {}
-impl<I: Io<Stream = Stream, Listener = Listener>> Backend for I {}
+trait Backend: Io<Stream = Stream, Listener = Listener> + 'static {}
+impl<I: Io<Stream = Stream, Listener = Listener> + 'static> Backend for I {}
 
 /// Nothing in these tests takes longer, unless an event was lost.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -150,55 +155,42 @@ fn pattern(count: usize) -> Vec<u8> {
     (0..count).map(step).collect()
 }
 
-fn echo<I: Backend>(io: I) {
-    let mut world = World::new(io);
-    let (mut client, conn) = world.client();
-    for count in [1, 2, 63, 4096, 16 << 10, (16 << 10) + 1, 100_000] {
-        let bytes = pattern(count);
-        client.write_all(&bytes).unwrap();
-        assert_eq!(world.receive(conn, count), bytes);
-        world.io.send(conn, bytes.clone());
-        let buf = world.sent(conn);
-        let mut back = vec![0; count];
-        client.read_exact(&mut back).unwrap();
-        assert_eq!(back, bytes);
-        assert!(buf.is_empty() && buf.capacity() >= count);
-    }
-    drop(client);
-    assert!(matches!(world.next(), Event::Eof { conn: from } if from == conn));
-    world.close_and_wait(conn, false);
-    world.silence();
-}
-
-fn echo_of_many_small_writes<I: Backend>(io: I) {
-    let mut world = World::new(io);
-    let (mut client, conn) = world.client();
-    let bytes = pattern(5000);
-    for piece in bytes.chunks(7) {
-        client.write_all(piece).unwrap();
-        world.turn(Duration::ZERO);
-    }
-    assert_eq!(world.receive(conn, bytes.len()), bytes);
-}
-
 macro_rules! suite {
-    ($($name:ident: $make:expr;)*) => {$(
+    ($($name:ident: $type:ty = $make:expr;)*) => {$(
         mod $name {
             use super::*;
-            fn make() -> impl Backend {
+            fn make() -> $type {
                 ($make).unwrap()
             }
-            suite!(@tests
-                echo echo_of_many_small_writes
-            );
+            tests! {
+                receive: echo echo_of_many_small_writes buffers_run_out recv_into_with_every_split
+                    recv_into_again_and_again recv_into_is_cut_short close_during_recv_into pause_and_resume
+                    pause_in_full_flow;
+                ends: half_close a_client_that_never_reads close_without_flush_cuts_a_send
+                    close_with_flush_ends_the_send a_flush_can_be_cut calls_after_close
+                    numbers_are_not_reused_too_early dying_clients dropped_in_full_flow;
+                sockets: unix_socket addresses_and_options unlisten waits_are_kept ready_sees_arrivals;
+                many: ten_thousand_connections;
+            }
+            #[test]
+            fn adopted_elsewhere() {
+                super::sockets::adopted_elsewhere(make(), make);
+            }
+            #[test]
+            fn no_wake_up_is_lost() {
+                super::sockets::no_wake_up_is_lost(make(), make);
+            }
         }
     )*};
-    (@tests $($test:ident)*) => {$(
+}
+
+macro_rules! tests {
+    ($($module:ident: $($test:ident)*;)*) => {$($(
         #[test]
         fn $test() {
-            super::$test(make());
+            super::$module::$test(make());
         }
-    )*};
+    )*)*};
 }
 
 fn small() -> Options {
@@ -214,9 +206,9 @@ fn small() -> Options {
 }
 
 suite! {
-    epoll: Epoll::new();
-    uring: Uring::new(&Options::default());
-    uring_plain: Uring::new(&Options { plain: true, ..Options::default() });
-    uring_small: Uring::new(&small());
-    uring_small_plain: Uring::new(&Options { plain: true, ..small() });
+    epoll: Epoll = Epoll::new();
+    uring: Uring = Uring::new(&Options::default());
+    uring_plain: Uring = Uring::new(&Options { plain: true, ..Options::default() });
+    uring_small: Uring = Uring::new(&small());
+    uring_small_plain: Uring = Uring::new(&Options { plain: true, ..small() });
 }

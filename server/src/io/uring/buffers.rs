@@ -181,14 +181,14 @@ impl Buffers {
         }
     }
 
-    /// Fills the ring up to the target. True when there is anything in it then.
+    /// Fills the ring up to the target. Gives the number of buffers in it then.
     #[inline]
-    pub(super) fn top_up(&mut self) -> bool {
+    pub(super) fn top_up(&mut self) -> usize {
         self.low = self.low.min(self.published);
         if self.published < self.target {
             self.publish();
         }
-        self.published > 0
+        self.published
     }
 
     fn publish(&mut self) {

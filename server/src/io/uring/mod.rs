@@ -332,13 +332,11 @@ impl Uring {
 
     /// What must happen before each entry into the kernel.
     fn prepare(&mut self) {
-        if self.buffers.top_up() {
-            while let Some(id) = self.starved.pop() {
-                self.feed(id, true);
-            }
-        } else {
-            for id in std::mem::take(&mut self.starved) {
-                self.feed(id, false);
+        let ready = self.buffers.top_up();
+        if !self.starved.is_empty() {
+            // More receives than buffers would only fail again; the others wait for readiness.
+            for (index, id) in std::mem::take(&mut self.starved).into_iter().enumerate() {
+                self.feed(id, index < ready);
             }
         }
         if self.acceptors.any_waiting() {
@@ -535,8 +533,13 @@ impl Io for Uring {
             self.complete(&entry, events);
         }
         self.ring.sync_completions();
-        for (conn, reason) in self.closed.drain(..) {
-            events.push(Event::Closed { conn, reason });
+        if !self.closed.is_empty() {
+            events.extend(
+                self.closed
+                    .drain(..)
+                    .map(|(conn, reason)| Event::Closed { conn, reason }),
+            );
+            self.conns.reported();
         }
         Ok(())
     }
