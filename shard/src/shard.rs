@@ -115,6 +115,9 @@ impl KeyEvent {
     }
 }
 
+/// Records whose entries are loaded together: enough to hide the loads' latency.
+const EXPIRY_BATCH: usize = 16;
+
 /// What a write becomes of a key's expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
@@ -479,33 +482,20 @@ impl Shard {
         if !self.settings.active_expire {
             return false;
         }
-        for _ in 0..budget {
-            let Some(record) = self.wheel.next_due() else {
-                break;
-            };
-            let db = self.keyspace.db_of_uid(record.db_uid());
-            let found = self.keyspace.find_by_prefix(
-                db,
-                record.slot(),
-                record.prefix(),
-                PREFIX_BITS,
-                |e| e.in_wheel(),
-            );
-            let Some(mut entry) = found else { continue };
-            match entry.expire_at() {
-                Some(at) if at <= self.now_ms => {
-                    let key = entry.get().key().to_vec();
-                    let key = self.keyspace.key(&key);
-                    self.expire(db, key);
-                }
-                Some(at) => self.wheel.insert(at, record),
-                None => entry.set_in_wheel(false),
+        let mut left = budget;
+        while left > 0 && self.wheel.has_due() {
+            let mut batch = [None; EXPIRY_BATCH];
+            let size = left.min(EXPIRY_BATCH);
+            left -= size;
+            for place in &mut batch[..size] {
+                *place = self.wheel.next_due();
+            }
+            self.prefetch(&batch);
+            for record in batch.into_iter().flatten() {
+                self.look_at(record);
             }
         }
-        let expiring: usize = (0..self.keyspace.databases())
-            .map(|db| self.keyspace.expiring(db))
-            .sum();
-        if self.wheel.len() > 2 * expiring + 16_384 {
+        if self.wants_sweep() {
             let Self {
                 wheel, keyspace, ..
             } = self;
@@ -518,14 +508,57 @@ impl Shard {
                     .is_some()
             });
         }
-        self.wheel.has_due()
+        self.wheel.has_due() || self.wants_sweep()
     }
+    fn wants_sweep(&self) -> bool {
+        let dbs = 0..self.keyspace.databases();
+        let expiring = dbs.map(|db| self.keyspace.expiring(db)).sum();
+        self.wheel.wants_sweep(expiring)
+    }
+    /// Starts the loads that the batch's look-ups need, for all of it before any waits.
+    fn prefetch(&self, batch: &[Option<Record>]) {
+        let keyspace = &self.keyspace;
+        let each = |f: &dyn Fn(usize, u16, u64)| {
+            for record in batch.iter().flatten() {
+                let db = keyspace.db_of_uid(record.db_uid());
+                f(db, record.slot(), record.prefix() << (64 - PREFIX_BITS));
+            }
+        };
+        each(&|db, slot, _| keyspace.prefetch_table(db, slot));
+        each(&|db, slot, hash| keyspace.prefetch_bucket(db, slot, hash));
+        each(&|db, slot, hash| keyspace.prefetch_entry(db, slot, hash));
+    }
+
+    /// Deals with a record whose time has come.
+    fn look_at(&mut self, record: Record) {
+        let db = self.keyspace.db_of_uid(record.db_uid());
+        let (slot, prefix) = (record.slot(), record.prefix());
+        let found = self
+            .keyspace
+            .find_by_prefix(db, slot, prefix, PREFIX_BITS, |e| e.in_wheel());
+        let Some(mut entry) = found else { return };
+        match entry.expire_at() {
+            Some(at) if at <= self.now_ms => {
+                let name = self.listening.then(|| entry.get().key().to_vec());
+                entry.remove();
+                self.stats.expired += 1;
+                if let Some(name) = name {
+                    self.notify(db, &name, notify::EXPIRED, "expired", true);
+                }
+            }
+            Some(at) => self.wheel.insert(at, record),
+            None => entry.set_in_wheel(false),
+        }
+    }
+
     /// When [`Shard::expire_some`] has something to do next, in wall-clock milliseconds.
     pub fn next_expiry(&self) -> Option<i64> {
-        if self.settings.active_expire {
-            self.wheel.next_time()
-        } else {
+        if !self.settings.active_expire {
             None
+        } else if self.wants_sweep() {
+            Some(self.now_ms)
+        } else {
+            self.wheel.next_time()
         }
     }
 }
@@ -658,6 +691,43 @@ mod tests {
             if i % 10 == 0 {
                 s.expire_some(100);
             }
+        }
+        assert!(s.wheel.len() < 40_000, "{}", s.wheel.len());
+    }
+
+    /// A TTL that goes up and down adds records; they do not outlive the key's next look.
+    #[test]
+    fn a_ttl_that_goes_up_and_down_leaves_few_records() {
+        let mut s = shard();
+        let key = s.key(b"k");
+        for round in 0..20_000 {
+            for ms in [100_000, 10_000] {
+                let at = s.now_ms + ms;
+                s.set_string(0, key, b"v", Expiry::At(at));
+            }
+            if round % 100 == 0 {
+                s.now_ms += 1000;
+                while s.expire_some(100) {}
+            }
+        }
+        assert!(s.wheel.len() < 3000, "{}", s.wheel.len());
+        s.now_ms += 120_000;
+        while s.expire_some(100) {}
+        assert_eq!((s.keyspace.len(0), s.wheel.len()), (0, 0));
+    }
+
+    /// A lock that is taken and given back all the time, and held when the sweep comes by.
+    #[test]
+    fn a_key_made_again_and_again_leaves_few_records() {
+        let mut s = shard();
+        let key = s.key(b"lock");
+        for i in 0..300_000 {
+            let at = s.now_ms + 3_600_000;
+            s.set_string(0, key, b"v", Expiry::At(at));
+            if i % 50 == 0 {
+                s.expire_some(100);
+            }
+            s.remove(0, key);
         }
         assert!(s.wheel.len() < 40_000, "{}", s.wheel.len());
     }

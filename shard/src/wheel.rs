@@ -8,7 +8,13 @@
 //! Four levels of 256 buckets; a tick is 128 ms. The first spans 33 s, the last 17 years. A bucket of a higher level, when reached,
 //! is dealt with like a due one: every record in it is looked up and goes where the entry's expiry says.
 //!
+//! The same key may have several records: it was deleted and made again, or its TTL went up and down. Of equal records
+//! that come to lie in one chunk, all but one are dropped when the chunk is looked at; a sweep goes round the wheel for
+//! these and for records whose key is gone when there are far more records than keys.
+//!
 //! Invariant: an entry that has an expiry and is marked as in the wheel has a record at or before its expiry.
+
+use std::collections::VecDeque;
 
 const TICK_BITS: u32 = 7;
 const BUCKETS: usize = 256;
@@ -35,29 +41,60 @@ impl Record {
     }
 }
 
+/// Records in chunks of bounded size, so that neither growth nor moving a million of them copies them all.
+/// No chunk is empty.
+#[derive(Clone, Default)]
+struct Pile(Vec<Vec<Record>>);
+
+const CHUNK: usize = 512;
+
+impl Pile {
+    fn push(&mut self, record: Record) {
+        match self.0.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(record),
+            _ => self.0.push(vec![record]),
+        }
+    }
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// The wheel.
 pub struct Wheel {
-    buckets: Vec<Vec<Record>>,
+    buckets: Vec<Pile>,
     /// Everything up to this tick has been moved to `due`.
     tick: i64,
-    due: Vec<Record>,
+    /// Chunks in the order in which they became due. None is empty.
+    due: VecDeque<Vec<Record>>,
+    due_len: usize,
     len: usize,
-    /// Where the sweep for stale records goes on: bucket and place.
-    sweep: (usize, usize),
+    /// Where the sweep for stale records goes on: bucket, chunk and place.
+    sweep: (usize, usize, usize),
+    /// No sweep below this many records: the last round left about two thirds of it.
+    sweep_above: usize,
 }
+
+/// More records than twice the keys, and this, are worth a sweep.
+const SWEEP_MIN: usize = 16_384;
+/// A jump of the clock by more ticks than this is not walked: all records are looked at again.
+const JUMP: i64 = 1 << 16;
 
 impl Wheel {
     pub fn new(now_ms: i64) -> Self {
         Self {
-            buckets: vec![Vec::new(); BUCKETS * LEVELS],
+            buckets: vec![Pile::default(); BUCKETS * LEVELS],
             tick: now_ms >> TICK_BITS,
-            due: Vec::new(),
+            due: VecDeque::new(),
+            due_len: 0,
             len: 0,
-            sweep: (0, 0),
+            sweep: (0, 0, 0),
+            sweep_above: 0,
         }
     }
 
     /// Records in the wheel, stale ones counted.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -68,7 +105,11 @@ impl Wheel {
         let tick = (expire_at >> TICK_BITS).saturating_add(1);
         let ahead = tick.saturating_sub(self.tick);
         if ahead <= 0 {
-            self.due.push(record);
+            self.due_len += 1;
+            match self.due.back_mut() {
+                Some(chunk) if chunk.len() < CHUNK => chunk.push(record),
+                _ => self.due.push_back(vec![record]),
+            }
             return;
         }
         let ahead = ahead.min((1 << (8 * LEVELS)) - 1);
@@ -80,15 +121,21 @@ impl Wheel {
     /// Makes due what time has reached.
     pub fn advance(&mut self, now_ms: i64) {
         let to = now_ms >> TICK_BITS;
-        if self.len == self.due.len() {
+        if self.len == self.due_len {
             self.tick = self.tick.max(to);
             return;
+        }
+        if to - self.tick > JUMP {
+            self.tick = to;
+            for bucket in 0..self.buckets.len() {
+                self.make_due(bucket);
+            }
         }
         while self.tick < to {
             self.tick += 1;
             for level in 0..LEVELS {
                 let place = (self.tick >> (8 * level)) as usize % BUCKETS;
-                self.due.append(&mut self.buckets[level * BUCKETS + place]);
+                self.make_due(level * BUCKETS + place);
                 if place != 0 {
                     break;
                 }
@@ -96,10 +143,24 @@ impl Wheel {
         }
     }
 
+    fn make_due(&mut self, bucket: usize) {
+        let pile = std::mem::take(&mut self.buckets[bucket]);
+        for mut chunk in pile.0 {
+            self.len -= drop_equal(&mut chunk);
+            self.due_len += chunk.len();
+            self.due.push_back(chunk);
+        }
+    }
+
     pub fn next_due(&mut self) -> Option<Record> {
-        let record = self.due.pop()?;
+        let chunk = self.due.front_mut()?;
+        let record = chunk.pop();
+        if chunk.is_empty() {
+            self.due.pop_front();
+        }
+        self.due_len -= 1;
         self.len -= 1;
-        Some(record)
+        record
     }
     pub fn has_due(&self) -> bool {
         !self.due.is_empty()
@@ -123,27 +184,64 @@ impl Wheel {
             .map(|tick| tick << TICK_BITS)
     }
 
+    /// True when there are far more records than the `keys` that need one.
+    pub fn wants_sweep(&self, keys: usize) -> bool {
+        self.len > (2 * keys + SWEEP_MIN).max(self.sweep_above)
+    }
+
     /// Drops records that `alive` denies, looking at `budget` of them, going round the wheel call by call. For when keys
     /// come and go with their TTLs far faster than these run out.
     pub fn sweep(&mut self, budget: usize, mut alive: impl FnMut(Record) -> bool) {
-        let (mut bucket, mut place) = self.sweep;
-        for _ in 0..budget {
-            match self.buckets[bucket].get(place) {
+        let (mut bucket, mut chunk, mut place) = self.sweep;
+        let mut left = budget;
+        while left > 0 {
+            left -= 1;
+            let chunks = &mut self.buckets[bucket].0;
+            let Some(records) = chunks.get_mut(chunk) else {
+                (bucket, chunk, place) = (bucket + 1, 0, 0);
+                if bucket == self.buckets.len() {
+                    // A round that leaves too many is not begun again before there are more still.
+                    bucket = 0;
+                    self.sweep_above = self.len + self.len / 2;
+                }
+                continue;
+            };
+            if place == 0 {
+                self.len -= drop_equal(records);
+            }
+            match records.get(place) {
                 Some(&record) if alive(record) => place += 1,
                 Some(_) => {
-                    self.buckets[bucket].swap_remove(place);
+                    records.swap_remove(place);
                     self.len -= 1;
                 }
                 None => {
-                    if self.buckets[bucket].capacity() > 4 * self.buckets[bucket].len() {
-                        self.buckets[bucket].shrink_to_fit();
+                    if records.is_empty() {
+                        chunks.swap_remove(chunk);
+                    } else {
+                        records.shrink_to_fit();
+                        chunk += 1;
                     }
-                    (bucket, place) = ((bucket + 1) % self.buckets.len(), 0);
+                    place = 0;
                 }
             }
         }
-        self.sweep = (bucket, place);
+        // An emptied chunk must not stay behind: it would be taken for records that are due.
+        let chunks = &mut self.buckets[bucket].0;
+        if chunks.get(chunk).is_some_and(Vec::is_empty) {
+            chunks.swap_remove(chunk);
+            place = 0;
+        }
+        self.sweep = (bucket, chunk, place);
     }
+}
+
+/// Drops all but one of equal records. Returns how many.
+fn drop_equal(chunk: &mut Vec<Record>) -> usize {
+    let before = chunk.len();
+    chunk.sort_unstable_by_key(|r| r.0);
+    chunk.dedup();
+    before - chunk.len()
 }
 
 #[cfg(test)]
@@ -181,6 +279,55 @@ mod tests {
             }
             prop_assert_eq!(done, delays.len());
         }
+    }
+
+    #[test]
+    fn equal_records_are_dropped() {
+        let mut wheel = Wheel::new(0);
+        for _ in 0..100 {
+            wheel.insert(60_000, Record::new(0, 5, 1 << 24));
+            wheel.insert(60_000, Record::new(0, 5, 2 << 24));
+        }
+        assert_eq!(wheel.len(), 200);
+        wheel.advance(61_000);
+        assert_eq!(wheel.len(), 2);
+        assert_eq!(
+            [wheel.next_due(), wheel.next_due()]
+                .iter()
+                .flatten()
+                .count(),
+            2
+        );
+        assert_eq!((wheel.next_due(), wheel.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_everything_due() {
+        let mut wheel = Wheel::new(0);
+        for i in 0..2000 {
+            wheel.insert(i * 1_000_000, Record::new(0, 5, (i as u64) << 24));
+        }
+        wheel.advance(1 << 60);
+        let mut due = 0;
+        while wheel.next_due().is_some() {
+            due += 1;
+        }
+        assert_eq!((due, wheel.len()), (2000, 0));
+    }
+
+    #[test]
+    fn a_sweep_that_finds_nothing_stale_ends() {
+        let mut wheel = Wheel::new(0);
+        for i in 0..100_000u64 {
+            wheel.insert(1_000_000, Record::new(0, 5, i << 24));
+        }
+        let mut calls = 0;
+        while wheel.wants_sweep(10) {
+            wheel.sweep(1000, |_| true);
+            calls += 1;
+        }
+        assert!((100..110).contains(&calls), "{calls}");
+        assert_eq!(wheel.len(), 100_000);
     }
 
     #[test]

@@ -626,29 +626,21 @@ impl Keyspace {
         bits: u32,
         wanted: impl Fn(EntryRef<'_>) -> bool,
     ) -> Option<EntryMut<'_>> {
-        let mut found: Option<Key<'_>> = None;
-        let mut from = Some(prefix << (64 - bits));
-        while let Some(at) = from {
-            if at >> (64 - bits) != prefix {
-                break;
-            }
-            from = self.table(db, slot)?.scan(at, &mut |entry| {
-                let hash = self.hasher.hash(entry.key());
-                if hash >> (64 - bits) == prefix && found.is_none() && wanted(EntryRef::new(entry))
-                {
-                    found = Some(Key {
-                        bytes: entry.key(),
-                        hash,
-                        slot,
-                    });
-                }
-            });
-            if found.is_some() {
-                break;
-            }
-        }
-        let key = found?;
-        self.get_mut(db, key)
+        let mut hash = 0;
+        let hasher = &self.hasher;
+        let cell =
+            self.table(db, slot)?
+                .find_by_prefix(prefix << (64 - bits), bits, &mut |entry| {
+                    hash = hasher.hash(entry.key());
+                    hash >> (64 - bits) == prefix && wanted(EntryRef::new(entry))
+                })?;
+        Some(EntryMut {
+            keyspace: self,
+            db,
+            cell,
+            slot,
+            hash,
+        })
     }
 
     /// One step of a scan over a slot: the keys of one bucket from a hash prefix on. `None`: the slot is done.

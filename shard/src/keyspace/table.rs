@@ -421,6 +421,74 @@ impl Node {
         }
     }
 
+    /// The entry whose hash begins with the first `bits` bits of `hash` and which `wanted` accepts. Entries are looked at only
+    /// where the tags agree as far as they are known.
+    pub fn find_by_prefix(
+        &self,
+        hash: u64,
+        bits: u32,
+        wanted: &mut impl FnMut(Entry) -> bool,
+    ) -> Option<Cell> {
+        let mut node = self;
+        let mut depth = 0;
+        while node.is_inner() {
+            if 4 * (depth + 1) > bits {
+                // The prefix ends here: any child may have it.
+                // SAFETY: 16 live children.
+                let mut children = (0..FANOUT).map(|i| unsafe { &*node.children().add(i) });
+                return children.find_map(|child| child.find_below(wanted));
+            }
+            // SAFETY: as in `leaf`.
+            node = unsafe { &*node.children().add(child_of(hash, depth)) };
+            depth += 1;
+        }
+        let known = (bits - 4 * depth).min(16);
+        if known < 16 {
+            return node.find_below(wanted);
+        }
+        let buckets = node.buckets();
+        if buckets == 0 {
+            return None;
+        }
+        let tag = tag_of(hash, depth);
+        let mut index = home_of(tag, buckets);
+        for _ in 0..buckets {
+            // SAFETY: `index` is below the leaf's number of buckets.
+            let bucket = unsafe { &mut *node.data().add(index) };
+            let mut full = true;
+            for word in bucket {
+                full &= *word != 0;
+                if *word >> 48 == tag && *word != 0 {
+                    let cell = Cell(NonNull::from(word));
+                    if wanted(cell.entry()) {
+                        return Some(cell);
+                    }
+                }
+            }
+            if !full {
+                return None;
+            }
+            index = if index + 1 == buckets { 0 } else { index + 1 };
+        }
+        None
+    }
+
+    fn find_below(&self, wanted: &mut impl FnMut(Entry) -> bool) -> Option<Cell> {
+        if self.is_inner() {
+            // SAFETY: 16 live children.
+            let mut children = (0..FANOUT).map(|i| unsafe { &*self.children().add(i) });
+            return children.find_map(|child| child.find_below(wanted));
+        }
+        (0..self.buckets()).find_map(|index| {
+            // SAFETY: below the number of buckets.
+            let bucket = unsafe { &mut *self.data().add(index) };
+            bucket.iter_mut().find_map(|word| {
+                let cell = (*word != 0).then(|| Cell(NonNull::from(word)))?;
+                wanted(cell.entry()).then_some(cell)
+            })
+        })
+    }
+
     /// The `n`-th entry in the order of [`Node::each`], without walking over those before it.
     pub fn nth(&self, n: usize) -> Option<Entry> {
         let mut node = self;
