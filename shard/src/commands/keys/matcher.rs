@@ -1,6 +1,6 @@
 //! A glob pattern over keys, and what it says about where its keys lie.
 
-use super::glob;
+use ringwood_protocol::glob::glob_match;
 use ringwood_protocol::slot::key_slot;
 
 /// The pattern of KEYS and of SCAN's MATCH.
@@ -16,7 +16,7 @@ impl<'a> Matcher<'a> {
     }
     #[inline]
     pub fn matches(&self, key: &[u8]) -> bool {
-        self.pattern == b"*" || glob::matches(self.pattern, key)
+        self.pattern == b"*" || glob_match(self.pattern, key)
     }
     /// The one slot in which all matching keys lie, where the pattern tells it.
     pub fn slot(&self) -> Option<u16> {

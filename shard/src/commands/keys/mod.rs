@@ -7,7 +7,6 @@ mod exists;
 mod expire;
 mod find;
 mod flush;
-mod glob;
 mod kind;
 mod matcher;
 mod memory;
@@ -21,10 +20,10 @@ mod swapdb;
 mod ttl;
 
 use crate::ctx::{Args, Ctx, Handler};
-use crate::object::is_canonical_integer;
 use matcher::Matcher;
 use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::number::parse_i64;
 
 pub const COMMANDS: &[Command<Handler>] = &[
     del::DEL,
@@ -58,13 +57,7 @@ pub const COMMANDS: &[Command<Handler>] = &[
 
 /// The one text form of an integer that Redis takes.
 fn number(word: &[u8]) -> Result<i64, CommandError> {
-    if !is_canonical_integer(word) {
-        return Err(CommandError::NotInteger);
-    }
-    std::str::from_utf8(word)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(CommandError::NotInteger)
+    parse_i64(word).ok_or(CommandError::NotInteger)
 }
 
 /// A database's number as the client wrote it, which need not be one that exists.
