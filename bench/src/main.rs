@@ -6,9 +6,6 @@
 //! Method: ratios within one run, server and load on different CPUs, the server's CPU time per operation beside its
 //! throughput. CPU time holds on a busy machine, where throughput and latency say little.
 
-// Removed with the next commits, which use what is prepared here (compare, memory, idle, latency).
-#![allow(dead_code)]
-
 mod cluster;
 mod cmd_floor;
 mod cmd_load;
@@ -17,8 +14,12 @@ mod conn;
 mod cpus;
 mod data;
 mod floor;
+mod growth;
+mod idle;
 mod keys;
+mod latency;
 mod load;
+mod memory;
 mod os;
 mod output;
 mod peers;
@@ -50,6 +51,14 @@ enum Command {
     Load(Box<cmd_load::Args>),
     /// Start Ringwood and its peers in turn and compare them under the same load
     Compare(Box<compare::Args>),
+    /// Measure what a key costs in memory
+    Memory(Box<memory::Args>),
+    /// Measure the longest stall of an insert while a server grows
+    Growth(Box<growth::Args>),
+    /// Measure what idle connections cost
+    Idle(Box<idle::Args>),
+    /// Measure the latency of one connection
+    Latency(Box<latency::Args>),
     /// Measure echo servers: what receiving and answering alone costs
     Floor(Box<cmd_floor::Args>),
     /// List the named workloads
@@ -64,6 +73,10 @@ fn main() -> ExitCode {
     let result = os::handle_interrupts().and_then(|()| match &cli.command {
         Command::Load(args) => cmd_load::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Memory(args) => memory::run(args),
+        Command::Growth(args) => growth::run(args),
+        Command::Idle(args) => idle::run(args),
+        Command::Latency(args) => latency::run(args),
         Command::Floor(args) => cmd_floor::run(args),
         Command::Workloads => {
             print!("{}", workload::list());

@@ -13,7 +13,7 @@
 //! - When the ring is dropped while the kernel still holds operations that cannot be cancelled, all memory that it
 //!   could touch is leaked rather than freed.
 //!
-//! All `unsafe` of this crate is in this file.
+//! All `unsafe` of this crate is in this file, but for one system call in `proc`.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;

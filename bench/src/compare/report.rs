@@ -17,7 +17,6 @@ struct Cell {
     p50: Option<f64>,
     p99: Option<f64>,
     p999: Option<f64>,
-    waited: Option<f64>,
     errors: u64,
     last_error: Option<String>,
 }
@@ -38,7 +37,6 @@ impl Cells<'_> {
             p50: of(&|r| Some(r.p50_us)),
             p99: of(&|r| Some(r.p99_us)),
             p999: of(&|r| Some(r.p999_us)),
-            waited: of(&|r| r.waited),
             errors: runs.iter().map(|r| r.errors).sum(),
             last_error: runs.iter().find_map(|r| r.last_error.clone()),
         }
@@ -72,7 +70,7 @@ pub fn finish(
     let mut output = Output::new("compare", &args.output);
     output.note(format!(
         "{} keys of {} bytes, values of {} bytes, {} connections, median of {} rounds of {} s. Server CPU time from \
-         schedstat; own cost: CPU per operation above the echo floor of the same load; ratios to {base}.",
+         the process's CPU clock; own cost: CPU per operation above the echo floor of the same load; ratios to {base}.",
         args.data.keys, args.data.key_size, args.data.value_size, args.connections, args.rounds, args.seconds
     ));
     let busiest = runs
