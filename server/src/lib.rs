@@ -1,4 +1,16 @@
 //! The server: one thread per core, each with its own event loop and shard.
 
+mod banner;
+pub mod client;
+pub mod cluster;
+pub mod commands;
 pub mod config;
+pub mod core;
 pub mod io;
+pub mod mailbox;
+pub mod registry;
+pub mod request;
+pub mod sequencer;
+mod signals;
+pub mod start;
+pub mod transaction;

@@ -1,1 +1,36 @@
-fn main() {}
+//! `ringwood`: reads its configuration, starts a thread per core, waits for them.
+
+use ringwood::config::{cli, file};
+use ringwood_shard::memory::CountingAllocator;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    let start = match cli::parse_env() {
+        cli::Invocation::Serve(start) => start,
+        cli::Invocation::Print(text) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        cli::Invocation::Refuse(text) => {
+            eprint!("{text}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let loaded = match file::load(&start, &mut std::io::stdin()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprint!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match ringwood::start::serve(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

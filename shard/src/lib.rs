@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod ctx;
 pub mod keyspace;
+pub mod locks;
 pub mod memory;
 pub mod object;
 pub mod shard;

@@ -474,6 +474,26 @@ impl Shard {
         self.write(db, key).map(EntryMut::take)
     }
 
+    /// Takes a key's entry out for another core, or to bring it home again: no event, no statistics.
+    pub fn lend(&mut self, db: usize, key: &[u8]) -> Option<Parts> {
+        let key = self.key(key);
+        if self.is_expired(self.keyspace.get(db, key)?.expire_at()) {
+            self.expire(db, key);
+            return None;
+        }
+        Some(self.keyspace.get_mut(db, key)?.take())
+    }
+    /// Puts in an entry that [`Shard::lend`] took out, here or elsewhere.
+    pub fn restore(&mut self, db: usize, key: &[u8], parts: Parts) {
+        let key = self.key(key);
+        let expire_at = parts.expire_at;
+        let mut entry = self.keyspace.insert(db, key, parts);
+        if let Some(at) = expire_at {
+            entry.set_in_wheel(true);
+            self.arm(db, key, at);
+        }
+    }
+
     // ---- background ----
 
     /// Deletes keys whose time is over, looking at up to `budget` records. True when more are due.

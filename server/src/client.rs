@@ -1,0 +1,232 @@
+//! One connection's state on the core that has it.
+//!
+//! Replies leave in request order. While nothing is outstanding, commands write straight into `out`. When a command's reply will
+//! come later (another core works on it), it takes a place in `pending`; whatever follows takes places behind it, and its
+//! replies wait in `held` until everything before them is there.
+//!
+//! Invariants: `held` is empty when `pending` is; the front of `pending` is never a reply that is there already; bytes in
+//! `out` are replies to the oldest requests not yet answered.
+
+use crate::io::ConnId;
+use ringwood_protocol::reply::Version;
+use ringwood_protocol::resp::Progress;
+use std::collections::VecDeque;
+
+/// A reply's place in order.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// `discard`: the client wants no reply to this (CLIENT REPLY OFF).
+    Waiting { discard: bool },
+    /// There, at these bytes of `held`.
+    Held { from: usize, to: usize },
+}
+
+/// Whether the connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Open,
+    /// No more requests are read; it closes when every reply has been sent.
+    Ending,
+    /// [`crate::io::Io::close`] was called.
+    Closed,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The command after this one is not answered.
+    SkipNext,
+    /// This command is not answered.
+    Skip,
+}
+
+pub struct Client {
+    pub id: u64,
+    pub conn: ConnId,
+    pub peer: String,
+    pub local: String,
+    /// It came through the core's own port: keys of other cores are refused with MOVED.
+    pub cluster: bool,
+    pub db: usize,
+    pub version: Version,
+    pub authenticated: bool,
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_version: Vec<u8>,
+    pub reply_mode: ReplyMode,
+    pub no_evict: bool,
+    pub no_touch: bool,
+    /// Monotonic nanoseconds.
+    pub created: u64,
+    pub last_active: u64,
+    /// The last command, for CLIENT LIST.
+    pub last_command: Option<&'static crate::registry::Entry>,
+    pub commands: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub life: Life,
+
+    /// Received bytes that are no whole command yet, or that wait because the client is held.
+    pub query: Vec<u8>,
+    pub progress: Option<Box<Progress>>,
+    /// A large value is being received straight into the query buffer.
+    pub receiving: bool,
+    /// Requests wait until outstanding replies are there (a barrier), then go on from `query`.
+    pub stalled: bool,
+    /// In the core's list of clients with something to send.
+    pub dirty: bool,
+    /// A send is under way.
+    pub sending: bool,
+    pub out: Vec<u8>,
+
+    pending: VecDeque<Place>,
+    /// The place number of `pending`'s front.
+    first_seq: u32,
+    held: Vec<u8>,
+    /// Slots, modulo 64, of outstanding commands that went to other cores.
+    pub outstanding: u64,
+}
+
+impl Client {
+    pub fn new(id: u64, conn: ConnId, peer: String, local: String, now: u64) -> Self {
+        Self {
+            id,
+            conn,
+            peer,
+            local,
+            cluster: false,
+            db: 0,
+            version: Version::Resp2,
+            authenticated: true,
+            name: Vec::new(),
+            lib_name: Vec::new(),
+            lib_version: Vec::new(),
+            reply_mode: ReplyMode::On,
+            no_evict: false,
+            no_touch: false,
+            created: now,
+            last_active: now,
+            last_command: None,
+            commands: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            life: Life::Open,
+            query: Vec::new(),
+            progress: None,
+            receiving: false,
+            stalled: false,
+            dirty: false,
+            sending: false,
+            out: Vec::new(),
+            pending: VecDeque::new(),
+            first_seq: 0,
+            held: Vec::new(),
+            outstanding: 0,
+        }
+    }
+
+    /// True while some reply is outstanding.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+    pub fn waiting_count(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Where the next reply is written, and where it begins: the output, or the place behind outstanding replies.
+    #[inline]
+    pub fn reply_buffer(&mut self) -> &mut Vec<u8> {
+        if self.pending.is_empty() { &mut self.out } else { &mut self.held }
+    }
+    /// Where replies behind outstanding ones wait.
+    pub fn held_buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.held
+    }
+    /// The reply written to [`Client::reply_buffer`] from `from` on is whole.
+    #[inline]
+    pub fn replied(&mut self, from: usize) {
+        if self.reply_mode != ReplyMode::On {
+            self.reply_buffer().truncate(from);
+        }
+        if !self.pending.is_empty() {
+            self.pending.push_back(Place::Held { from, to: self.held.len() });
+        }
+    }
+    /// Takes a place for a reply that comes later.
+    pub fn await_reply(&mut self) -> u32 {
+        let seq = self.first_seq.wrapping_add(self.pending.len() as u32);
+        let discard = self.reply_mode != ReplyMode::On;
+        self.pending.push_back(Place::Waiting { discard });
+        seq
+    }
+    /// An outstanding reply has come.
+    pub fn answer(&mut self, seq: u32, reply: &[u8]) {
+        let index = seq.wrapping_sub(self.first_seq) as usize;
+        let place = self.pending.get_mut(index).expect("an answer to an outstanding request");
+        let Place::Waiting { discard } = *place else { panic!("a second answer to a request") };
+        let reply = if discard { &[] } else { reply };
+        if index > 0 {
+            let from = self.held.len();
+            self.held.extend_from_slice(reply);
+            *place = Place::Held { from, to: self.held.len() };
+            return;
+        }
+        self.out.extend_from_slice(reply);
+        self.pending.pop_front().expect("an answer to an outstanding request");
+        self.first_seq = self.first_seq.wrapping_add(1);
+        while let Some(&Place::Held { from, to }) = self.pending.front() {
+            self.out.extend_from_slice(&self.held[from..to]);
+            self.pending.pop_front();
+            self.first_seq = self.first_seq.wrapping_add(1);
+        }
+        if self.pending.is_empty() {
+            self.held.clear();
+            self.held.shrink_to(16 << 10);
+            self.outstanding = 0;
+        }
+    }
+
+    /// Bytes held for this client, beside the structure itself.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.query.capacity() + self.out.capacity() + self.held.capacity()
+    }
+    pub fn output_len(&self) -> usize {
+        self.out.len() + self.held.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(c: &mut Client, text: &[u8]) {
+        let buffer = c.reply_buffer();
+        let from = buffer.len();
+        buffer.extend_from_slice(text);
+        c.replied(from);
+    }
+
+    #[test]
+    fn replies_leave_in_request_order() {
+        let mut c = Client::new(1, ConnId(0), String::new(), String::new(), 0);
+        say(&mut c, b"a");
+        let b = c.await_reply();
+        say(&mut c, b"c");
+        let d = c.await_reply();
+        say(&mut c, b"e");
+        let f = c.await_reply();
+        assert_eq!(c.out, b"a");
+        c.answer(f, b"f");
+        c.answer(d, b"d");
+        assert_eq!(c.out, b"a");
+        c.answer(b, b"b");
+        assert_eq!(c.out, b"abcdef");
+        assert!(!c.is_waiting());
+        say(&mut c, b"g");
+        assert_eq!(c.out, b"abcdefg");
+    }
+}

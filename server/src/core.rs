@@ -1,0 +1,698 @@
+//! One core: its event loop, its shard, its clients, its ends of the mail.
+//!
+//! A turn, in this order (the sequencer's proof needs steps 1 to 4 in it):
+//! 1. completions: what sockets received is set aside;
+//! 2. mail: answers are delivered, other cores' commands are set aside;
+//! 3. transaction parts are taken in, and those whose turn has come run;
+//! 4. the commands set aside run: other cores' first, then those of this core's clients;
+//! 5. parcels go out, one per destination, and sleeping receivers are woken;
+//! 6. replies go out, one send per connection;
+//! 7. background work gets a slice.
+
+use crate::client::{Client, Life};
+use crate::config::{Config, SharedConfig};
+use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
+use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
+use crate::registry::{Entry, Registry};
+use crate::request::{BatchStore, Chunk, Data, ServeState};
+use crate::sequencer::Sequencer;
+use crate::transaction::{Coordinated, Waiting};
+use ringwood_protocol::error::CommandError;
+use ringwood_shard::locks::Locks;
+use ringwood_shard::shard::{Settings, Shard};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub type Stream = <World as Io>::Stream;
+
+/// What all cores share, beside the mail.
+pub struct Shared {
+    pub sequencer: Sequencer,
+    /// The newest configuration; cores hold snapshots of their own.
+    pub config: Mutex<SharedConfig>,
+    /// What the configuration file declared beside settings, and where it is.
+    pub loaded: crate::config::Loaded,
+    /// Slot to core.
+    pub owners: Box<[u16]>,
+    pub next_client: AtomicU64,
+    /// Clients by core, counted from the moment they are assigned.
+    pub clients: Box<[AtomicUsize]>,
+    pub total_connections: AtomicU64,
+    pub rejected_connections: AtomicU64,
+    pub run_id: String,
+    pub started_unix_ms: i64,
+}
+
+/// A question that every core answers for itself, on its own thread.
+pub type Question = Arc<dyn Fn(&mut Core) -> Vec<u8> + Send + Sync>;
+/// Makes a reply of the answers, in the cores' order.
+pub type Conclude = Box<dyn FnOnce(&mut Core, Ticket, Vec<Vec<u8>>)>;
+
+/// Control messages between cores.
+pub enum Control {
+    /// Serve this connection.
+    Adopt { stream: Stream, peer: String, local: String },
+    Ask { from: usize, question: u32, ask: Question },
+    Answer { from: usize, question: u32, answer: Vec<u8> },
+    /// End the loop.
+    Stop,
+}
+
+/// A question under way.
+struct Asked {
+    ticket: Ticket,
+    answers: Vec<Option<Vec<u8>>>,
+    left: usize,
+    conclude: Conclude,
+}
+
+/// The clients of a core by connection.
+#[derive(Default)]
+pub struct Clients {
+    by_conn: Vec<Option<Box<Client>>>,
+    len: usize,
+}
+
+impl Clients {
+    #[inline]
+    pub fn get(&self, conn: ConnId) -> Option<&Client> {
+        self.by_conn.get(conn.0 as usize)?.as_deref()
+    }
+    #[inline]
+    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Client> {
+        self.by_conn.get_mut(conn.0 as usize)?.as_deref_mut()
+    }
+    fn insert(&mut self, client: Client) {
+        let at = client.conn.0 as usize;
+        if self.by_conn.len() <= at {
+            self.by_conn.resize_with(at + 1, || None);
+        }
+        assert!(self.by_conn[at].is_none(), "a connection number in use twice");
+        self.by_conn[at] = Some(Box::new(client));
+        self.len += 1;
+    }
+    fn remove(&mut self, conn: ConnId) -> Option<Box<Client>> {
+        let client = self.by_conn.get_mut(conn.0 as usize)?.take()?;
+        self.len -= 1;
+        Some(client)
+    }
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.by_conn.iter().flatten().map(|c| &**c)
+    }
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.by_conn.iter_mut().flatten().map(|c| &mut **c)
+    }
+}
+
+/// One core's part of a command's statistics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommandStats {
+    pub calls: u64,
+    pub rejected: u64,
+    pub failed: u64,
+}
+
+/// One core's counters.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// By the registry's index.
+    pub commands: Vec<CommandStats>,
+    /// By the error's first word.
+    pub errors: HashMap<String, u64>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub turns: u64,
+    pub forwarded: u64,
+}
+
+impl Stats {
+    #[inline]
+    pub fn called(&mut self, entry: &Entry) {
+        self.commands[entry.index].calls += 1;
+    }
+    #[cold]
+    pub fn error(&mut self, entry: &Entry, error: &CommandError) {
+        self.commands[entry.index].failed += 1;
+        self.count(error);
+    }
+    pub fn rejected(&mut self, entry: Option<&Entry>, error: &CommandError) {
+        if let Some(entry) = entry {
+            self.commands[entry.index].rejected += 1;
+        }
+        self.count(error);
+    }
+    fn count(&mut self, error: &CommandError) {
+        let text = error.text();
+        let word = text.split(' ').next().unwrap_or_default();
+        // Words are Redis's fixed ones, except those of hostile scripts, which must not fill the memory.
+        if self.errors.len() < 128 || self.errors.contains_key(word) {
+            *self.errors.entry(word.to_string()).or_default() += 1;
+        }
+    }
+    pub fn total_calls(&self) -> u64 {
+        self.commands.iter().map(|c| c.calls).sum()
+    }
+}
+
+/// Replies' buffers kept for reuse, and how large one may be.
+const SPARE_BUFFERS: usize = 256;
+const SPARE_CAPACITY: usize = 64 << 10;
+/// How often clients and statistics are looked after.
+const CRON: Duration = Duration::from_millis(100);
+
+pub struct Core {
+    pub id: usize,
+    pub io: World,
+    pub now: Now,
+    pub shard: Shard,
+    pub clients: Clients,
+    pub registry: &'static Registry,
+    pub shared: Arc<Shared>,
+    pub config: Arc<Config>,
+    pub stats: Stats,
+    pub mailbox: Mailbox,
+    pub(crate) locks: Locks<Waiting>,
+    pub(crate) transactions: HashMap<u32, Coordinated>,
+    pub(crate) next_transaction: u32,
+    /// Slots were freed outside the lock queue's own loop.
+    pub(crate) unlocked: bool,
+    /// `pipeline-order strict`.
+    pub(crate) strict: bool,
+    pub(crate) outbox: Vec<Option<Box<Parcel>>>,
+    pub(crate) spare_parcels: Vec<Box<Parcel>>,
+    /// Clients with something to send.
+    pub(crate) dirty: Vec<ConnId>,
+    /// Clients whose requests go on after a barrier.
+    going_on: Vec<ConnId>,
+    pub(crate) batch: BatchStore,
+    pub(crate) taken: Vec<ServeState>,
+    chunks: Vec<Chunk>,
+    /// Connections that have a chunk in `chunks`.
+    events: Vec<Event<Stream>>,
+    parcels: Vec<(usize, Box<Parcel>)>,
+    buffers: Vec<Vec<u8>>,
+    questions: HashMap<u32, Asked>,
+    next_question: u32,
+    next_cron_ns: u64,
+    stopping: bool,
+}
+
+impl Core {
+    pub fn new(id: usize, io: World, shard: Shard, mailbox: Mailbox, shared: Arc<Shared>) -> Self {
+        let registry = Registry::get();
+        let config = shared.config.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let cores = mailbox.cores();
+        let commands = vec![CommandStats::default(); registry.entries.len()];
+        let now = io.now();
+        let mut core = Self {
+            id,
+            io,
+            now,
+            shard,
+            clients: Clients::default(),
+            registry,
+            shared,
+            config,
+            stats: Stats { commands, ..Stats::default() },
+            mailbox,
+            locks: Locks::default(),
+            transactions: HashMap::new(),
+            next_transaction: 0,
+            unlocked: false,
+            strict: false,
+            outbox: (0..cores).map(|_| None).collect(),
+            spare_parcels: Vec::new(),
+            dirty: Vec::new(),
+            going_on: Vec::new(),
+            batch: BatchStore::default(),
+            taken: Vec::new(),
+            chunks: Vec::new(),
+            events: Vec::new(),
+            parcels: Vec::new(),
+            buffers: Vec::new(),
+            questions: HashMap::new(),
+            next_question: 0,
+            next_cron_ns: 0,
+            stopping: false,
+        };
+        core.apply_config();
+        core
+    }
+
+    pub fn cores(&self) -> usize {
+        self.mailbox.cores()
+    }
+    #[inline]
+    pub fn owner(&self, slot: u16) -> u16 {
+        self.shared.owners[slot as usize]
+    }
+
+    /// Takes over the newest configuration.
+    pub fn apply_config(&mut self) {
+        self.config = self.shared.config.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        self.set_strict();
+        let settings = settings(&self.config, &self.shard.settings);
+        if *self.shard.settings != settings {
+            self.shard.settings = Arc::new(settings);
+        }
+    }
+
+    /// Runs until stopped.
+    pub fn run(mut self) -> std::io::Result<()> {
+        while !self.stopping {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// One turn of the loop.
+    pub fn turn(&mut self) -> std::io::Result<()> {
+        let wait = self.wait();
+        let mut events = std::mem::take(&mut self.events);
+        let result = self.io.turn(wait, &mut events);
+        if wait != Wait::Poll {
+            self.mailbox.wake_up();
+        }
+        result?;
+        self.now = self.io.now();
+        self.shard.now_ms = self.now.unix_ms;
+        self.stats.turns += 1;
+        self.take_events(&mut events);
+        self.events = events;
+        self.take_mail();
+        while let Some(message) = self.mailbox.next_control() {
+            self.control(message);
+        }
+        self.run_parts();
+        for (from, parcel) in std::mem::take(&mut self.parcels) {
+            self.serve_parcel(from, parcel);
+        }
+        let mut chunks = std::mem::take(&mut self.chunks);
+        self.serve(&mut chunks);
+        self.chunks = chunks;
+        self.continue_stalled();
+        while std::mem::take(&mut self.unlocked) {
+            self.run_unlocked();
+        }
+        self.send_parcels();
+        self.send_replies();
+        self.background();
+        Ok(())
+    }
+
+    /// How long the next turn may wait for something to happen.
+    fn wait(&mut self) -> Wait {
+        let busy = !self.going_on.is_empty()
+            || !self.dirty.is_empty()
+            || self.unlocked
+            || self.locks.awaits_frontier()
+            || self.mailbox.retry();
+        if busy || self.io.ready() || !self.mailbox.fall_asleep() {
+            return Wait::Poll;
+        }
+        let until_cron = Duration::from_nanos(self.next_cron_ns.saturating_sub(self.now.mono_ns));
+        let until_expiry = self.shard.next_expiry().map_or(Duration::MAX, |at| {
+            Duration::from_millis(u64::try_from(at - self.now.unix_ms).unwrap_or(0))
+        });
+        let freeing = if self.shard.keyspace.free_pending() > 0 { Duration::ZERO } else { Duration::MAX };
+        Wait::AtMost(until_cron.min(until_expiry).min(freeing))
+    }
+
+    fn take_events(&mut self, events: &mut Vec<Event<Stream>>) {
+        for event in events.drain(..) {
+            match event {
+                Event::Received { conn, buf } => self.received(conn, buf),
+                Event::Filled { conn, buf } => {
+                    if let Some(client) = self.clients.get_mut(conn) {
+                        client.receiving = false;
+                        client.query = buf;
+                        self.queue_query(conn);
+                    }
+                }
+                Event::Sent { conn, buf } => {
+                    self.spare_buffer(buf);
+                    if let Some(client) = self.clients.get_mut(conn) {
+                        client.sending = false;
+                        if client.life == Life::Open && client.out.is_empty() {
+                            continue;
+                        }
+                        self.mark_dirty(conn);
+                    }
+                }
+                Event::Eof { conn } => self.end(conn),
+                Event::Closed { conn, reason } => self.closed(conn, reason),
+                Event::Accepted { listener, stream, peer, local } => self.accepted(listener, stream, peer, local),
+                Event::AcceptFailed { errno, .. } => {
+                    let reason = std::io::Error::from_raw_os_error(errno);
+                    tracing::warn!("Accepting client connection: {reason}");
+                }
+                Event::Signal { number } => crate::signals::received(self, number),
+            }
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, buf: crate::io::RecvBuf) {
+        self.stats.bytes_in += buf.len() as u64;
+        let held = match self.clients.get_mut(conn) {
+            None => {
+                self.io.release(buf);
+                return;
+            }
+            Some(client) => {
+                client.bytes_in += buf.len() as u64;
+                if client.life != Life::Open {
+                    self.io.release(buf);
+                    return;
+                }
+                client.stalled || client.receiving || !client.query.is_empty()
+            }
+        };
+        // A second piece of the same turn comes behind the first: handle that first.
+        if self.chunks.last().is_some_and(|c| c.conn == conn) || (!held && self.chunks.iter().any(|c| c.conn == conn)) {
+            self.query_behind(conn, buf);
+            return;
+        }
+        if held {
+            self.query_behind(conn, buf);
+            return;
+        }
+        self.chunks.push(Chunk { conn, data: Data::Received(buf) });
+    }
+
+    /// Appends to the query buffer, and puts the connection up for handling.
+    fn query_behind(&mut self, conn: ConnId, buf: crate::io::RecvBuf) {
+        let chunk = self.chunks.iter_mut().find(|c| c.conn == conn);
+        if let Some(chunk) = chunk {
+            // One chunk a connection and turn: the pieces become one.
+            let mut bytes = match std::mem::replace(&mut chunk.data, Data::Query(Vec::new())) {
+                Data::Query(bytes) => bytes,
+                Data::Received(first) => {
+                    let bytes = first.to_vec();
+                    self.io.release(first);
+                    bytes
+                }
+            };
+            bytes.extend_from_slice(&buf);
+            chunk.data = Data::Query(bytes);
+        } else if let Some(client) = self.clients.get_mut(conn) {
+            client.query.extend_from_slice(&buf);
+            self.queue_query(conn);
+        }
+        self.io.release(buf);
+    }
+
+    /// Puts the connection's query buffer up for handling in this turn, unless it waits for something.
+    fn queue_query(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        if client.stalled || client.receiving || client.query.is_empty() {
+            return;
+        }
+        let data = Data::Query(std::mem::take(&mut client.query));
+        self.chunks.push(Chunk { conn, data });
+    }
+
+    /// A stalled client's outstanding replies are there: its requests go on.
+    pub(crate) fn go_on(&mut self, conn: ConnId) {
+        self.going_on.push(conn);
+    }
+
+    fn continue_stalled(&mut self) {
+        if self.going_on.is_empty() {
+            return;
+        }
+        // One round; who stalls again goes on in the next turn.
+        for conn in std::mem::take(&mut self.going_on) {
+            if let Some(client) = self.clients.get_mut(conn)
+                && client.stalled
+                && !client.is_waiting()
+            {
+                client.stalled = false;
+                self.queue_query(conn);
+            }
+        }
+        let mut chunks = std::mem::take(&mut self.chunks);
+        self.serve(&mut chunks);
+        self.chunks = chunks;
+    }
+
+    fn take_mail(&mut self) {
+        let mut mail = Vec::new();
+        self.mailbox.receive(|from, m| mail.push((from, m)));
+        for (from, m) in mail {
+            match m {
+                Mail::Commands(parcel) => self.parcels.push((from, parcel)),
+                Mail::Replies(parcel) => self.take_replies(parcel),
+                Mail::Late(ticket, reply) => self.answer_with(ticket, &reply),
+                Mail::PartDone { transaction, number, reply } => self.part_done(from, transaction, number, reply),
+                Mail::Lent { transaction, number, loan, order } => self.lent(from, transaction, number, loan, order),
+                Mail::GiveBack { order, loan } => self.given_back(order, loan),
+            }
+        }
+    }
+
+    fn control(&mut self, message: Control) {
+        match message {
+            Control::Adopt { stream, peer, local } => self.adopt(stream, peer, local, false),
+            Control::Ask { from, question, ask } => {
+                let answer = ask(self);
+                let id = self.id;
+                self.mailbox.send_control(from, Control::Answer { from: id, question, answer });
+            }
+            Control::Answer { from, question, answer } => self.answered(from, question, answer),
+            Control::Stop => self.stopping = true,
+        }
+    }
+
+    /// Has every core answer a question, this one included, and concludes when all have.
+    pub fn ask_all(&mut self, ticket: Ticket, ask: Question, conclude: Conclude) {
+        let question = self.next_question;
+        self.next_question = self.next_question.wrapping_add(1);
+        let cores = self.cores();
+        let asked = Asked { ticket, answers: (0..cores).map(|_| None).collect(), left: cores, conclude };
+        self.questions.insert(question, asked);
+        for core in (0..cores).filter(|&c| c != self.id) {
+            let ask = ask.clone();
+            self.mailbox.send_control(core, Control::Ask { from: self.id, question, ask });
+        }
+        let answer = ask(self);
+        self.answered(self.id, question, answer);
+    }
+    fn answered(&mut self, from: usize, question: u32, answer: Vec<u8>) {
+        let asked = self.questions.get_mut(&question).expect("an answer to a question under way");
+        asked.answers[from] = Some(answer);
+        asked.left -= 1;
+        if asked.left == 0 {
+            let asked = self.questions.remove(&question).expect("looked at above");
+            let answers = asked.answers.into_iter().flatten().collect();
+            (asked.conclude)(self, asked.ticket, answers);
+        }
+    }
+
+    // ---- connections ----
+
+    fn accepted(&mut self, listener: ListenerId, stream: Stream, peer: String, local: String) {
+        let shared = self.shared.clone();
+        shared.total_connections.fetch_add(1, Ordering::Relaxed);
+        let total: usize = shared.clients.iter().map(|c| c.load(Ordering::Relaxed)).sum();
+        let own_port = listener == SHARD_LISTENER;
+        // Evenly, whatever few there are: to the core with the fewest.
+        let core = if own_port {
+            self.id
+        } else {
+            let load = |c: usize| shared.clients[c].load(Ordering::Relaxed);
+            (0..self.cores()).min_by_key(|&c| load(c)).expect("there is a core")
+        };
+        if total >= self.config.maxclients as usize {
+            shared.rejected_connections.fetch_add(1, Ordering::Relaxed);
+            let conn = self.io.adopt(stream);
+            self.io.send(conn, b"-ERR max number of clients reached\r\n".to_vec());
+            self.io.close(conn, true);
+            return;
+        }
+        shared.clients[core].fetch_add(1, Ordering::Relaxed);
+        if core == self.id {
+            self.adopt(stream, peer, local, own_port);
+        } else {
+            self.mailbox.send_control(core, Control::Adopt { stream, peer, local });
+        }
+    }
+
+    fn adopt(&mut self, stream: Stream, peer: String, local: String, cluster: bool) {
+        let conn = self.io.adopt(stream);
+        if self.config.tcp_keepalive > 0 {
+            self.io.keepalive(conn, self.config.tcp_keepalive);
+        }
+        let id = self.shared.next_client.fetch_add(1, Ordering::Relaxed);
+        let mut client = Client::new(id, conn, peer, local, self.now.mono_ns);
+        client.cluster = cluster;
+        client.authenticated = self.config.requirepass.is_empty();
+        tracing::debug!("Accepted {}", client.peer);
+        self.clients.insert(client);
+    }
+
+    /// No more requests from this client; it closes when its replies have been sent.
+    pub(crate) fn end(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn)
+            && client.life == Life::Open
+        {
+            client.life = Life::Ending;
+            self.mark_dirty(conn);
+        }
+    }
+    /// Closes a connection at once.
+    pub fn close(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn)
+            && client.life != Life::Closed
+        {
+            client.life = Life::Closed;
+            self.io.close(conn, false);
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, reason: CloseReason) {
+        if let Some(client) = self.clients.remove(conn) {
+            self.shared.clients[self.id].fetch_sub(1, Ordering::Relaxed);
+            self.chunks.retain_mut(|chunk| {
+                if chunk.conn != conn {
+                    return true;
+                }
+                if let Data::Received(buf) = std::mem::replace(&mut chunk.data, Data::Query(Vec::new())) {
+                    self.io.release(buf);
+                }
+                false
+            });
+            tracing::debug!("Client closed connection {} ({reason:?})", client.peer);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn)
+            && !client.dirty
+        {
+            client.dirty = true;
+            self.dirty.push(conn);
+        }
+    }
+
+    pub(crate) fn spare_buffer(&mut self, mut buf: Vec<u8>) {
+        if self.buffers.len() < SPARE_BUFFERS && buf.capacity() > 0 && buf.capacity() <= SPARE_CAPACITY {
+            buf.clear();
+            self.buffers.push(buf);
+        }
+    }
+
+    fn send_parcels(&mut self) {
+        for core in 0..self.outbox.len() {
+            if let Some(parcel) = self.outbox[core].take() {
+                self.stats.forwarded += parcel.items.len() as u64;
+                self.mailbox.send(core, Mail::Commands(parcel));
+            }
+        }
+        let Core { mailbox, io, .. } = self;
+        mailbox.to_wake(|core| io.wake(core));
+    }
+
+    fn send_replies(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for conn in dirty.drain(..) {
+            let Some(client) = self.clients.get_mut(conn) else { continue };
+            client.dirty = false;
+            if client.sending || client.life == Life::Closed {
+                continue;
+            }
+            if !client.out.is_empty() {
+                let buf = std::mem::replace(&mut client.out, self.buffers.pop().unwrap_or_default());
+                client.sending = true;
+                client.bytes_out += buf.len() as u64;
+                self.stats.bytes_out += buf.len() as u64;
+                self.io.send(conn, buf);
+            } else if client.life == Life::Ending && !client.is_waiting() {
+                client.life = Life::Closed;
+                self.io.close(conn, true);
+            } else if client.out.capacity() > 0 {
+                // An idle client keeps no buffer.
+                let buf = std::mem::take(&mut client.out);
+                self.spare_buffer(buf);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    fn background(&mut self) {
+        self.shard.expire_some(200);
+        self.shard.keyspace.free_some(500);
+        if self.now.mono_ns >= self.next_cron_ns {
+            self.next_cron_ns = self.now.mono_ns + CRON.as_nanos() as u64;
+            self.cron();
+        }
+    }
+
+    fn cron(&mut self) {
+        let timeout_ns = self.config.timeout as u64 * 1_000_000_000;
+        if timeout_ns > 0 {
+            let now = self.now.mono_ns;
+            let idle: Vec<ConnId> = self
+                .clients
+                .iter()
+                .filter(|c| now.saturating_sub(c.last_active) > timeout_ns && !c.is_waiting())
+                .map(|c| c.conn)
+                .collect();
+            for conn in idle {
+                tracing::debug!("Closing idle client");
+                self.close(conn);
+            }
+        }
+    }
+
+    /// Every core is told to stop, this one included.
+    pub fn stop_all(&mut self) {
+        for core in (0..self.cores()).filter(|&c| c != self.id) {
+            self.mailbox.send_control(core, Control::Stop);
+        }
+        let Core { mailbox, io, .. } = self;
+        mailbox.to_wake(|core| io.wake(core));
+        self.stopping = true;
+    }
+
+    pub(crate) fn moved(&self, slot: u16, owner: u16) -> CommandError {
+        let address = crate::cluster::address(&self.config, owner as usize);
+        CommandError::Text(format!("MOVED {slot} {address}").into())
+    }
+}
+
+/// The listener of a core's own port; all others have lower numbers.
+pub const SHARD_LISTENER: ListenerId = ListenerId(u32::MAX);
+
+/// What of the configuration concerns the shard's data.
+pub fn settings(config: &Config, old: &Settings) -> Settings {
+    use crate::config::enums::MaxmemoryPolicy;
+    Settings {
+        databases: config.databases as usize,
+        string_len_max: config.proto_max_bulk_len as usize,
+        lfu: matches!(config.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu),
+        lfu_log_factor: config.lfu_log_factor,
+        lfu_decay_minutes: config.lfu_decay_time,
+        active_expire: old.active_expire,
+        hash_listpack_entries_max: config.hash_max_listpack_entries as usize,
+        hash_listpack_value_max: config.hash_max_listpack_value as usize,
+        set_intset_entries_max: config.set_max_intset_entries as usize,
+        set_listpack_entries_max: config.set_max_listpack_entries as usize,
+        set_listpack_value_max: config.set_max_listpack_value as usize,
+        zset_listpack_entries_max: config.zset_max_listpack_entries as usize,
+        zset_listpack_value_max: config.zset_max_listpack_value as usize,
+        list_listpack_size_max: config.list_max_listpack_size as i64,
+        list_compress_depth: config.list_compress_depth as usize,
+        stream_node_bytes_max: config.stream_node_max_bytes as usize,
+        stream_node_entries_max: config.stream_node_max_entries as usize,
+        hll_sparse_bytes_max: config.hll_sparse_max_bytes as usize,
+    }
+}

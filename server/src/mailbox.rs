@@ -1,0 +1,312 @@
+//! How cores talk: rings for parcels and answers, inboxes for transaction parts and control messages, and waking who sleeps.
+//!
+//! - A ring per ordered pair of cores (one producer, one consumer) carries [`Mail`]. When a ring is full, mail waits at its
+//!   sender, in order; nobody spins.
+//! - An inbox per core (many producers) takes transaction parts. It is unbounded: a part must be in all inboxes before its
+//!   announcement is taken back (see [`crate::sequencer`]), so putting one there may not have to wait.
+//! - A control channel per core: new connections, configuration, questions to all cores.
+//!
+//! Waking: a core about to sleep says so, then looks once more at all its sources; a sender puts its message in place, then
+//! looks whether the receiver sleeps. With a full fence on both sides between the two steps, one of them sees the other.
+
+use crate::core::Control;
+use crate::registry::Entry;
+use crate::transaction::{Loan, Part};
+use crossbeam_channel::{Receiver, Sender};
+use crossbeam_queue::SegQueue;
+use ringwood_protocol::reply::Version;
+use ringwood_shard::locks::Order;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crate::io::ConnId;
+
+/// Mail that fits in a ring.
+const RING: usize = 1024;
+
+/// Which reply slot of which client an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub core: u16,
+    pub conn: ConnId,
+    /// The reply's place in the client's order.
+    pub seq: u32,
+    /// The client's id: connections' numbers are used again.
+    pub client: u64,
+}
+
+/// A command's words in one buffer, to be kept or sent.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Words {
+    pub fn new<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut new = Self::default();
+        for word in words {
+            new.push(word);
+        }
+        new
+    }
+    pub fn push(&mut self, word: &[u8]) {
+        self.bytes.extend_from_slice(word);
+        self.ends.push(self.bytes.len() as u32);
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        self.ends.iter().map(move |&end| {
+            let word = &self.bytes[from..end as usize];
+            from = end as usize;
+            word
+        })
+    }
+    pub fn slices(&self) -> Vec<&[u8]> {
+        self.iter().collect()
+    }
+}
+
+/// One command in a parcel.
+#[derive(Debug)]
+pub struct Item {
+    pub ticket: Ticket,
+    pub entry: &'static Entry,
+    pub hash: u64,
+    pub slot: u16,
+    pub db: u16,
+    pub version: Version,
+    /// Words of the command.
+    pub argc: u32,
+    /// Where its reply ends in `replies`. A command that had to wait has an empty one: its answer comes later by itself.
+    pub reply_end: u32,
+    pub deferred: bool,
+}
+
+/// Commands of one core for another, gathered over a turn; it goes back with the replies, so that its buffers are used again.
+#[derive(Debug, Default)]
+pub struct Parcel {
+    pub items: Vec<Item>,
+    /// The commands' words, in a row: length (4 bytes) and bytes.
+    pub words: Vec<u8>,
+    pub replies: Vec<u8>,
+}
+
+impl Parcel {
+    pub fn add(&mut self, item: Item, args: &[&[u8]]) {
+        for arg in args {
+            self.words.extend_from_slice(&(arg.len() as u32).to_ne_bytes());
+            self.words.extend_from_slice(arg);
+        }
+        self.items.push(item);
+    }
+    /// Reads `argc` words from `at` on, into `args`; returns where the next command's words begin.
+    pub fn read<'a>(words: &'a [u8], mut at: usize, argc: u32, args: &mut Vec<&'a [u8]>) -> usize {
+        for _ in 0..argc {
+            let (len, rest) = words[at..].split_first_chunk::<4>().expect("written by `add`");
+            let len = u32::from_ne_bytes(*len) as usize;
+            args.push(&rest[..len]);
+            at += 4 + len;
+        }
+        at
+    }
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.words.clear();
+        self.replies.clear();
+        // One huge value must not keep its memory for ever.
+        self.words.shrink_to(64 << 10);
+        self.replies.shrink_to(64 << 10);
+    }
+}
+
+/// What goes through a ring.
+#[derive(Debug)]
+pub enum Mail {
+    /// Commands for the receiver's keys.
+    Commands(Box<Parcel>),
+    /// The same parcel, with replies.
+    Replies(Box<Parcel>),
+    /// The reply of a command that had to wait.
+    Late(Ticket, Vec<u8>),
+    /// A part of a transaction has run: its reply.
+    PartDone { transaction: u32, number: u64, reply: Vec<u8> },
+    /// The keys that a transaction borrows, taken out of their owner's keyspace. The owner keeps their slots locked.
+    Lent { transaction: u32, number: u64, loan: Loan, order: Order },
+    /// The borrowed keys come home.
+    GiveBack { order: Order, loan: Loan },
+}
+
+/// What all cores share of the mail.
+pub struct Inboxes {
+    parts: Box<[SegQueue<Part>]>,
+    control: Box<[Sender<Control>]>,
+    sleeping: Box<[Sleeping]>,
+}
+
+#[repr(align(128))]
+struct Sleeping(AtomicBool);
+
+/// One core's ends of all rings and inboxes.
+pub struct Mailbox {
+    core: usize,
+    out: Vec<Option<rtrb::Producer<Mail>>>,
+    /// Mail that found its ring full.
+    backlog: Vec<VecDeque<Mail>>,
+    incoming: Vec<Option<rtrb::Consumer<Mail>>>,
+    control: Receiver<Control>,
+    shared: Arc<Inboxes>,
+    /// Cores that got something since the last wake-up round.
+    touched: u128,
+}
+
+/// Makes the mailboxes of `cores` cores.
+pub fn mailboxes(cores: usize) -> (Arc<Inboxes>, Vec<Mailbox>) {
+    assert!(cores <= 128, "more than 128 shards");
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| crossbeam_channel::unbounded()).unzip();
+    let shared = Arc::new(Inboxes {
+        parts: (0..cores).map(|_| SegQueue::new()).collect(),
+        control: senders.into_boxed_slice(),
+        sleeping: (0..cores).map(|_| Sleeping(AtomicBool::new(false))).collect(),
+    });
+    let mut boxes: Vec<Mailbox> = receivers
+        .into_iter()
+        .enumerate()
+        .map(|(core, control)| Mailbox {
+            core,
+            out: (0..cores).map(|_| None).collect(),
+            backlog: (0..cores).map(|_| VecDeque::new()).collect(),
+            incoming: (0..cores).map(|_| None).collect(),
+            control,
+            shared: shared.clone(),
+            touched: 0,
+        })
+        .collect();
+    for from in 0..cores {
+        for to in 0..cores {
+            if from != to {
+                let (producer, consumer) = rtrb::RingBuffer::new(RING);
+                boxes[from].out[to] = Some(producer);
+                boxes[to].incoming[from] = Some(consumer);
+            }
+        }
+    }
+    (shared, boxes)
+}
+
+impl Inboxes {
+    /// Sends a control message from any thread. The receiver must be woken with what [`Inboxes::must_wake`] says.
+    pub fn control(&self, core: usize, message: Control) {
+        // The receiver lives as long as its core; a message to a core that has ended has no one to act on it.
+        let _ = self.control[core].send(message);
+    }
+    /// True when `core` sleeps and the caller is the one to wake it.
+    pub fn must_wake(&self, core: usize) -> bool {
+        fence(Ordering::SeqCst);
+        let sleeping = &self.sleeping[core].0;
+        sleeping.load(Ordering::Relaxed) && sleeping.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Mailbox {
+    pub fn cores(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Sends mail to another core; it is woken by the next [`Mailbox::to_wake`].
+    pub fn send(&mut self, core: usize, mail: Mail) {
+        self.touched |= 1 << core;
+        let ring = self.out[core].as_mut().expect("a core sends itself no mail");
+        let backlog = &mut self.backlog[core];
+        if backlog.is_empty() {
+            if let Err(rtrb::PushError::Full(mail)) = ring.push(mail) {
+                backlog.push_back(mail);
+            }
+        } else {
+            backlog.push_back(mail);
+        }
+    }
+    /// Moves waiting mail into rings that have room again. True when some still waits.
+    pub fn retry(&mut self) -> bool {
+        let mut left = false;
+        for (core, backlog) in self.backlog.iter_mut().enumerate() {
+            while let Some(mail) = backlog.pop_front() {
+                let ring = self.out[core].as_mut().expect("a core sends itself no mail");
+                if let Err(rtrb::PushError::Full(mail)) = ring.push(mail) {
+                    backlog.push_front(mail);
+                    left = true;
+                    break;
+                }
+                self.touched |= 1 << core;
+            }
+        }
+        left
+    }
+    pub fn send_part(&mut self, core: usize, part: Part) {
+        self.touched |= 1 << core;
+        self.shared.parts[core].push(part);
+    }
+    pub fn send_control(&mut self, core: usize, message: Control) {
+        self.touched |= 1 << core;
+        self.shared.control(core, message);
+    }
+
+    /// Takes all mail that is there, with its sender.
+    pub fn receive(&mut self, mut f: impl FnMut(usize, Mail)) {
+        for (core, ring) in self.incoming.iter_mut().enumerate() {
+            if let Some(ring) = ring {
+                while let Ok(mail) = ring.pop() {
+                    f(core, mail);
+                }
+            }
+        }
+    }
+    pub fn has_parts(&self) -> bool {
+        !self.shared.parts[self.core].is_empty()
+    }
+    pub fn next_part(&self) -> Option<Part> {
+        self.shared.parts[self.core].pop()
+    }
+    pub fn next_control(&self) -> Option<Control> {
+        self.control.try_recv().ok()
+    }
+
+    /// True when anything waits to be received.
+    pub fn has_any(&self) -> bool {
+        self.has_parts()
+            || !self.control.is_empty()
+            || self.incoming.iter().flatten().any(|ring| !ring.is_empty())
+    }
+
+    /// Calls `wake` for every core that got something since the last time and sleeps.
+    pub fn to_wake(&mut self, mut wake: impl FnMut(usize)) {
+        if self.touched == 0 {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        let mut touched = std::mem::take(&mut self.touched);
+        while touched != 0 {
+            let core = touched.trailing_zeros() as usize;
+            touched &= touched - 1;
+            let sleeping = &self.shared.sleeping[core].0;
+            if core != self.core && sleeping.load(Ordering::Relaxed) && sleeping.swap(false, Ordering::Relaxed) {
+                wake(core);
+            }
+        }
+    }
+
+    /// Announces sleep. False when something has come meanwhile: do not sleep.
+    pub fn fall_asleep(&self) -> bool {
+        self.shared.sleeping[self.core].0.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.has_any() {
+            self.wake_up();
+            return false;
+        }
+        true
+    }
+    pub fn wake_up(&self) {
+        self.shared.sleeping[self.core].0.store(false, Ordering::Relaxed);
+    }
+}

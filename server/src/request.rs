@@ -1,0 +1,730 @@
+//! A request, top to bottom: `serve` takes in what was received, `parse`, `resolve`, `admit`, `route`, `execute` on the owner, and the
+//! reply in request order.
+//!
+//! What one turn received is handled in groups of [`GROUP`] commands, across connections: all are parsed and hashed, then
+//! their table buckets and entries are asked for ahead, then they run. Cache misses are most of what a small command costs;
+//! in a group they overlap.
+
+use crate::client::{Client, Life, ReplyMode};
+use crate::commands::{Answer, Call};
+use crate::config::enums::PipelineOrder;
+use crate::core::{Core, Stats};
+use crate::io::{ConnId, Io, RecvBuf};
+use crate::mailbox::{Item, Parcel, Ticket, Words};
+use crate::registry::{Entry, Keys, Registry, Run};
+use crate::transaction::Waiting;
+use ringwood_protocol::command::{BARRIER, NO_AUTH, Route};
+use ringwood_protocol::error::{CommandError, ProtocolError};
+use ringwood_protocol::quote;
+use ringwood_protocol::reply::{Reply, Version};
+use ringwood_protocol::resp::{Limits, Parsed, parse};
+use ringwood_shard::ctx::{Args, Ctx, Log};
+use ringwood_shard::keyspace::Key;
+use ringwood_shard::locks::Slots;
+use ringwood_shard::shard::Shard;
+
+/// Commands looked up together.
+const GROUP: usize = 16;
+/// Outstanding replies of one connection, beyond which it is not read further for now.
+const OUTSTANDING_MAX: usize = 16 << 10;
+/// A cut-off command of this many bytes is parsed on from where it stopped, not from its beginning.
+const RESUME_MIN: usize = 16 << 10;
+/// What is missing of a request is received straight into the query buffer from this size on.
+const DIRECT_MIN: usize = 64 << 10;
+
+/// Received bytes of one connection, in the backend's buffer or in the connection's own.
+pub(crate) struct Chunk {
+    pub conn: ConnId,
+    pub data: Data,
+}
+
+pub(crate) enum Data {
+    Received(RecvBuf),
+    Query(Vec<u8>),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Received(buf) => buf,
+            Data::Query(bytes) => bytes,
+        }
+    }
+}
+
+/// How far a chunk has been handled.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    bytes: usize,
+    /// No more of it now: the client waits, or ends.
+    stopped: bool,
+    /// Bytes that the cut-off command at the end needs in all.
+    need: usize,
+}
+
+/// One parsed command.
+struct Request<'a> {
+    chunk: usize,
+    conn: ConnId,
+    /// Where it begins in its chunk.
+    start: usize,
+    args: (usize, usize),
+    entry: Option<&'static Entry>,
+    key: Option<Key<'a>>,
+}
+
+/// Commands that run together.
+#[derive(Default)]
+struct Batch<'a> {
+    args: Vec<&'a [u8]>,
+    requests: Vec<Request<'a>>,
+}
+
+/// The allocations of a batch between turns.
+#[derive(Default)]
+pub(crate) struct BatchStore {
+    args: Vec<&'static [u8]>,
+    requests: Vec<Request<'static>>,
+}
+
+/// An empty vector of another lifetime with the same allocation.
+fn recycle<A, B>(mut v: Vec<A>) -> Vec<B> {
+    v.clear();
+    v.into_iter().map(|_| unreachable!("the vector is empty")).collect()
+}
+
+impl<'a> Batch<'a> {
+    fn from_store(store: BatchStore) -> Self {
+        Self { args: recycle(store.args), requests: recycle(store.requests) }
+    }
+    fn into_store(self) -> BatchStore {
+        BatchStore { args: recycle(self.args), requests: recycle(self.requests) }
+    }
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Next,
+    /// It could not start yet; it and what follows wait.
+    Stall,
+    /// The connection is at its end; what follows is ignored.
+    Stop,
+}
+
+impl Core {
+    /// Handles received bytes, in order.
+    pub(crate) fn serve(&mut self, chunks: &mut Vec<Chunk>) {
+        if chunks.is_empty() {
+            return;
+        }
+        let mut taken = std::mem::take(&mut self.taken);
+        taken.clear();
+        taken.resize(chunks.len(), ServeState::default());
+        let mut batch = Batch::from_store(std::mem::take(&mut self.batch));
+        for index in 0..chunks.len() {
+            self.parse_chunk(chunks, index, &mut batch, &mut taken);
+        }
+        self.run_batch(&mut batch, &mut taken);
+        self.batch = batch.into_store();
+        for (chunk, taken) in chunks.drain(..).zip(&taken) {
+            self.keep_rest(chunk, taken.0);
+        }
+        self.taken = taken;
+    }
+
+    fn parse_chunk<'a>(
+        &mut self,
+        chunks: &'a [Chunk],
+        index: usize,
+        batch: &mut Batch<'a>,
+        taken: &mut [ServeState],
+    ) {
+        let conn = chunks[index].conn;
+        let bytes = chunks[index].bytes();
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        client.last_active = self.now.mono_ns;
+        let mut authenticated = client.authenticated;
+        let mut progress = client.progress.take();
+        let bulk_len_max = self.shard.settings.string_len_max as i64;
+        let mut at = 0;
+        while at < bytes.len() && !taken[index].0.stopped {
+            let limits = Limits { bulk_len_max, authenticated };
+            let mut error = None;
+            let first = batch.args.len();
+            let parsed = match &mut progress {
+                Some(progress) => {
+                    let parsed = progress.resume(&bytes[at..], &limits);
+                    if let Parsed::Command { .. } = parsed {
+                        batch.args.extend(progress.words(&bytes[at..]));
+                    }
+                    parsed
+                }
+                None => parse(&bytes[at..], &limits, &mut batch.args),
+            };
+            match parsed {
+                Parsed::Command { consumed } => {
+                    progress = None;
+                    let args = &batch.args[first..];
+                    if !args.is_empty() {
+                        let entry = self.registry.resolve(args);
+                        let key = self.first_key(entry, args);
+                        let args = (first, batch.args.len());
+                        batch.requests.push(Request { chunk: index, conn, start: at, args, entry, key });
+                    }
+                    at += consumed;
+                    taken[index].0.bytes = at;
+                    // What a stranger may send changes with AUTH, so its commands run one by one.
+                    if batch.requests.len() >= GROUP || !authenticated {
+                        self.run_batch(batch, taken);
+                        authenticated = self.clients.get_mut(conn).is_none_or(|c| c.authenticated);
+                    }
+                    continue;
+                }
+                Parsed::Inline { line, consumed } => {
+                    self.run_batch(batch, taken);
+                    if taken[index].0.stopped {
+                        break;
+                    }
+                    match quote::split(&bytes[at..at + line]) {
+                        Ok(words) => {
+                            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                            match if words.is_empty() { Flow::Next } else { self.inline(conn, &words) } {
+                                Flow::Next => {
+                                    at += consumed;
+                                    taken[index].0.bytes = at;
+                                    authenticated = self.clients.get_mut(conn).is_none_or(|c| c.authenticated);
+                                }
+                                Flow::Stall => taken[index].0.stopped = true,
+                                Flow::Stop => taken[index].0 = Taken { bytes: bytes.len(), stopped: true, need: 0 },
+                            }
+                            continue;
+                        }
+                        Err(_) => error = Some(ProtocolError::UnbalancedQuotes),
+                    }
+                }
+                Parsed::Incomplete { need } => {
+                    taken[index].0.need = need;
+                    break;
+                }
+                Parsed::Error(e) => error = Some(e),
+            }
+            if let Some(error) = error {
+                self.run_batch(batch, taken);
+                if !taken[index].0.stopped {
+                    taken[index].0 = Taken { bytes: bytes.len(), stopped: true, need: 0 };
+                    self.protocol_error(conn, &error);
+                }
+                break;
+            }
+        }
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.progress = progress;
+        }
+    }
+
+    /// The first key with its hash, for the commands that have one.
+    #[inline]
+    fn first_key<'a>(&self, entry: Option<&'static Entry>, args: &[&'a [u8]]) -> Option<Key<'a>> {
+        let at = match entry?.keys {
+            Keys::One(at) => at,
+            Keys::Rest { first, .. } => first,
+            _ => return None,
+        };
+        args.get(at).map(|key| self.shard.key(key))
+    }
+
+    /// What was not handled goes to the connection's query buffer.
+    fn keep_rest(&mut self, chunk: Chunk, taken: Taken) {
+        let conn = chunk.conn;
+        if let Some(client) = self.clients.get_mut(conn).filter(|c| c.life == Life::Open) {
+            let rest = chunk.bytes().len().saturating_sub(taken.bytes);
+            match &chunk.data {
+                // In front of what may have arrived since; nothing can have, within one turn.
+                Data::Query(_) if rest == 0 => {}
+                Data::Query(bytes) => {
+                    debug_assert!(client.query.is_empty());
+                    client.query.reserve(taken.need.clamp(rest, rest + (1 << 20)));
+                    client.query.extend_from_slice(&bytes[taken.bytes..]);
+                }
+                Data::Received(buf) => client.query.extend_from_slice(&buf[taken.bytes..]),
+            }
+            if !taken.stopped && rest > 0 && taken.need > rest {
+                if rest >= RESUME_MIN && client.progress.is_none() {
+                    client.progress = Some(Box::default());
+                }
+                if taken.need - rest >= DIRECT_MIN {
+                    let mut query = std::mem::take(&mut client.query);
+                    query.reserve_exact(taken.need - query.len());
+                    client.receiving = true;
+                    self.io.recv_into(conn, query, taken.need);
+                } else if client.query.len() as u64 > self.config.client_query_buffer_limit {
+                    tracing::warn!("Closing client that reached max query buffer length: {}", client.peer);
+                    self.close(conn);
+                }
+            }
+        }
+        match chunk.data {
+            Data::Received(buf) => self.io.release(buf),
+            Data::Query(bytes) => self.spare_buffer(bytes),
+        }
+    }
+
+    fn run_batch(&mut self, batch: &mut Batch<'_>, taken: &mut [ServeState]) {
+        if batch.requests.len() > 1 {
+            self.prefetch(&batch.requests);
+        }
+        for r in &batch.requests {
+            let state = &mut taken[r.chunk].0;
+            if state.stopped {
+                continue;
+            }
+            match self.execute(r.conn, r.entry, &batch.args[r.args.0..r.args.1], r.key) {
+                Flow::Next => {}
+                Flow::Stall => (state.bytes, state.stopped) = (r.start, true),
+                Flow::Stop => (state.bytes, state.stopped) = (usize::MAX, true),
+            }
+        }
+        batch.requests.clear();
+        batch.args.clear();
+    }
+
+    /// Starts the loads of everything that a group will look at; see the module's head.
+    #[inline]
+    fn prefetch(&self, requests: &[Request<'_>]) {
+        let keyspace = &self.shard.keyspace;
+        let keys = || {
+            requests.iter().filter_map(|r| {
+                let key = r.key?;
+                Some((self.clients.get(r.conn)?.db, key))
+            })
+        };
+        for (db, key) in keys() {
+            keyspace.prefetch_bucket(db, key.slot, key.hash);
+        }
+        for (db, key) in keys() {
+            keyspace.prefetch_entry(db, key.slot, key.hash);
+        }
+    }
+
+    #[cold]
+    fn inline(&mut self, conn: ConnId, words: &[&[u8]]) -> Flow {
+        let entry = self.registry.resolve(words);
+        let key = self.first_key(entry, words);
+        self.execute(conn, entry, words, key)
+    }
+
+    #[cold]
+    fn protocol_error(&mut self, conn: ConnId, error: &ProtocolError) {
+        self.reply_now(conn, |reply| reply.error(&format!("ERR Protocol error: {}", error.text())));
+        self.end(conn);
+    }
+
+    /// Writes a reply in its place of the client's order.
+    pub(crate) fn reply_now(&mut self, conn: ConnId, write: impl FnOnce(&mut Reply<'_>)) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        let version = client.version;
+        let buffer = client.reply_buffer();
+        let from = buffer.len();
+        write(&mut Reply::new(buffer, version));
+        client.replied(from);
+        self.mark_dirty(conn);
+    }
+
+    fn refuse(&mut self, conn: ConnId, entry: Option<&'static Entry>, error: CommandError) -> Flow {
+        self.stats.rejected(entry, &error);
+        self.reply_now(conn, |reply| reply.command_error(&error));
+        Flow::Next
+    }
+
+    fn execute(&mut self, conn: ConnId, entry: Option<&'static Entry>, args: Args<'_>, key: Option<Key<'_>>) -> Flow {
+        let Some(client) = self.clients.get_mut(conn) else { return Flow::Stop };
+        if client.life != Life::Open {
+            return Flow::Stop;
+        }
+        if client.reply_mode != ReplyMode::On {
+            client.reply_mode = match client.reply_mode {
+                ReplyMode::SkipNext => ReplyMode::Skip,
+                ReplyMode::Skip => ReplyMode::On,
+                other => other,
+            };
+        }
+        client.commands += 1;
+        client.last_command = entry;
+        if let Some(error) = admit(client, entry, args) {
+            return self.refuse(conn, entry, error);
+        }
+        let entry = entry.expect("admitted");
+        match entry.spec.run {
+            Run::Server(handler) => {
+                if client.is_waiting() && (entry.has(BARRIER) || self.strict) {
+                    return Flow::Stall;
+                }
+                self.call(conn, entry, args, handler)
+            }
+            Run::Shard(_) => self.route(conn, entry, args, key),
+        }
+    }
+
+    /// Runs one of the server's own commands.
+    fn call(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        handler: crate::commands::ConnHandler,
+    ) -> Flow {
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        let was_waiting = client.is_waiting();
+        let version = client.version;
+        let mut out = std::mem::take(client.reply_buffer());
+        let from = out.len();
+        let reply = Reply::new(&mut out, version);
+        let mut call = Call { core: self, conn, entry, reply };
+        let answer = handler(&mut call, args);
+        if let Err(error) = &answer {
+            out.truncate(from);
+            // The version as it was: a failed HELLO 3 answers in the old one.
+            Reply::new(&mut out, version).command_error(error);
+            self.stats.error(entry, error);
+        }
+        self.stats.called(entry);
+        // The client may have ended itself (CLIENT KILL).
+        let Some(client) = self.clients.get_mut(conn) else { return Flow::Stop };
+        *(if was_waiting { client.held_buffer() } else { &mut client.out }) = out;
+        if !matches!(answer, Ok(Answer::Later)) {
+            client.replied(from);
+        }
+        let flow = if client.life == Life::Open { Flow::Next } else { Flow::Stop };
+        self.mark_dirty(conn);
+        flow
+    }
+
+    #[inline]
+    fn route(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>, key: Option<Key<'_>>) -> Flow {
+        if self.cores() == 1 {
+            return self.execute_here(conn, entry, args, key);
+        }
+        if let (Keys::One(_), Route::Owner, Some(key)) = (entry.keys, entry.spec.route, key) {
+            let owner = self.owner(key.slot);
+            if owner as usize != self.id {
+                return self.forward(conn, owner, entry, args, key);
+            }
+            if self.strict && self.clients.get(conn).is_some_and(|c| c.is_waiting()) {
+                return Flow::Stall;
+            }
+            if self.locks.is_empty() || !self.locks.in_use(key.slot) {
+                return self.execute_here(conn, entry, args, Some(key));
+            }
+            return self.defer(conn, entry, args, vec![key.slot]);
+        }
+        self.route_many(conn, entry, args)
+    }
+
+    /// Routes a command that has not exactly one key.
+    fn route_many(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) -> Flow {
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        let (db, version, waiting, outstanding) = (client.db, client.version, client.is_waiting(), client.outstanding);
+        let cluster = client.cluster;
+        if waiting && self.strict {
+            return Flow::Stall;
+        }
+        let mut keys = Vec::new();
+        match entry.spec.route {
+            Route::AllShards(_) => {
+                if waiting {
+                    return Flow::Stall;
+                }
+                let ticket = self.ticket(conn);
+                self.coordinate(ticket, entry, args, &keys, db, version);
+                return Flow::Next;
+            }
+            Route::Cursor => {
+                let cursor = args.get(1).and_then(|c| std::str::from_utf8(c).ok()).and_then(|c| c.parse::<u64>().ok());
+                // The cursor stands for a key: the owner of its slot is asked, or this core for the error's text.
+                let slot = cursor.map_or(0, |c| (c & 0x3fff) as u16);
+                let owner = self.owner(slot);
+                if owner as usize == self.id {
+                    return if self.locks.in_use(slot) {
+                        self.defer(conn, entry, args, vec![slot])
+                    } else {
+                        self.execute_here(conn, entry, args, None)
+                    };
+                }
+                return self.forward(conn, owner, entry, args, Key { bytes: b"", hash: 0, slot });
+            }
+            _ => {}
+        }
+        // Words that do not fit the key specs go to the command here, which says what is wrong with them.
+        let fit = entry.key_indexes(args, &mut keys) && !keys.is_empty();
+        let pairs = !matches!(entry.keys, Keys::Rest { first, step } if !(args.len() - first).is_multiple_of(step));
+        if !fit || !pairs {
+            return self.execute_here(conn, entry, args, None);
+        }
+        let mut slots: Vec<u16> = keys.iter().map(|&k| ringwood_protocol::slot::key_slot(args[k])).collect();
+        if cluster && slots.iter().any(|s| *s != slots[0]) {
+            let text = "CROSSSLOT Keys in request don't hash to the same slot";
+            return self.refuse(conn, Some(entry), CommandError::fixed(text));
+        }
+        let owner = self.owner(slots[0]);
+        if slots.iter().all(|&s| self.owner(s) == owner) {
+            if owner as usize != self.id {
+                let key = self.shard.key(args[keys[0]]);
+                return self.forward_slots(conn, owner, entry, args, key, &slots);
+            }
+            if slots.iter().any(|&s| self.locks.in_use(s)) {
+                slots.dedup();
+                return self.defer(conn, entry, args, slots);
+            }
+            return self.execute_here(conn, entry, args, None);
+        }
+        // Parts overtake parcels on their way, so a command waits for those of its connection that share a slot with it.
+        if slots.iter().any(|s| outstanding >> (s % 64) & 1 != 0) {
+            return Flow::Stall;
+        }
+        let ticket = self.ticket(conn);
+        self.coordinate(ticket, entry, args, &keys, db, version);
+        Flow::Next
+    }
+
+    /// Runs a data command on this core, its reply straight into the client's output.
+    #[inline]
+    fn execute_here(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>, key: Option<Key<'_>>) -> Flow {
+        let Core { shard, stats, clients, dirty, .. } = self;
+        let client = clients.get_mut(conn).expect("looked up by the caller");
+        let (db, version) = (client.db, client.version);
+        let out = client.reply_buffer();
+        let from = out.len();
+        run(shard, stats, entry, args, db, version, key, out);
+        client.replied(from);
+        if !client.dirty {
+            client.dirty = true;
+            dirty.push(conn);
+        }
+        Flow::Next
+    }
+
+    /// Runs a data command that was kept or sent.
+    pub(crate) fn run_owned(
+        &mut self,
+        entry: &'static Entry,
+        words: &Words,
+        db: usize,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) {
+        run(&mut self.shard, &mut self.stats, entry, &words.slices(), db, version, None, out);
+    }
+
+    /// Puts a command of this core behind the work that uses its slots.
+    fn defer(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>, slots: Vec<u16>) -> Flow {
+        let ticket = self.ticket(conn);
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        let words = Words::new(args.iter().copied());
+        let work = Waiting::Single { ticket, entry, words, db: client.db, version: client.version };
+        self.locks.defer(Slots::Some(slots.into()), work);
+        Flow::Next
+    }
+
+    /// Takes a place in the client's order for a reply that comes later.
+    pub(crate) fn ticket(&mut self, conn: ConnId) -> Ticket {
+        let client = self.clients.get_mut(conn).expect("a client that just sent a command");
+        Ticket { core: self.id as u16, conn, seq: client.await_reply(), client: client.id }
+    }
+
+    fn forward(&mut self, conn: ConnId, owner: u16, entry: &'static Entry, args: Args<'_>, key: Key<'_>) -> Flow {
+        self.forward_slots(conn, owner, entry, args, key, &[key.slot])
+    }
+
+    /// Puts a command into the parcel for its owner.
+    fn forward_slots(
+        &mut self,
+        conn: ConnId,
+        owner: u16,
+        entry: &'static Entry,
+        args: Args<'_>,
+        key: Key<'_>,
+        slots: &[u16],
+    ) -> Flow {
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        if client.cluster {
+            let error = self.moved(key.slot, owner);
+            return self.refuse(conn, Some(entry), error);
+        }
+        let waiting = client.waiting_count();
+        if waiting >= OUTSTANDING_MAX || (waiting > 0 && self.strict) {
+            return Flow::Stall;
+        }
+        for slot in slots {
+            client.outstanding |= 1 << (slot % 64);
+        }
+        let (db, version) = (client.db as u16, client.version);
+        let ticket = self.ticket(conn);
+        let parcel = &mut self.outbox[owner as usize];
+        if parcel.is_none() {
+            *parcel = Some(self.spare_parcels.pop().unwrap_or_default());
+        }
+        let parcel = parcel.as_mut().expect("put there just now");
+        let argc = args.len() as u32;
+        let Key { hash, slot, .. } = key;
+        let item = Item { ticket, entry, hash, slot, db, version, argc, reply_end: 0, deferred: false };
+        parcel.add(item, args);
+        Flow::Next
+    }
+
+    /// Runs the commands of a parcel from another core, and sends it back with the replies.
+    pub(crate) fn serve_parcel(&mut self, from: usize, mut parcel: Box<Parcel>) {
+        let Parcel { items, words, replies } = &mut *parcel;
+        let mut args: Vec<&[u8]> = Vec::new();
+        let mut at = 0;
+        for group in items.chunks_mut(GROUP) {
+            if group.len() > 1 {
+                for i in group.iter() {
+                    self.shard.keyspace.prefetch_bucket(i.db as usize, i.slot, i.hash);
+                }
+                for i in group.iter() {
+                    self.shard.keyspace.prefetch_entry(i.db as usize, i.slot, i.hash);
+                }
+            }
+            for item in group {
+                args.clear();
+                at = Parcel::read(words, at, item.argc, &mut args);
+                self.serve_item(item, &args, replies);
+                item.reply_end = replies.len() as u32;
+            }
+        }
+        self.mailbox.send(from, crate::mailbox::Mail::Replies(parcel));
+    }
+
+    fn serve_item(&mut self, item: &mut Item, args: Args<'_>, replies: &mut Vec<u8>) {
+        let &mut Item { ticket, entry, hash, slot, db, version, .. } = item;
+        let db = db as usize;
+        if !self.locks.is_empty() {
+            let mut keys = Vec::new();
+            let slots = if entry.spec.route == Route::Cursor || !entry.key_indexes(args, &mut keys) {
+                vec![slot]
+            } else {
+                keys.iter().map(|&k| ringwood_protocol::slot::key_slot(args[k])).collect()
+            };
+            if slots.iter().any(|&s| self.locks.in_use(s)) {
+                let words = Words::new(args.iter().copied());
+                let work = Waiting::Single { ticket, entry, words, db, version };
+                self.locks.defer(Slots::Some(slots.into()), work);
+                item.deferred = true;
+                return;
+            }
+        }
+        let key = match entry.keys {
+            Keys::One(at) | Keys::Rest { first: at, .. } => args.get(at).map(|bytes| Key { bytes, hash, slot }),
+            _ => None,
+        };
+        run(&mut self.shard, &mut self.stats, entry, args, db, version, key, replies);
+    }
+
+    /// A parcel has come back: its replies go to their clients.
+    pub(crate) fn take_replies(&mut self, mut parcel: Box<Parcel>) {
+        let mut from = 0;
+        for item in &parcel.items {
+            let to = item.reply_end as usize;
+            if !item.deferred {
+                self.answer_with(item.ticket, &parcel.replies[from..to]);
+            }
+            from = to;
+        }
+        parcel.clear();
+        if self.spare_parcels.len() < 64 {
+            self.spare_parcels.push(parcel);
+        }
+    }
+
+    /// A reply has come for a ticket, of this core or of another.
+    pub(crate) fn answer(&mut self, ticket: Ticket, reply: Vec<u8>) {
+        if ticket.core as usize == self.id {
+            self.answer_with(ticket, &reply);
+        } else {
+            self.mailbox.send(ticket.core as usize, crate::mailbox::Mail::Late(ticket, reply));
+        }
+    }
+    pub(crate) fn answer_with(&mut self, ticket: Ticket, reply: &[u8]) {
+        // A client that is gone gets no answer; its number may be another's by now.
+        let Some(client) = self.clients.get_mut(ticket.conn).filter(|c| c.id == ticket.client) else { return };
+        client.answer(ticket.seq, reply);
+        let go_on = client.stalled && !client.is_waiting();
+        self.mark_dirty(ticket.conn);
+        if go_on {
+            self.go_on(ticket.conn);
+        }
+    }
+}
+
+/// [`Taken`] under the name that [`Core`] keeps its vector by.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ServeState(Taken);
+
+/// The checks before a command runs, in Redis's order.
+#[inline]
+fn admit(client: &Client, entry: Option<&'static Entry>, args: Args<'_>) -> Option<CommandError> {
+    let Some(entry) = entry else { return Some(unknown_command(args)) };
+    if !entry.spec.arity_fits(args.len()) {
+        return Some(CommandError::WrongArity(entry.name.clone()));
+    }
+    if !entry.subcommands.is_empty() && args.len() > 1 {
+        return Some(unknown_subcommand(entry, args));
+    }
+    if !client.authenticated && !entry.has(NO_AUTH) {
+        return Some(CommandError::fixed("NOAUTH Authentication required."));
+    }
+    None
+}
+
+#[cold]
+fn unknown_command(args: Args<'_>) -> CommandError {
+    let mut text = format!("ERR unknown command '{:.128}', with args beginning with: ", String::from_utf8_lossy(args[0]));
+    for arg in &args[1..] {
+        if text.len() >= 128 + 60 {
+            break;
+        }
+        text.push_str(&format!("'{:.128}' ", String::from_utf8_lossy(arg)));
+    }
+    CommandError::Text(text.into())
+}
+
+#[cold]
+fn unknown_subcommand(entry: &Entry, args: Args<'_>) -> CommandError {
+    CommandError::err(format!(
+        "unknown subcommand '{:.128}'. Try {} HELP.",
+        String::from_utf8_lossy(args[1]),
+        entry.spec.name
+    ))
+}
+
+/// Runs a data command on a shard; the reply goes to the end of `out`.
+#[inline]
+#[allow(clippy::too_many_arguments)]
+fn run(
+    shard: &mut Shard,
+    stats: &mut Stats,
+    entry: &'static Entry,
+    args: Args<'_>,
+    db: usize,
+    version: Version,
+    first_key: Option<Key<'_>>,
+    out: &mut Vec<u8>,
+) {
+    let Run::Shard(handler) = entry.spec.run else { panic!("{} is no data command", entry.name) };
+    let reply = Reply::new(out, version);
+    let mark = reply.mark();
+    let mut ctx = Ctx { shard, db, reply, first_key, log: Log::default() };
+    if let Err(error) = handler(&mut ctx, args) {
+        ctx.reply.rewind(mark);
+        ctx.reply.command_error(&error);
+        stats.error(entry, &error);
+    }
+    stats.called(entry);
+}
+
+impl Core {
+    pub(crate) fn set_strict(&mut self) {
+        self.strict = self.config.pipeline_order == PipelineOrder::Strict;
+    }
+}

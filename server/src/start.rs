@@ -1,0 +1,187 @@
+//! Starts the cores: binds the ports, makes a thread for each core, pins it, exchanges the wakers, and waits for the end.
+
+use crate::cluster;
+use crate::config::Loaded;
+use crate::core::{Core, SHARD_LISTENER, Shared, settings};
+use crate::io::{Io, ListenerId, World, net};
+use crate::mailbox::{Mailbox, mailboxes};
+use crate::sequencer::Sequencer;
+use ringwood_shard::keyspace::KeyHasher;
+use ringwood_shard::shard::{Settings, Shard, SlotSet};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::Error;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+type Waker = <World as Io>::Waker;
+
+/// Random bits from the system's generator, as the standard library's hash seeds are.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// The CPUs that the cores are pinned to, one each.
+fn cpus(wanted: &[usize]) -> Vec<usize> {
+    let usable: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
+    if wanted.is_empty() { usable } else { wanted.to_vec() }
+}
+
+/// Serves until told to stop.
+pub fn serve(loaded: Loaded) -> std::io::Result<()> {
+    crate::log::start(&loaded.config)?;
+    let config = Arc::new(loaded.config.clone());
+    let cpus = cpus(config.cpus.cpus());
+    let cores = match config.shards {
+        0 => cpus.len().max(1),
+        n => n as usize,
+    };
+    crate::banner::greet(&loaded, cores);
+    if config.databases > 1024 {
+        return Err(Error::other("at most 1024 databases"));
+    }
+
+    let listeners = bind(&loaded)?;
+    let mut shard_listeners: Vec<Vec<net::Listener>> = (0..cores).map(|_| Vec::new()).collect();
+    if config.shard_ports {
+        for (core, list) in shard_listeners.iter_mut().enumerate() {
+            *list = bind_tcp(&loaded, cluster::port(&config, core))?;
+        }
+    }
+
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    let shared = Arc::new(Shared {
+        sequencer: Sequencer::new(cores),
+        config: Mutex::new(config.clone()),
+        loaded,
+        owners: cluster::first_owners(cores),
+        next_client: AtomicU64::new(1),
+        clients: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+        total_connections: AtomicU64::new(0),
+        rejected_connections: AtomicU64::new(0),
+        run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
+        started_unix_ms: now,
+    });
+    let hasher = KeyHasher::new(random());
+    let (_, boxes) = mailboxes(cores);
+    let (wakers_out, wakers_in) = mpsc::channel::<(usize, Result<Waker, Error>)>();
+    let mut listeners = Some(listeners);
+    let mut threads = Vec::new();
+    let mut starts = Vec::new();
+    for (id, (mailbox, own)) in boxes.into_iter().zip(shard_listeners).enumerate() {
+        let (start, started) = mpsc::channel::<Vec<Waker>>();
+        let plan = Plan {
+            id,
+            cpu: (cores <= cpus.len()).then(|| cpus[id]),
+            mailbox,
+            shared: shared.clone(),
+            hasher: hasher.clone(),
+            listeners: if id == 0 { listeners.take().unwrap_or_default() } else { Vec::new() },
+            shard_listeners: own,
+        };
+        let out = wakers_out.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{id}"))
+            .spawn(move || run_core(plan, &out, &started))?;
+        threads.push(thread);
+        starts.push(start);
+    }
+    drop(wakers_out);
+    let mut wakers: Vec<Option<Waker>> = vec![None; cores];
+    for (id, waker) in wakers_in.iter().take(cores) {
+        wakers[id] = Some(waker?);
+    }
+    let wakers: Vec<Waker> = wakers.into_iter().flatten().collect();
+    if wakers.len() < cores {
+        return Err(Error::other("a core ended while it started"));
+    }
+    for start in &starts {
+        start.send(wakers.clone()).map_err(|_| Error::other("a core ended while it started"))?;
+    }
+    tracing::info!("Ready to accept connections");
+    let mut result = Ok(());
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => result = Err(error),
+            Err(_) => result = Err(Error::other("a core panicked")),
+        }
+    }
+    tracing::warn!("Ringwood is now ready to exit, bye bye...");
+    result
+}
+
+/// What a core's thread starts from.
+struct Plan {
+    id: usize,
+    cpu: Option<usize>,
+    mailbox: Mailbox,
+    shared: Arc<Shared>,
+    hasher: KeyHasher,
+    listeners: Vec<net::Listener>,
+    shard_listeners: Vec<net::Listener>,
+}
+
+fn run_core(
+    plan: Plan,
+    out: &mpsc::Sender<(usize, Result<Waker, Error>)>,
+    started: &mpsc::Receiver<Vec<Waker>>,
+) -> std::io::Result<()> {
+    let Plan { id, cpu, mailbox, shared, hasher, listeners, shard_listeners } = plan;
+    if let Some(cpu) = cpu {
+        core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+    }
+    let config = shared.config.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    let mut io = match World::start(&config) {
+        Ok(io) => io,
+        Err(error) => {
+            let copy = Error::new(error.kind(), error.to_string());
+            let _ = out.send((id, Err(error)));
+            return Err(copy);
+        }
+    };
+    let _ = out.send((id, Ok(io.waker())));
+    let Ok(wakers) = started.recv() else { return Ok(()) };
+    io.connect(wakers);
+    if id == 0 {
+        io.watch_signals()?;
+    }
+    for (n, listener) in listeners.into_iter().enumerate() {
+        io.listen(listener, ListenerId(n as u32));
+    }
+    for listener in shard_listeners {
+        io.listen(listener, SHARD_LISTENER);
+    }
+    let settings = Arc::new(settings(&config, &Settings::default()));
+    let mut shard = Shard::new(settings, hasher, io.now().unix_ms, random());
+    let owned = shared.owners.iter().enumerate().filter(|(_, o)| **o as usize == id);
+    shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
+    Core::new(id, io, shard, mailbox, shared).run()
+}
+
+fn bind_tcp(loaded: &Loaded, port: u16) -> std::io::Result<Vec<net::Listener>> {
+    let addresses: Vec<String> =
+        loaded.config.bind.addresses().iter().map(|a| String::from_utf8_lossy(a.as_ref()).into_owned()).collect();
+    let bound = net::bind(&addresses, port, loaded.config.tcp_backlog).map_err(|e| {
+        Error::other(format!("Could not create server TCP listening socket {}:{port}: {}", e.addr, e.source))
+    })?;
+    Ok(bound.listeners)
+}
+
+fn bind(loaded: &Loaded) -> std::io::Result<Vec<net::Listener>> {
+    let config = &loaded.config;
+    let mut listeners = if config.port > 0 { bind_tcp(loaded, config.port)? } else { Vec::new() };
+    if !config.unixsocket.is_empty() {
+        let path = String::from_utf8_lossy(config.unixsocket.as_ref()).into_owned();
+        let mode = (config.unixsocketperm > 0).then_some(config.unixsocketperm);
+        let listener = net::Listener::unix(Path::new(&path), mode, config.tcp_backlog)
+            .map_err(|e| Error::other(format!("Failed opening Unix socket {path}: {e}")))?;
+        listeners.push(listener);
+    }
+    if listeners.is_empty() {
+        return Err(Error::other("Configured to not listen anywhere, exiting."));
+    }
+    Ok(listeners)
+}

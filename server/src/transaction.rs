@@ -1,0 +1,425 @@
+//! Commands over several cores: the coordinator's half. The owners' half is [`ringwood_shard::locks`], the order of all
+//! such work [`crate::sequencer`]'s.
+//!
+//! Two shapes:
+//! - **Run**: each owner runs its part (a share of the keys of MGET, all of DBSIZE) when the part's turn comes in the
+//!   order of numbers, and answers. One round trip.
+//! - **Lend**: for everything else (RENAME, COPY, MSETNX, SUNIONSTORE …). When its turn comes, each owner takes the entries of
+//!   its keys out of its keyspace, sends them to the coordinator and keeps their slots locked. With all of them there, the coordinator
+//!   puts them into its own keyspace, runs the command's ordinary function as if all keys were its own, takes
+//!   them out again and sends them home. Large values travel as pointers.
+//!
+//! ```text
+//! coordinator: issue number ─ parts to inboxes ─────────────── all answers there ─ merge, reply
+//! owner:             inbox ─ wait for turn ─ run ─ PartDone ──┘
+//! owner (lend):      inbox ─ wait for turn ─ take ─ Lent ──┐              ┌─ GiveBack ─ put back, unlock
+//! coordinator:                                all there ─ put in, run, take out ─ reply
+//! ```
+
+use crate::core::Core;
+use crate::mailbox::{Mail, Ticket, Words};
+use crate::registry::{Entry, Keys};
+use ringwood_protocol::command::{Merge, Route};
+use ringwood_protocol::reply::{Reply, Version, value_len};
+use ringwood_shard::ctx::Args;
+use ringwood_shard::keyspace::entry::Parts;
+use ringwood_shard::locks::{Order, Slots};
+
+/// What one owner does of a transaction.
+#[derive(Debug)]
+pub struct Part {
+    pub number: u64,
+    pub coordinator: u16,
+    /// The coordinator's name for the transaction.
+    pub transaction: u32,
+    pub slots: Slots,
+    pub work: PartWork,
+}
+
+#[derive(Debug)]
+pub enum PartWork {
+    Run { entry: &'static Entry, words: Words, db: usize, version: Version },
+    /// Lend these keys. For the coordinator's own core: just hold their slots.
+    Lend { keys: Vec<(usize, Box<[u8]>)> },
+}
+
+/// What waits in a core's lock queue.
+#[derive(Debug)]
+pub enum Waiting {
+    Part(Part),
+    /// A command of this core alone that came while one of its slots was in use.
+    Single { ticket: Ticket, entry: &'static Entry, words: Words, db: usize, version: Version },
+}
+
+/// Entries on their way: database, key, and what is stored there.
+#[derive(Debug, Default)]
+pub struct Loan {
+    pub entries: Vec<(usize, Box<[u8]>, Option<Parts>)>,
+}
+
+/// A transaction that this core coordinates.
+pub struct Coordinated {
+    number: u64,
+    ticket: Ticket,
+    /// Parts that have not answered.
+    left: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    Gather {
+        merge: Merge,
+        /// By core: the part's reply.
+        replies: Vec<Option<Vec<u8>>>,
+        /// For [`Merge::ByKey`]: which core has the n-th key.
+        owners: Vec<u16>,
+        version: Version,
+    },
+    Borrow {
+        entry: &'static Entry,
+        words: Words,
+        db: usize,
+        version: Version,
+        loans: Vec<(u16, Loan, Order)>,
+        /// The coordinator's own locks.
+        own: Option<Order>,
+    },
+}
+
+/// Which core gets which share of a command.
+struct Share {
+    core: u16,
+    slots: Vec<u16>,
+    /// Indexes of the keys' words.
+    keys: Vec<usize>,
+}
+
+impl Core {
+    /// Runs a command whose keys lie on several cores, or that concerns all cores. Its reply comes to `ticket`.
+    pub(crate) fn coordinate(&mut self, ticket: Ticket, entry: &'static Entry, args: Args<'_>, keys: &[usize], db: usize, version: Version) {
+        let transaction = match entry.spec.route {
+            Route::AllShards(merge) => {
+                let cores = self.mailbox.cores();
+                let shares = (0..cores).map(|core| Share { core: core as u16, slots: Vec::new(), keys: Vec::new() });
+                self.gather(ticket, entry, args, db, version, merge, shares.collect(), Vec::new(), 0)
+            }
+            Route::Scatter(merge) => {
+                let Keys::Rest { step, .. } = entry.keys else { unreachable!("a scattered command's keys, checked by a test") };
+                let mut owners = Vec::with_capacity(keys.len());
+                let shares = self.shares(args, keys, &mut owners);
+                self.gather(ticket, entry, args, db, version, merge, shares, owners, step)
+            }
+            _ => self.borrow(ticket, entry, args, keys, db, version),
+        };
+        let _: u32 = transaction;
+        self.run_unlocked();
+    }
+
+    fn shares(&self, args: Args<'_>, keys: &[usize], owners: &mut Vec<u16>) -> Vec<Share> {
+        let mut shares: Vec<Share> = Vec::new();
+        for &index in keys {
+            let slot = ringwood_protocol::slot::key_slot(args[index]);
+            let core = self.owner(slot);
+            owners.push(core);
+            let share = match shares.iter_mut().position(|s| s.core == core) {
+                Some(at) => &mut shares[at],
+                None => {
+                    shares.push(Share { core, slots: Vec::new(), keys: Vec::new() });
+                    shares.last_mut().expect("pushed just now")
+                }
+            };
+            if !share.slots.contains(&slot) {
+                share.slots.push(slot);
+            }
+            share.keys.push(index);
+        }
+        shares
+    }
+
+    /// Gives each part to its owner under one number.
+    fn issue(&mut self, transaction: u32, parts: Vec<(u16, Slots, PartWork)>) -> u64 {
+        let Core { id, shared, mailbox, locks, .. } = self;
+        shared.sequencer.issue(*id, |number| {
+            for (core, slots, work) in parts {
+                let part = Part { number, coordinator: *id as u16, transaction, slots, work };
+                if core as usize == *id {
+                    let slots = part.slots.clone();
+                    locks.insert(number, slots, Waiting::Part(part));
+                } else {
+                    mailbox.send_part(core as usize, part);
+                }
+            }
+            number
+        })
+    }
+
+    fn gather(
+        &mut self,
+        ticket: Ticket,
+        entry: &'static Entry,
+        args: Args<'_>,
+        db: usize,
+        version: Version,
+        merge: Merge,
+        shares: Vec<Share>,
+        owners: Vec<u16>,
+        step: usize,
+    ) -> u32 {
+        let left = shares.len();
+        let transaction = self.next_transaction;
+        self.next_transaction = self.next_transaction.wrapping_add(1);
+        let parts = shares
+            .into_iter()
+            .map(|share| {
+                let (slots, words) = if share.keys.is_empty() {
+                    (Slots::All, Words::new(args.iter().copied()))
+                } else {
+                    let mut words = Words::new([args[0]]);
+                    for &key in &share.keys {
+                        args[key..key + step].iter().for_each(|w| words.push(w));
+                    }
+                    (Slots::Some(share.slots.into()), words)
+                };
+                (share.core, slots, PartWork::Run { entry, words, db, version })
+            })
+            .collect();
+        let number = self.issue(transaction, parts);
+        let replies = (0..self.mailbox.cores()).map(|_| None).collect();
+        let kind = Kind::Gather { merge, replies, owners, version };
+        self.transactions.insert(transaction, Coordinated { number, ticket, left, kind });
+        transaction
+    }
+
+    fn borrow(&mut self, ticket: Ticket, entry: &'static Entry, args: Args<'_>, keys: &[usize], db: usize, version: Version) -> u32 {
+        let transaction = self.next_transaction;
+        self.next_transaction = self.next_transaction.wrapping_add(1);
+        let mut owners = Vec::new();
+        let shares = self.shares(args, keys, &mut owners);
+        let left = shares.len();
+        // COPY's destination may be in another database; both keys are lent from both.
+        let other_db = (entry.spec.name == "COPY").then(|| copy_db(args)).flatten();
+        let databases = self.shard.keyspace.databases();
+        let parts = shares
+            .into_iter()
+            .map(|share| {
+                let mut lent: Vec<(usize, Box<[u8]>)> = Vec::new();
+                for &key in &share.keys {
+                    for db in [Some(db), other_db.filter(|&o| o != db && o < databases)].into_iter().flatten() {
+                        // A key named twice is lent once.
+                        if !lent.iter().any(|(d, k)| *d == db && **k == *args[key]) {
+                            lent.push((db, args[key].into()));
+                        }
+                    }
+                }
+                (share.core, Slots::Some(share.slots.into()), PartWork::Lend { keys: lent })
+            })
+            .collect();
+        let number = self.issue(transaction, parts);
+        let words = Words::new(args.iter().copied());
+        let kind = Kind::Borrow { entry, words, db, version, loans: Vec::new(), own: None };
+        self.transactions.insert(transaction, Coordinated { number, ticket, left, kind });
+        transaction
+    }
+
+    /// Takes new parts in and runs everything whose turn has come.
+    pub(crate) fn run_parts(&mut self) {
+        if !self.mailbox.has_parts() && self.locks.is_empty() {
+            return;
+        }
+        // The order matters: the frontier first, then the inbox (see the sequencer's proof).
+        let frontier = self.shared.sequencer.frontier();
+        while let Some(part) = self.mailbox.next_part() {
+            self.locks.insert(part.number, part.slots.clone(), Waiting::Part(part));
+        }
+        self.locks.advance(frontier);
+        self.run_unlocked();
+    }
+
+    /// Runs what waits in the lock queue and may start.
+    pub(crate) fn run_unlocked(&mut self) {
+        while let Some((order, work)) = self.locks.start_next() {
+            match work {
+                Waiting::Single { ticket, entry, words, db, version } => {
+                    let mut reply = Vec::new();
+                    self.run_owned(entry, &words, db, version, &mut reply);
+                    self.locks.release(order);
+                    self.answer(ticket, reply);
+                }
+                Waiting::Part(Part { coordinator, transaction, number, work, .. }) => match work {
+                    PartWork::Run { entry, words, db, version } => {
+                        let mut reply = Vec::new();
+                        self.run_owned(entry, &words, db, version, &mut reply);
+                        self.locks.release(order);
+                        if coordinator as usize == self.id {
+                            self.part_done(self.id, transaction, number, reply);
+                        } else {
+                            self.mailbox.send(coordinator as usize, Mail::PartDone { transaction, number, reply });
+                        }
+                    }
+                    PartWork::Lend { .. } if coordinator as usize == self.id => {
+                        self.lent(self.id, transaction, number, Loan::default(), order);
+                    }
+                    PartWork::Lend { keys } => {
+                        let entries = keys
+                            .into_iter()
+                            .map(|(db, key)| {
+                                let parts = self.shard.lend(db, &key);
+                                (db, key, parts)
+                            })
+                            .collect();
+                        let loan = Loan { entries };
+                        self.mailbox.send(coordinator as usize, Mail::Lent { transaction, number, loan, order });
+                    }
+                },
+            }
+        }
+    }
+
+    pub(crate) fn part_done(&mut self, from: usize, transaction: u32, number: u64, reply: Vec<u8>) {
+        let t = self.transactions.get_mut(&transaction).expect("a part answers a transaction under way");
+        assert_eq!(t.number, number, "a part answers its own transaction");
+        let Kind::Gather { replies, .. } = &mut t.kind else { panic!("a part ran for a transaction that borrows") };
+        replies[from] = Some(reply);
+        t.left -= 1;
+        if t.left > 0 {
+            return;
+        }
+        let t = self.transactions.remove(&transaction).expect("looked at above");
+        let Kind::Gather { merge, replies, owners, version } = t.kind else { unreachable!("matched above") };
+        let reply = merge_replies(merge, replies, &owners, version, self.shard.random());
+        self.answer(t.ticket, reply);
+    }
+
+    pub(crate) fn lent(&mut self, from: usize, transaction: u32, number: u64, loan: Loan, order: Order) {
+        let t = self.transactions.get_mut(&transaction).expect("a loan is for a transaction under way");
+        assert_eq!(t.number, number, "a loan is for its own transaction");
+        let Kind::Borrow { loans, own, .. } = &mut t.kind else { panic!("a loan for a transaction of parts") };
+        if from == self.id {
+            *own = Some(order);
+        } else {
+            loans.push((from as u16, loan, order));
+        }
+        t.left -= 1;
+        if t.left == 0 {
+            self.run_borrowed(transaction);
+        }
+    }
+
+    /// All locks are held and all foreign entries are here: runs the command and sends the entries home.
+    fn run_borrowed(&mut self, transaction: u32) {
+        let t = self.transactions.remove(&transaction).expect("called with a transaction under way");
+        let Kind::Borrow { entry, words, db, version, mut loans, own } = t.kind else { unreachable!("the caller's") };
+        for (_, loan, _) in &mut loans {
+            for (db, key, parts) in &mut loan.entries {
+                if let Some(parts) = parts.take() {
+                    self.shard.restore(*db, key, parts);
+                }
+            }
+        }
+        let mut reply = Vec::new();
+        self.run_owned(entry, &words, db, version, &mut reply);
+        for (core, mut loan, order) in loans {
+            for (db, key, parts) in &mut loan.entries {
+                *parts = self.shard.lend(*db, key);
+            }
+            self.mailbox.send(core as usize, Mail::GiveBack { order, loan });
+        }
+        if let Some(order) = own {
+            self.locks.release(order);
+        }
+        self.answer(t.ticket, reply);
+        // Called from within `run_unlocked` or from the mail; what waited for our own slots goes on in the next round.
+        self.unlocked = true;
+    }
+
+    pub(crate) fn given_back(&mut self, order: Order, loan: Loan) {
+        for (db, key, parts) in loan.entries {
+            if let Some(parts) = parts {
+                self.shard.restore(db, &key, parts);
+            }
+        }
+        self.locks.release(order);
+        self.unlocked = true;
+    }
+}
+
+fn copy_db(args: Args<'_>) -> Option<usize> {
+    let at = args.iter().skip(3).position(|w| w.eq_ignore_ascii_case(b"DB"))? + 4;
+    std::str::from_utf8(args.get(at)?).ok()?.parse().ok()
+}
+
+/// Makes one reply of the parts'.
+fn merge_replies(merge: Merge, replies: Vec<Option<Vec<u8>>>, owners: &[u16], version: Version, random: u64) -> Vec<u8> {
+    if let Some(error) = replies.iter().flatten().find(|r| r.first() == Some(&b'-')) {
+        return error.clone();
+    }
+    let mut out = Vec::new();
+    let mut reply = Reply::new(&mut out, version);
+    match merge {
+        Merge::Ok => reply.raw(replies.iter().flatten().next().map_or(b"+OK\r\n", |r| r)),
+        Merge::Sum => reply.integer(replies.iter().flatten().map(|r| header_number(r)).sum()),
+        Merge::ByKey => {
+            let mut rest: Vec<&[u8]> = replies.iter().map(|r| r.as_deref().map_or(&[][..], after_header)).collect();
+            reply.array(owners.len());
+            for &owner in owners {
+                let part = &mut rest[owner as usize];
+                let len = value_len(part).expect("a part answers one value a key");
+                reply.raw(&part[..len]);
+                *part = &part[len..];
+            }
+        }
+        Merge::Concat => {
+            reply.array(replies.iter().flatten().map(|r| header_number(r) as usize).sum());
+            replies.iter().flatten().for_each(|r| reply.raw(after_header(r)));
+        }
+        Merge::WeightedPick => {
+            let counts: Vec<u64> =
+                replies.iter().map(|r| r.as_deref().map_or(0, |r| header_number(after_header(r)) as u64)).collect();
+            let total: u64 = counts.iter().sum();
+            let mut pick = ((random as u128 * total as u128) >> 64) as u64;
+            let chosen = counts.iter().position(|&c| {
+                let here = pick < c;
+                pick = pick.saturating_sub(c);
+                here
+            });
+            match chosen.and_then(|c| replies[c].as_deref()) {
+                Some(part) => reply.raw(after_header(after_header(part))),
+                None => reply.null(),
+            }
+        }
+    }
+    out
+}
+
+/// The number in a reply's first line.
+fn header_number(reply: &[u8]) -> i64 {
+    let end = reply.iter().position(|&b| b == b'\r').unwrap_or(reply.len());
+    std::str::from_utf8(&reply[1..end]).ok().and_then(|t| t.parse().ok()).expect("our own reply's number")
+}
+
+fn after_header(reply: &[u8]) -> &[u8] {
+    let end = reply.windows(2).position(|w| w == b"\r\n").expect("our own reply's first line");
+    &reply[end + 2..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(merge: Merge, parts: &[&str], owners: &[u16]) -> String {
+        let parts = parts.iter().map(|p| (!p.is_empty()).then(|| p.replace(' ', "\r\n").into_bytes())).collect();
+        let reply = merge_replies(merge, parts, owners, Version::Resp2, u64::MAX);
+        String::from_utf8(reply).unwrap().replace("\r\n", " ")
+    }
+
+    #[test]
+    fn parts_become_one_reply() {
+        assert_eq!(merged(Merge::Sum, &[":2 ", "", ":5 "], &[]), ":7 ");
+        assert_eq!(merged(Merge::Ok, &["+OK ", "+OK "], &[]), "+OK ");
+        assert_eq!(merged(Merge::Ok, &["+OK ", "-ERR no "], &[]), "-ERR no ");
+        assert_eq!(merged(Merge::ByKey, &["*2 $1 a $-1 ", "*1 $1 b "], &[0, 1, 0]), "*3 $1 a $1 b $-1 ");
+        assert_eq!(merged(Merge::Concat, &["*1 $1 a ", "*0 ", "*1 $1 b "], &[]), "*2 $1 a $1 b ");
+        assert_eq!(merged(Merge::WeightedPick, &["*2 :0 $-1 ", "*2 :3 $1 k "], &[]), "$1 k ");
+        assert_eq!(merged(Merge::WeightedPick, &["*2 :0 $-1 "], &[]), "$-1 ");
+    }
+}

@@ -1,0 +1,230 @@
+//! A core's half of the transaction machinery: who holds which slots, and who waits.
+//!
+//! Work that touches several cores has a number from one global counter ([`Order::Numbered`]); on every core such work runs
+//! in the order of its numbers wherever it shares a slot, which makes it one order for all cores. Work of this core alone
+//! runs at once, without coming here, unless one of its slots is in use; then it waits behind ([`Locks::defer`]).
+//!
+//! A numbered entry may start when its number is below the frontier (everything older is known here) and nothing before it
+//! in the queue shares a slot with it. It then holds its slots until [`Locks::release`]: at once for work of one step, later
+//! for entries lent to another core.
+//!
+//! Since everybody waits only for what is before it in one global order, nothing waits in a circle, and since new work never
+//! overtakes waiting work on a slot, nothing waits for ever.
+//!
+//! Invariants: the queue is sorted; an entry that holds shares no slot with an earlier one.
+
+use std::collections::VecDeque;
+
+/// Which slots a piece of work uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slots {
+    All,
+    Some(Box<[u16]>),
+}
+
+impl Slots {
+    fn bloom(&self) -> u64 {
+        match self {
+            Self::All => u64::MAX,
+            Self::Some(slots) => slots.iter().fold(0, |b, s| b | bit(*s)),
+        }
+    }
+    fn shares(&self, other: &Slots) -> bool {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => true,
+            (Self::Some(a), Self::Some(b)) => a.iter().any(|s| b.contains(s)),
+        }
+    }
+}
+
+fn bit(slot: u16) -> u64 {
+    1 << (slot % 64)
+}
+
+/// A place in the queue: the transaction's number, and a count for what waits behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    pub number: u64,
+    behind: u64,
+}
+
+struct Entry<T> {
+    order: Order,
+    slots: Slots,
+    bloom: u64,
+    /// `None` once it has started: it holds its slots.
+    work: Option<T>,
+}
+
+/// The queue of one core.
+pub struct Locks<T> {
+    queue: VecDeque<Entry<T>>,
+    /// Over all entries; bits are only cleared when the queue is empty.
+    bloom: u64,
+    deferred: u64,
+    /// Every number below is known here, if it concerns this core.
+    frontier: u64,
+    /// Entries that have not started.
+    waiting: usize,
+}
+
+impl<T> Default for Locks<T> {
+    fn default() -> Self {
+        Self { queue: VecDeque::new(), bloom: 0, deferred: 0, frontier: 0, waiting: 0 }
+    }
+}
+
+impl<T> Locks<T> {
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+    /// Entries that wait, started ones not counted.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+    /// True when an entry waits for the frontier to move on.
+    pub fn awaits_frontier(&self) -> bool {
+        self.waiting > 0 && self.queue.iter().any(|e| e.work.is_some() && e.order.number >= self.frontier)
+    }
+
+    /// True when new work of this core alone must wait before it may use the slot.
+    #[inline]
+    pub fn in_use(&self, slot: u16) -> bool {
+        if self.bloom & bit(slot) == 0 {
+            return false;
+        }
+        self.queue.iter().any(|e| {
+            e.bloom & bit(slot) != 0
+                && match &e.slots {
+                    Slots::All => true,
+                    Slots::Some(slots) => slots.contains(&slot),
+                }
+        })
+    }
+
+    /// Adds work with a number.
+    pub fn insert(&mut self, number: u64, slots: Slots, work: T) {
+        self.add(Order { number, behind: 0 }, slots, work);
+    }
+    /// Adds work of this core alone, behind everything that is here now.
+    pub fn defer(&mut self, slots: Slots, work: T) {
+        self.deferred += 1;
+        let number = self.queue.back().map_or(0, |e| e.order.number);
+        self.add(Order { number, behind: self.deferred }, slots, work);
+    }
+    fn add(&mut self, order: Order, slots: Slots, work: T) {
+        let bloom = slots.bloom();
+        self.bloom |= bloom;
+        self.waiting += 1;
+        let at = self.queue.partition_point(|e| e.order < order);
+        self.queue.insert(at, Entry { order, slots, bloom, work: Some(work) });
+    }
+
+    /// Everything numbered below `frontier` has been inserted.
+    pub fn advance(&mut self, frontier: u64) {
+        self.frontier = self.frontier.max(frontier);
+    }
+
+    /// The first work that may start now. It holds its slots until released.
+    pub fn start_next(&mut self) -> Option<(Order, T)> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let mut before = 0u64;
+        for i in 0..self.queue.len() {
+            let e = &self.queue[i];
+            if e.work.is_some() {
+                // What waits behind a numbered entry comes after it, so only numbered ones look at the frontier.
+                let known = e.order.behind > 0 || e.order.number < self.frontier;
+                let free = e.bloom & before == 0
+                    || !self.queue.iter().take(i).any(|o| o.bloom & e.bloom != 0 && o.slots.shares(&e.slots));
+                if known && free {
+                    self.waiting -= 1;
+                    let e = &mut self.queue[i];
+                    let work = e.work.take().expect("looked at above");
+                    return Some((e.order, work));
+                }
+            }
+            before |= e.bloom;
+        }
+        None
+    }
+
+    /// The work of `order` is done: its slots are free for the next.
+    pub fn release(&mut self, order: Order) {
+        let at = self.queue.binary_search_by(|e| e.order.cmp(&order)).expect("released work is in the queue");
+        let entry = self.queue.remove(at).expect("found above");
+        assert!(entry.work.is_none(), "released before it started");
+        if self.queue.is_empty() {
+            self.bloom = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(list: &[u16]) -> Slots {
+        Slots::Some(list.into())
+    }
+
+    #[test]
+    fn numbered_work_waits_for_the_frontier_and_runs_in_order() {
+        let mut locks = Locks::default();
+        locks.insert(7, slots(&[1, 2]), 'b');
+        locks.insert(5, slots(&[2, 3]), 'a');
+        assert!(locks.in_use(3) && !locks.in_use(4) && !locks.in_use(65));
+        assert!(locks.start_next().is_none());
+        locks.advance(6);
+        let (a, work) = locks.start_next().unwrap();
+        assert_eq!(work, 'a');
+        locks.advance(8);
+        assert!(locks.start_next().is_none(), "slot 2 is held");
+        locks.release(a);
+        assert_eq!(locks.start_next().unwrap().1, 'b');
+    }
+
+    #[test]
+    fn deferred_work_does_not_overtake_on_its_slot_and_others_pass() {
+        let mut locks = Locks::default();
+        locks.insert(1, slots(&[1]), 'a');
+        locks.advance(2);
+        let (a, _) = locks.start_next().unwrap();
+        locks.defer(slots(&[1]), 'b');
+        locks.defer(slots(&[1, 9]), 'c');
+        locks.insert(3, slots(&[4]), 'd');
+        locks.advance(4);
+        let (d, work) = locks.start_next().unwrap();
+        assert_eq!(work, 'd');
+        locks.release(d);
+        locks.release(a);
+        let (b, work) = locks.start_next().unwrap();
+        assert_eq!(work, 'b');
+        assert!(locks.start_next().is_none());
+        locks.release(b);
+        assert_eq!(locks.start_next().unwrap().1, 'c');
+    }
+
+    #[test]
+    fn all_slots_means_alone() {
+        let mut locks = Locks::default();
+        locks.insert(1, slots(&[1]), 'a');
+        locks.insert(2, Slots::All, 'b');
+        locks.insert(3, slots(&[9]), 'c');
+        locks.advance(9);
+        let (a, _) = locks.start_next().unwrap();
+        assert!(locks.start_next().is_none());
+        assert!(locks.in_use(5));
+        locks.release(a);
+        let (b, work) = locks.start_next().unwrap();
+        assert_eq!(work, 'b');
+        assert!(locks.start_next().is_none());
+        locks.release(b);
+        assert_eq!(locks.start_next().unwrap().1, 'c');
+    }
+}
