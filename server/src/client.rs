@@ -140,7 +140,11 @@ impl Client {
     /// Where the next reply is written, and where it begins: the output, or the place behind outstanding replies.
     #[inline]
     pub fn reply_buffer(&mut self) -> &mut Vec<u8> {
-        if self.pending.is_empty() { &mut self.out } else { &mut self.held }
+        if self.pending.is_empty() {
+            &mut self.out
+        } else {
+            &mut self.held
+        }
     }
     /// Where replies behind outstanding ones wait.
     pub fn held_buffer(&mut self) -> &mut Vec<u8> {
@@ -153,7 +157,10 @@ impl Client {
             self.reply_buffer().truncate(from);
         }
         if !self.pending.is_empty() {
-            self.pending.push_back(Place::Held { from, to: self.held.len() });
+            self.pending.push_back(Place::Held {
+                from,
+                to: self.held.len(),
+            });
         }
     }
     /// Takes a place for a reply that comes later.
@@ -166,17 +173,27 @@ impl Client {
     /// An outstanding reply has come.
     pub fn answer(&mut self, seq: u32, reply: &[u8]) {
         let index = seq.wrapping_sub(self.first_seq) as usize;
-        let place = self.pending.get_mut(index).expect("an answer to an outstanding request");
-        let Place::Waiting { discard } = *place else { panic!("a second answer to a request") };
+        let place = self
+            .pending
+            .get_mut(index)
+            .expect("an answer to an outstanding request");
+        let Place::Waiting { discard } = *place else {
+            panic!("a second answer to a request")
+        };
         let reply = if discard { &[] } else { reply };
         if index > 0 {
             let from = self.held.len();
             self.held.extend_from_slice(reply);
-            *place = Place::Held { from, to: self.held.len() };
+            *place = Place::Held {
+                from,
+                to: self.held.len(),
+            };
             return;
         }
         self.out.extend_from_slice(reply);
-        self.pending.pop_front().expect("an answer to an outstanding request");
+        self.pending
+            .pop_front()
+            .expect("an answer to an outstanding request");
         self.first_seq = self.first_seq.wrapping_add(1);
         while let Some(&Place::Held { from, to }) = self.pending.front() {
             self.out.extend_from_slice(&self.held[from..to]);

@@ -4,7 +4,11 @@ use crate::config::Config;
 
 /// The port of a core.
 pub fn port(config: &Config, core: usize) -> u16 {
-    let base = if config.shard_port_base > 0 { config.shard_port_base } else { config.port.saturating_add(1) };
+    let base = if config.shard_port_base > 0 {
+        config.shard_port_base
+    } else {
+        config.port.saturating_add(1)
+    };
     base.saturating_add(core as u16)
 }
 
@@ -22,7 +26,11 @@ pub fn host(config: &Config) -> String {
         .bind
         .addresses()
         .iter()
-        .map(|a| String::from_utf8_lossy(a.as_ref()).trim_start_matches('-').to_string())
+        .map(|a| {
+            String::from_utf8_lossy(a.as_ref())
+                .trim_start_matches('-')
+                .to_string()
+        })
         .find(|a| !a.contains(['*', ':']))
         .unwrap_or_else(|| "127.0.0.1".to_string())
 }
@@ -30,7 +38,9 @@ pub fn host(config: &Config) -> String {
 /// Slots to cores at start: contiguous ranges.
 pub fn first_owners(cores: usize) -> Box<[u16]> {
     let slots = ringwood_protocol::slot::SLOT_COUNT as usize;
-    (0..slots).map(|slot| (slot * cores / slots) as u16).collect()
+    (0..slots)
+        .map(|slot| (slot * cores / slots) as u16)
+        .collect()
 }
 
 #[cfg(test)]
@@ -42,7 +52,10 @@ mod tests {
             let mut counts = vec![0; cores];
             owners.iter().for_each(|&o| counts[o as usize] += 1);
             assert!(owners.is_sorted());
-            assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{cores}");
+            assert!(
+                counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
+                "{cores}"
+            );
         }
     }
 }

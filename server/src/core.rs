@@ -53,9 +53,21 @@ pub type Conclude = Box<dyn FnOnce(&mut Core, Ticket, Vec<Vec<u8>>)>;
 /// Control messages between cores.
 pub enum Control {
     /// Serve this connection.
-    Adopt { stream: Stream, peer: String, local: String },
-    Ask { from: usize, question: u32, ask: Question },
-    Answer { from: usize, question: u32, answer: Vec<u8> },
+    Adopt {
+        stream: Stream,
+        peer: String,
+        local: String,
+    },
+    Ask {
+        from: usize,
+        question: u32,
+        ask: Question,
+    },
+    Answer {
+        from: usize,
+        question: u32,
+        answer: Vec<u8>,
+    },
     /// End the loop.
     Stop,
 }
@@ -89,7 +101,10 @@ impl Clients {
         if self.by_conn.len() <= at {
             self.by_conn.resize_with(at + 1, || None);
         }
-        assert!(self.by_conn[at].is_none(), "a connection number in use twice");
+        assert!(
+            self.by_conn[at].is_none(),
+            "a connection number in use twice"
+        );
         self.by_conn[at] = Some(Box::new(client));
         self.len += 1;
     }
@@ -187,6 +202,8 @@ pub struct Core {
     /// `pipeline-order strict`.
     pub(crate) strict: bool,
     pub(crate) outbox: Vec<Option<Box<Parcel>>>,
+    /// Boxed, as they travel.
+    #[allow(clippy::vec_box)]
     pub(crate) spare_parcels: Vec<Box<Parcel>>,
     /// Clients with something to send.
     pub(crate) dirty: Vec<ConnId>,
@@ -208,7 +225,11 @@ pub struct Core {
 impl Core {
     pub fn new(id: usize, io: World, shard: Shard, mailbox: Mailbox, shared: Arc<Shared>) -> Self {
         let registry = Registry::get();
-        let config = shared.config.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let config = shared
+            .config
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .clone();
         let cores = mailbox.cores();
         let commands = vec![CommandStats::default(); registry.entries.len()];
         let now = io.now();
@@ -221,7 +242,10 @@ impl Core {
             registry,
             shared,
             config,
-            stats: Stats { commands, ..Stats::default() },
+            stats: Stats {
+                commands,
+                ..Stats::default()
+            },
             mailbox,
             locks: Locks::default(),
             transactions: HashMap::new(),
@@ -257,7 +281,12 @@ impl Core {
 
     /// Takes over the newest configuration.
     pub fn apply_config(&mut self) {
-        self.config = self.shared.config.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        self.config = self
+            .shared
+            .config
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .clone();
         self.set_strict();
         let settings = settings(&self.config, &self.shard.settings);
         if *self.shard.settings != settings {
@@ -310,11 +339,13 @@ impl Core {
 
     /// How long the next turn may wait for something to happen.
     fn wait(&mut self) -> Wait {
+        let backlog = self.mailbox.retry();
+        self.wake_receivers();
         let busy = !self.going_on.is_empty()
             || !self.dirty.is_empty()
             || self.unlocked
             || self.locks.awaits_frontier()
-            || self.mailbox.retry();
+            || backlog;
         if busy || self.io.ready() || !self.mailbox.fall_asleep() {
             return Wait::Poll;
         }
@@ -322,7 +353,11 @@ impl Core {
         let until_expiry = self.shard.next_expiry().map_or(Duration::MAX, |at| {
             Duration::from_millis(u64::try_from(at - self.now.unix_ms).unwrap_or(0))
         });
-        let freeing = if self.shard.keyspace.free_pending() > 0 { Duration::ZERO } else { Duration::MAX };
+        let freeing = if self.shard.keyspace.free_pending() > 0 {
+            Duration::ZERO
+        } else {
+            Duration::MAX
+        };
         Wait::AtMost(until_cron.min(until_expiry).min(freeing))
     }
 
@@ -349,7 +384,12 @@ impl Core {
                 }
                 Event::Eof { conn } => self.end(conn),
                 Event::Closed { conn, reason } => self.closed(conn, reason),
-                Event::Accepted { listener, stream, peer, local } => self.accepted(listener, stream, peer, local),
+                Event::Accepted {
+                    listener,
+                    stream,
+                    peer,
+                    local,
+                } => self.accepted(listener, stream, peer, local),
                 Event::AcceptFailed { errno, .. } => {
                     let reason = std::io::Error::from_raw_os_error(errno);
                     tracing::warn!("Accepting client connection: {reason}");
@@ -376,7 +416,9 @@ impl Core {
             }
         };
         // A second piece of the same turn comes behind the first: handle that first.
-        if self.chunks.last().is_some_and(|c| c.conn == conn) || (!held && self.chunks.iter().any(|c| c.conn == conn)) {
+        if self.chunks.last().is_some_and(|c| c.conn == conn)
+            || (!held && self.chunks.iter().any(|c| c.conn == conn))
+        {
             self.query_behind(conn, buf);
             return;
         }
@@ -384,7 +426,10 @@ impl Core {
             self.query_behind(conn, buf);
             return;
         }
-        self.chunks.push(Chunk { conn, data: Data::Received(buf) });
+        self.chunks.push(Chunk {
+            conn,
+            data: Data::Received(buf),
+        });
     }
 
     /// Appends to the query buffer, and puts the connection up for handling.
@@ -411,7 +456,9 @@ impl Core {
 
     /// Puts the connection's query buffer up for handling in this turn, unless it waits for something.
     fn queue_query(&mut self, conn: ConnId) {
-        let Some(client) = self.clients.get_mut(conn) else { return };
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
         if client.stalled || client.receiving || client.query.is_empty() {
             return;
         }
@@ -451,8 +498,17 @@ impl Core {
                 Mail::Commands(parcel) => self.parcels.push((from, parcel)),
                 Mail::Replies(parcel) => self.take_replies(parcel),
                 Mail::Late(ticket, reply) => self.answer_with(ticket, &reply),
-                Mail::PartDone { transaction, number, reply } => self.part_done(from, transaction, number, reply),
-                Mail::Lent { transaction, number, loan, order } => self.lent(from, transaction, number, loan, order),
+                Mail::PartDone {
+                    transaction,
+                    number,
+                    reply,
+                } => self.part_done(from, transaction, number, reply),
+                Mail::Lent {
+                    transaction,
+                    number,
+                    loan,
+                    order,
+                } => self.lent(from, transaction, number, loan, order),
                 Mail::GiveBack { order, loan } => self.given_back(order, loan),
             }
         }
@@ -460,13 +516,32 @@ impl Core {
 
     fn control(&mut self, message: Control) {
         match message {
-            Control::Adopt { stream, peer, local } => self.adopt(stream, peer, local, false),
-            Control::Ask { from, question, ask } => {
+            Control::Adopt {
+                stream,
+                peer,
+                local,
+            } => self.adopt(stream, peer, local, false),
+            Control::Ask {
+                from,
+                question,
+                ask,
+            } => {
                 let answer = ask(self);
                 let id = self.id;
-                self.mailbox.send_control(from, Control::Answer { from: id, question, answer });
+                self.mailbox.send_control(
+                    from,
+                    Control::Answer {
+                        from: id,
+                        question,
+                        answer,
+                    },
+                );
             }
-            Control::Answer { from, question, answer } => self.answered(from, question, answer),
+            Control::Answer {
+                from,
+                question,
+                answer,
+            } => self.answered(from, question, answer),
             Control::Stop => self.stopping = true,
         }
     }
@@ -476,17 +551,32 @@ impl Core {
         let question = self.next_question;
         self.next_question = self.next_question.wrapping_add(1);
         let cores = self.cores();
-        let asked = Asked { ticket, answers: (0..cores).map(|_| None).collect(), left: cores, conclude };
+        let asked = Asked {
+            ticket,
+            answers: (0..cores).map(|_| None).collect(),
+            left: cores,
+            conclude,
+        };
         self.questions.insert(question, asked);
         for core in (0..cores).filter(|&c| c != self.id) {
             let ask = ask.clone();
-            self.mailbox.send_control(core, Control::Ask { from: self.id, question, ask });
+            self.mailbox.send_control(
+                core,
+                Control::Ask {
+                    from: self.id,
+                    question,
+                    ask,
+                },
+            );
         }
         let answer = ask(self);
         self.answered(self.id, question, answer);
     }
     fn answered(&mut self, from: usize, question: u32, answer: Vec<u8>) {
-        let asked = self.questions.get_mut(&question).expect("an answer to a question under way");
+        let asked = self
+            .questions
+            .get_mut(&question)
+            .expect("an answer to a question under way");
         asked.answers[from] = Some(answer);
         asked.left -= 1;
         if asked.left == 0 {
@@ -501,19 +591,26 @@ impl Core {
     fn accepted(&mut self, listener: ListenerId, stream: Stream, peer: String, local: String) {
         let shared = self.shared.clone();
         shared.total_connections.fetch_add(1, Ordering::Relaxed);
-        let total: usize = shared.clients.iter().map(|c| c.load(Ordering::Relaxed)).sum();
+        let total: usize = shared
+            .clients
+            .iter()
+            .map(|c| c.load(Ordering::Relaxed))
+            .sum();
         let own_port = listener == SHARD_LISTENER;
         // Evenly, whatever few there are: to the core with the fewest.
         let core = if own_port {
             self.id
         } else {
             let load = |c: usize| shared.clients[c].load(Ordering::Relaxed);
-            (0..self.cores()).min_by_key(|&c| load(c)).expect("there is a core")
+            (0..self.cores())
+                .min_by_key(|&c| load(c))
+                .expect("there is a core")
         };
         if total >= self.config.maxclients as usize {
             shared.rejected_connections.fetch_add(1, Ordering::Relaxed);
             let conn = self.io.adopt(stream);
-            self.io.send(conn, b"-ERR max number of clients reached\r\n".to_vec());
+            self.io
+                .send(conn, b"-ERR max number of clients reached\r\n".to_vec());
             self.io.close(conn, true);
             return;
         }
@@ -521,7 +618,14 @@ impl Core {
         if core == self.id {
             self.adopt(stream, peer, local, own_port);
         } else {
-            self.mailbox.send_control(core, Control::Adopt { stream, peer, local });
+            self.mailbox.send_control(
+                core,
+                Control::Adopt {
+                    stream,
+                    peer,
+                    local,
+                },
+            );
         }
     }
 
@@ -564,7 +668,9 @@ impl Core {
                 if chunk.conn != conn {
                     return true;
                 }
-                if let Data::Received(buf) = std::mem::replace(&mut chunk.data, Data::Query(Vec::new())) {
+                if let Data::Received(buf) =
+                    std::mem::replace(&mut chunk.data, Data::Query(Vec::new()))
+                {
                     self.io.release(buf);
                 }
                 false
@@ -584,7 +690,10 @@ impl Core {
     }
 
     pub(crate) fn spare_buffer(&mut self, mut buf: Vec<u8>) {
-        if self.buffers.len() < SPARE_BUFFERS && buf.capacity() > 0 && buf.capacity() <= SPARE_CAPACITY {
+        if self.buffers.len() < SPARE_BUFFERS
+            && buf.capacity() > 0
+            && buf.capacity() <= SPARE_CAPACITY
+        {
             buf.clear();
             self.buffers.push(buf);
         }
@@ -597,6 +706,11 @@ impl Core {
                 self.mailbox.send(core, Mail::Commands(parcel));
             }
         }
+        self.wake_receivers();
+    }
+
+    /// Wakes the sleeping cores that got something.
+    fn wake_receivers(&mut self) {
         let Core { mailbox, io, .. } = self;
         mailbox.to_wake(|core| io.wake(core));
     }
@@ -604,13 +718,16 @@ impl Core {
     fn send_replies(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for conn in dirty.drain(..) {
-            let Some(client) = self.clients.get_mut(conn) else { continue };
+            let Some(client) = self.clients.get_mut(conn) else {
+                continue;
+            };
             client.dirty = false;
             if client.sending || client.life == Life::Closed {
                 continue;
             }
             if !client.out.is_empty() {
-                let buf = std::mem::replace(&mut client.out, self.buffers.pop().unwrap_or_default());
+                let buf =
+                    std::mem::replace(&mut client.out, self.buffers.pop().unwrap_or_default());
                 client.sending = true;
                 client.bytes_out += buf.len() as u64;
                 self.stats.bytes_out += buf.len() as u64;
@@ -658,8 +775,7 @@ impl Core {
         for core in (0..self.cores()).filter(|&c| c != self.id) {
             self.mailbox.send_control(core, Control::Stop);
         }
-        let Core { mailbox, io, .. } = self;
-        mailbox.to_wake(|core| io.wake(core));
+        self.wake_receivers();
         self.stopping = true;
     }
 
@@ -678,7 +794,10 @@ pub fn settings(config: &Config, old: &Settings) -> Settings {
     Settings {
         databases: config.databases as usize,
         string_len_max: config.proto_max_bulk_len as usize,
-        lfu: matches!(config.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu),
+        lfu: matches!(
+            config.maxmemory_policy,
+            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu
+        ),
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_minutes: config.lfu_decay_time,
         active_expire: old.active_expire,

@@ -96,7 +96,8 @@ pub struct Parcel {
 impl Parcel {
     pub fn add(&mut self, item: Item, args: &[&[u8]]) {
         for arg in args {
-            self.words.extend_from_slice(&(arg.len() as u32).to_ne_bytes());
+            self.words
+                .extend_from_slice(&(arg.len() as u32).to_ne_bytes());
             self.words.extend_from_slice(arg);
         }
         self.items.push(item);
@@ -104,7 +105,9 @@ impl Parcel {
     /// Reads `argc` words from `at` on, into `args`; returns where the next command's words begin.
     pub fn read<'a>(words: &'a [u8], mut at: usize, argc: u32, args: &mut Vec<&'a [u8]>) -> usize {
         for _ in 0..argc {
-            let (len, rest) = words[at..].split_first_chunk::<4>().expect("written by `add`");
+            let (len, rest) = words[at..]
+                .split_first_chunk::<4>()
+                .expect("written by `add`");
             let len = u32::from_ne_bytes(*len) as usize;
             args.push(&rest[..len]);
             at += 4 + len;
@@ -131,9 +134,18 @@ pub enum Mail {
     /// The reply of a command that had to wait.
     Late(Ticket, Vec<u8>),
     /// A part of a transaction has run: its reply.
-    PartDone { transaction: u32, number: u64, reply: Vec<u8> },
+    PartDone {
+        transaction: u32,
+        number: u64,
+        reply: Vec<u8>,
+    },
     /// The keys that a transaction borrows, taken out of their owner's keyspace. The owner keeps their slots locked.
-    Lent { transaction: u32, number: u64, loan: Loan, order: Order },
+    Lent {
+        transaction: u32,
+        number: u64,
+        loan: Loan,
+        order: Order,
+    },
     /// The borrowed keys come home.
     GiveBack { order: Order, loan: Loan },
 }
@@ -164,11 +176,14 @@ pub struct Mailbox {
 /// Makes the mailboxes of `cores` cores.
 pub fn mailboxes(cores: usize) -> (Arc<Inboxes>, Vec<Mailbox>) {
     assert!(cores <= 128, "more than 128 shards");
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| crossbeam_channel::unbounded()).unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..cores).map(|_| crossbeam_channel::unbounded()).unzip();
     let shared = Arc::new(Inboxes {
         parts: (0..cores).map(|_| SegQueue::new()).collect(),
         control: senders.into_boxed_slice(),
-        sleeping: (0..cores).map(|_| Sleeping(AtomicBool::new(false))).collect(),
+        sleeping: (0..cores)
+            .map(|_| Sleeping(AtomicBool::new(false)))
+            .collect(),
     });
     let mut boxes: Vec<Mailbox> = receivers
         .into_iter()
@@ -217,7 +232,9 @@ impl Mailbox {
     /// Sends mail to another core; it is woken by the next [`Mailbox::to_wake`].
     pub fn send(&mut self, core: usize, mail: Mail) {
         self.touched |= 1 << core;
-        let ring = self.out[core].as_mut().expect("a core sends itself no mail");
+        let ring = self.out[core]
+            .as_mut()
+            .expect("a core sends itself no mail");
         let backlog = &mut self.backlog[core];
         if backlog.is_empty() {
             if let Err(rtrb::PushError::Full(mail)) = ring.push(mail) {
@@ -232,7 +249,9 @@ impl Mailbox {
         let mut left = false;
         for (core, backlog) in self.backlog.iter_mut().enumerate() {
             while let Some(mail) = backlog.pop_front() {
-                let ring = self.out[core].as_mut().expect("a core sends itself no mail");
+                let ring = self.out[core]
+                    .as_mut()
+                    .expect("a core sends itself no mail");
                 if let Err(rtrb::PushError::Full(mail)) = ring.push(mail) {
                     backlog.push_front(mail);
                     left = true;
@@ -290,7 +309,10 @@ impl Mailbox {
             let core = touched.trailing_zeros() as usize;
             touched &= touched - 1;
             let sleeping = &self.shared.sleeping[core].0;
-            if core != self.core && sleeping.load(Ordering::Relaxed) && sleeping.swap(false, Ordering::Relaxed) {
+            if core != self.core
+                && sleeping.load(Ordering::Relaxed)
+                && sleeping.swap(false, Ordering::Relaxed)
+            {
                 wake(core);
             }
         }
@@ -298,7 +320,9 @@ impl Mailbox {
 
     /// Announces sleep. False when something has come meanwhile: do not sleep.
     pub fn fall_asleep(&self) -> bool {
-        self.shared.sleeping[self.core].0.store(true, Ordering::Relaxed);
+        self.shared.sleeping[self.core]
+            .0
+            .store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.has_any() {
             self.wake_up();
@@ -307,6 +331,8 @@ impl Mailbox {
         true
     }
     pub fn wake_up(&self) {
-        self.shared.sleeping[self.core].0.store(false, Ordering::Relaxed);
+        self.shared.sleeping[self.core]
+            .0
+            .store(false, Ordering::Relaxed);
     }
 }

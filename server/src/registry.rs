@@ -1,7 +1,7 @@
 //! All commands by name: the shard's data commands and the server's own, joined once at start.
 
 use crate::commands::{self, ConnHandler};
-use ringwood_protocol::command::{Command, FindKeys, KeySpec, Route};
+use ringwood_protocol::command::{Command, FindKeys, KeySpec};
 use ringwood_shard::ctx::Handler;
 use std::sync::OnceLock;
 
@@ -21,7 +21,10 @@ pub enum Keys {
     /// One key, at this index: nearly every command.
     One(usize),
     /// From `first` to the end, every `step` words (DEL, MSET).
-    Rest { first: usize, step: usize },
+    Rest {
+        first: usize,
+        step: usize,
+    },
     /// As the key specs say.
     Specs,
 }
@@ -87,7 +90,11 @@ fn load(bytes: &[u8]) -> u64 {
 
 #[inline]
 fn name_hash(name: &[u8]) -> u64 {
-    let (head, tail) = if name.len() <= 8 { (name, &[][..]) } else { (&name[..8], &name[name.len() - 8..]) };
+    let (head, tail) = if name.len() <= 8 {
+        (name, &[][..])
+    } else {
+        (&name[..8], &name[name.len() - 8..])
+    };
     let mixed = load(head) ^ load(tail).rotate_left(29) ^ name.len() as u64;
     mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -96,17 +103,59 @@ fn classify(keys: &[KeySpec]) -> Keys {
     use ringwood_protocol::command::BeginSearch::Index;
     match keys {
         [] => Keys::None,
-        [KeySpec { begin: Index(at), find: FindKeys::Range { last: 0, .. }, .. }] => Keys::One(*at as usize),
-        [KeySpec { begin: Index(at), find: FindKeys::Range { last: -1, step, limit: 0 | 1 }, .. }] => {
-            Keys::Rest { first: *at as usize, step: (*step).max(1) as usize }
-        }
+        [
+            KeySpec {
+                begin: Index(at),
+                find: FindKeys::Range { last: 0, .. },
+                ..
+            },
+        ] => Keys::One(*at as usize),
+        [
+            KeySpec {
+                begin: Index(at),
+                find:
+                    FindKeys::Range {
+                        last: -1,
+                        step,
+                        limit: 0 | 1,
+                    },
+                ..
+            },
+        ] => Keys::Rest {
+            first: *at as usize,
+            step: (*step).max(1) as usize,
+        },
         _ => Keys::Specs,
     }
 }
 
 fn with_run<H: Copy>(c: &Command<H>, wrap: &dyn Fn(H) -> Run) -> Command<Run> {
-    let Command { name, arity, flags, acl, keys, doc, args, tips, route, run, .. } = *c;
-    Command { name, arity, flags, acl, keys, doc, args, tips, subcommands: &[], route, run: wrap(run) }
+    let Command {
+        name,
+        arity,
+        flags,
+        acl,
+        keys,
+        doc,
+        args,
+        tips,
+        route,
+        run,
+        ..
+    } = *c;
+    Command {
+        name,
+        arity,
+        flags,
+        acl,
+        keys,
+        doc,
+        args,
+        tips,
+        subcommands: &[],
+        route,
+        run: wrap(run),
+    }
 }
 
 impl Registry {
@@ -117,7 +166,10 @@ impl Registry {
     }
 
     fn build() -> Self {
-        let mut registry = Self { entries: Vec::new(), table: vec![None; 2048] };
+        let mut registry = Self {
+            entries: Vec::new(),
+            table: vec![None; 2048],
+        };
         for family in ringwood_shard::commands::FAMILIES {
             for c in *family {
                 registry.add(c, &Run::Shard);
@@ -140,14 +192,9 @@ impl Registry {
         }
         let entry = self.entry(name, with_run(command, wrap), subcommands, None);
         let mut at = name_hash(command.name.as_bytes()) as usize >> 53;
-        loop {
-            match self.table[at] {
-                Some(other) => {
-                    assert_ne!(other.spec.name, command.name, "a command declared twice");
-                    at = (at + 1) % self.table.len();
-                }
-                None => break,
-            }
+        while let Some(other) = self.table[at] {
+            assert_ne!(other.spec.name, command.name, "a command declared twice");
+            at = (at + 1) % self.table.len();
         }
         self.table[at] = Some(entry);
     }
@@ -162,7 +209,14 @@ impl Registry {
         assert!(name.len() <= NAME_MAX);
         let index = self.entries.len();
         let keys = classify(spec.keys);
-        let entry: &'static Entry = Box::leak(Box::new(Entry { index, name, spec, keys, subcommands, parent }));
+        let entry: &'static Entry = Box::leak(Box::new(Entry {
+            index,
+            name,
+            spec,
+            keys,
+            subcommands,
+            parent,
+        }));
         self.entries.push(entry);
         entry
     }
@@ -195,13 +249,18 @@ impl Registry {
 
     pub fn subcommand(entry: &'static Entry, args: &[&[u8]]) -> Option<&'static Entry> {
         let sub = args.get(1)?;
-        entry.subcommands.iter().copied().find(|e| e.spec.name.as_bytes().eq_ignore_ascii_case(sub))
+        entry
+            .subcommands
+            .iter()
+            .copied()
+            .find(|e| e.spec.name.as_bytes().eq_ignore_ascii_case(sub))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringwood_protocol::command::Route;
 
     #[test]
     fn every_command_is_found_in_any_case() {
@@ -220,7 +279,11 @@ mod tests {
     fn declarations_are_sound() {
         for entry in &Registry::get().entries {
             if let Keys::One(at) = entry.keys {
-                assert!(at < entry.spec.arity.unsigned_abs() as usize, "{}", entry.name);
+                assert!(
+                    at < entry.spec.arity.unsigned_abs() as usize,
+                    "{}",
+                    entry.name
+                );
             }
             if matches!(entry.spec.route, Route::Scatter(_)) {
                 assert!(matches!(entry.keys, Keys::Rest { .. }), "{}", entry.name);

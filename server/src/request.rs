@@ -11,11 +11,10 @@ use crate::config::enums::PipelineOrder;
 use crate::core::{Core, Stats};
 use crate::io::{ConnId, Io, RecvBuf};
 use crate::mailbox::{Item, Parcel, Ticket, Words};
-use crate::registry::{Entry, Keys, Registry, Run};
+use crate::registry::{Entry, Keys, Run};
 use crate::transaction::Waiting;
 use ringwood_protocol::command::{BARRIER, NO_AUTH, Route};
 use ringwood_protocol::error::{CommandError, ProtocolError};
-use ringwood_protocol::quote;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::resp::{Limits, Parsed, parse};
 use ringwood_shard::ctx::{Args, Ctx, Log};
@@ -90,15 +89,23 @@ pub(crate) struct BatchStore {
 /// An empty vector of another lifetime with the same allocation.
 fn recycle<A, B>(mut v: Vec<A>) -> Vec<B> {
     v.clear();
-    v.into_iter().map(|_| unreachable!("the vector is empty")).collect()
+    v.into_iter()
+        .map(|_| unreachable!("the vector is empty"))
+        .collect()
 }
 
 impl<'a> Batch<'a> {
     fn from_store(store: BatchStore) -> Self {
-        Self { args: recycle(store.args), requests: recycle(store.requests) }
+        Self {
+            args: recycle(store.args),
+            requests: recycle(store.requests),
+        }
     }
     fn into_store(self) -> BatchStore {
-        BatchStore { args: recycle(self.args), requests: recycle(self.requests) }
+        BatchStore {
+            args: recycle(self.args),
+            requests: recycle(self.requests),
+        }
     }
 }
 
@@ -142,15 +149,20 @@ impl Core {
     ) {
         let conn = chunks[index].conn;
         let bytes = chunks[index].bytes();
-        let Some(client) = self.clients.get_mut(conn) else { return };
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
         client.last_active = self.now.mono_ns;
         let mut authenticated = client.authenticated;
         let mut progress = client.progress.take();
         let bulk_len_max = self.shard.settings.string_len_max as i64;
         let mut at = 0;
         while at < bytes.len() && !taken[index].0.stopped {
-            let limits = Limits { bulk_len_max, authenticated };
-            let mut error = None;
+            let limits = Limits {
+                bulk_len_max,
+                authenticated,
+            };
+            let error;
             let first = batch.args.len();
             let parsed = match &mut progress {
                 Some(progress) => {
@@ -170,7 +182,14 @@ impl Core {
                         let entry = self.registry.resolve(args);
                         let key = self.first_key(entry, args);
                         let args = (first, batch.args.len());
-                        batch.requests.push(Request { chunk: index, conn, start: at, args, entry, key });
+                        batch.requests.push(Request {
+                            chunk: index,
+                            conn,
+                            start: at,
+                            args,
+                            entry,
+                            key,
+                        });
                     }
                     at += consumed;
                     taken[index].0.bytes = at;
@@ -186,36 +205,48 @@ impl Core {
                     if taken[index].0.stopped {
                         break;
                     }
-                    match quote::split(&bytes[at..at + line]) {
-                        Ok(words) => {
+                    match crate::config::words::split(&bytes[at..at + line]) {
+                        Some(words) => {
                             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-                            match if words.is_empty() { Flow::Next } else { self.inline(conn, &words) } {
+                            match if words.is_empty() {
+                                Flow::Next
+                            } else {
+                                self.inline(conn, &words)
+                            } {
                                 Flow::Next => {
                                     at += consumed;
                                     taken[index].0.bytes = at;
-                                    authenticated = self.clients.get_mut(conn).is_none_or(|c| c.authenticated);
+                                    authenticated =
+                                        self.clients.get_mut(conn).is_none_or(|c| c.authenticated);
                                 }
                                 Flow::Stall => taken[index].0.stopped = true,
-                                Flow::Stop => taken[index].0 = Taken { bytes: bytes.len(), stopped: true, need: 0 },
+                                Flow::Stop => {
+                                    taken[index].0 = Taken {
+                                        bytes: bytes.len(),
+                                        stopped: true,
+                                        need: 0,
+                                    }
+                                }
                             }
                             continue;
                         }
-                        Err(_) => error = Some(ProtocolError::UnbalancedQuotes),
+                        None => error = ProtocolError::UnbalancedQuotes,
                     }
                 }
                 Parsed::Incomplete { need } => {
                     taken[index].0.need = need;
                     break;
                 }
-                Parsed::Error(e) => error = Some(e),
+                Parsed::Error(e) => error = e,
             }
-            if let Some(error) = error {
-                self.run_batch(batch, taken);
-                if !taken[index].0.stopped {
-                    taken[index].0 = Taken { bytes: bytes.len(), stopped: true, need: 0 };
-                    self.protocol_error(conn, &error);
-                }
-                break;
+            self.run_batch(batch, taken);
+            if !taken[index].0.stopped {
+                taken[index].0 = Taken {
+                    bytes: bytes.len(),
+                    stopped: true,
+                    need: 0,
+                };
+                self.protocol_error(conn, &error);
             }
         }
         if let Some(client) = self.clients.get_mut(conn) {
@@ -244,12 +275,19 @@ impl Core {
                 Data::Query(_) if rest == 0 => {}
                 Data::Query(bytes) => {
                     debug_assert!(client.query.is_empty());
-                    client.query.reserve(taken.need.clamp(rest, rest + (1 << 20)));
+                    client
+                        .query
+                        .reserve(taken.need.clamp(rest, rest + (1 << 20)));
                     client.query.extend_from_slice(&bytes[taken.bytes..]);
                 }
                 Data::Received(buf) => client.query.extend_from_slice(&buf[taken.bytes..]),
             }
-            if !taken.stopped && rest > 0 && taken.need > rest {
+            if taken.stopped && rest > 0 {
+                client.stalled = true;
+                if !client.is_waiting() {
+                    self.go_on(conn);
+                }
+            } else if rest > 0 && taken.need > rest {
                 if rest >= RESUME_MIN && client.progress.is_none() {
                     client.progress = Some(Box::default());
                 }
@@ -259,7 +297,10 @@ impl Core {
                     client.receiving = true;
                     self.io.recv_into(conn, query, taken.need);
                 } else if client.query.len() as u64 > self.config.client_query_buffer_limit {
-                    tracing::warn!("Closing client that reached max query buffer length: {}", client.peer);
+                    tracing::warn!(
+                        "Closing client that reached max query buffer length: {}",
+                        client.peer
+                    );
                     self.close(conn);
                 }
             }
@@ -316,13 +357,17 @@ impl Core {
 
     #[cold]
     fn protocol_error(&mut self, conn: ConnId, error: &ProtocolError) {
-        self.reply_now(conn, |reply| reply.error(&format!("ERR Protocol error: {}", error.text())));
+        self.reply_now(conn, |reply| {
+            reply.error(&format!("ERR Protocol error: {}", error.text()))
+        });
         self.end(conn);
     }
 
     /// Writes a reply in its place of the client's order.
     pub(crate) fn reply_now(&mut self, conn: ConnId, write: impl FnOnce(&mut Reply<'_>)) {
-        let Some(client) = self.clients.get_mut(conn) else { return };
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
         let version = client.version;
         let buffer = client.reply_buffer();
         let from = buffer.len();
@@ -337,8 +382,16 @@ impl Core {
         Flow::Next
     }
 
-    fn execute(&mut self, conn: ConnId, entry: Option<&'static Entry>, args: Args<'_>, key: Option<Key<'_>>) -> Flow {
-        let Some(client) = self.clients.get_mut(conn) else { return Flow::Stop };
+    fn execute(
+        &mut self,
+        conn: ConnId,
+        entry: Option<&'static Entry>,
+        args: Args<'_>,
+        key: Option<Key<'_>>,
+    ) -> Flow {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return Flow::Stop;
+        };
         if client.life != Life::Open {
             return Flow::Stop;
         }
@@ -380,7 +433,12 @@ impl Core {
         let mut out = std::mem::take(client.reply_buffer());
         let from = out.len();
         let reply = Reply::new(&mut out, version);
-        let mut call = Call { core: self, conn, entry, reply };
+        let mut call = Call {
+            core: self,
+            conn,
+            entry,
+            reply,
+        };
         let answer = handler(&mut call, args);
         if let Err(error) = &answer {
             out.truncate(from);
@@ -390,18 +448,34 @@ impl Core {
         }
         self.stats.called(entry);
         // The client may have ended itself (CLIENT KILL).
-        let Some(client) = self.clients.get_mut(conn) else { return Flow::Stop };
-        *(if was_waiting { client.held_buffer() } else { &mut client.out }) = out;
+        let Some(client) = self.clients.get_mut(conn) else {
+            return Flow::Stop;
+        };
+        *(if was_waiting {
+            client.held_buffer()
+        } else {
+            &mut client.out
+        }) = out;
         if !matches!(answer, Ok(Answer::Later)) {
             client.replied(from);
         }
-        let flow = if client.life == Life::Open { Flow::Next } else { Flow::Stop };
+        let flow = if client.life == Life::Open {
+            Flow::Next
+        } else {
+            Flow::Stop
+        };
         self.mark_dirty(conn);
         flow
     }
 
     #[inline]
-    fn route(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>, key: Option<Key<'_>>) -> Flow {
+    fn route(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        key: Option<Key<'_>>,
+    ) -> Flow {
         if self.cores() == 1 {
             return self.execute_here(conn, entry, args, key);
         }
@@ -424,7 +498,12 @@ impl Core {
     /// Routes a command that has not exactly one key.
     fn route_many(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) -> Flow {
         let client = self.clients.get(conn).expect("looked up by the caller");
-        let (db, version, waiting, outstanding) = (client.db, client.version, client.is_waiting(), client.outstanding);
+        let (db, version, waiting, outstanding) = (
+            client.db,
+            client.version,
+            client.is_waiting(),
+            client.outstanding,
+        );
         let cluster = client.cluster;
         if waiting && self.strict {
             return Flow::Stall;
@@ -436,11 +515,23 @@ impl Core {
                     return Flow::Stall;
                 }
                 let ticket = self.ticket(conn);
-                self.coordinate(ticket, entry, args, &keys, db, version);
+                self.coordinate(
+                    &crate::transaction::Request {
+                        ticket,
+                        entry,
+                        args,
+                        db,
+                        version,
+                    },
+                    &keys,
+                );
                 return Flow::Next;
             }
             Route::Cursor => {
-                let cursor = args.get(1).and_then(|c| std::str::from_utf8(c).ok()).and_then(|c| c.parse::<u64>().ok());
+                let cursor = args
+                    .get(1)
+                    .and_then(|c| std::str::from_utf8(c).ok())
+                    .and_then(|c| c.parse::<u64>().ok());
                 // The cursor stands for a key: the owner of its slot is asked, or this core for the error's text.
                 let slot = cursor.map_or(0, |c| (c & 0x3fff) as u16);
                 let owner = self.owner(slot);
@@ -451,7 +542,17 @@ impl Core {
                         self.execute_here(conn, entry, args, None)
                     };
                 }
-                return self.forward(conn, owner, entry, args, Key { bytes: b"", hash: 0, slot });
+                return self.forward(
+                    conn,
+                    owner,
+                    entry,
+                    args,
+                    Key {
+                        bytes: b"",
+                        hash: 0,
+                        slot,
+                    },
+                );
             }
             _ => {}
         }
@@ -461,7 +562,10 @@ impl Core {
         if !fit || !pairs {
             return self.execute_here(conn, entry, args, None);
         }
-        let mut slots: Vec<u16> = keys.iter().map(|&k| ringwood_protocol::slot::key_slot(args[k])).collect();
+        let mut slots: Vec<u16> = keys
+            .iter()
+            .map(|&k| ringwood_protocol::slot::key_slot(args[k]))
+            .collect();
         if cluster && slots.iter().any(|s| *s != slots[0]) {
             let text = "CROSSSLOT Keys in request don't hash to the same slot";
             return self.refuse(conn, Some(entry), CommandError::fixed(text));
@@ -483,14 +587,35 @@ impl Core {
             return Flow::Stall;
         }
         let ticket = self.ticket(conn);
-        self.coordinate(ticket, entry, args, &keys, db, version);
+        self.coordinate(
+            &crate::transaction::Request {
+                ticket,
+                entry,
+                args,
+                db,
+                version,
+            },
+            &keys,
+        );
         Flow::Next
     }
 
     /// Runs a data command on this core, its reply straight into the client's output.
     #[inline]
-    fn execute_here(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>, key: Option<Key<'_>>) -> Flow {
-        let Core { shard, stats, clients, dirty, .. } = self;
+    fn execute_here(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        key: Option<Key<'_>>,
+    ) -> Flow {
+        let Core {
+            shard,
+            stats,
+            clients,
+            dirty,
+            ..
+        } = self;
         let client = clients.get_mut(conn).expect("looked up by the caller");
         let (db, version) = (client.db, client.version);
         let out = client.reply_buffer();
@@ -513,26 +638,62 @@ impl Core {
         version: Version,
         out: &mut Vec<u8>,
     ) {
-        run(&mut self.shard, &mut self.stats, entry, &words.slices(), db, version, None, out);
+        run(
+            &mut self.shard,
+            &mut self.stats,
+            entry,
+            &words.slices(),
+            db,
+            version,
+            None,
+            out,
+        );
     }
 
     /// Puts a command of this core behind the work that uses its slots.
-    fn defer(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>, slots: Vec<u16>) -> Flow {
+    fn defer(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        slots: Vec<u16>,
+    ) -> Flow {
         let ticket = self.ticket(conn);
         let client = self.clients.get(conn).expect("looked up by the caller");
         let words = Words::new(args.iter().copied());
-        let work = Waiting::Single { ticket, entry, words, db: client.db, version: client.version };
+        let work = Waiting::Single {
+            ticket,
+            entry,
+            words,
+            db: client.db,
+            version: client.version,
+        };
         self.locks.defer(Slots::Some(slots.into()), work);
         Flow::Next
     }
 
     /// Takes a place in the client's order for a reply that comes later.
     pub(crate) fn ticket(&mut self, conn: ConnId) -> Ticket {
-        let client = self.clients.get_mut(conn).expect("a client that just sent a command");
-        Ticket { core: self.id as u16, conn, seq: client.await_reply(), client: client.id }
+        let client = self
+            .clients
+            .get_mut(conn)
+            .expect("a client that just sent a command");
+        Ticket {
+            core: self.id as u16,
+            conn,
+            seq: client.await_reply(),
+            client: client.id,
+        }
     }
 
-    fn forward(&mut self, conn: ConnId, owner: u16, entry: &'static Entry, args: Args<'_>, key: Key<'_>) -> Flow {
+    fn forward(
+        &mut self,
+        conn: ConnId,
+        owner: u16,
+        entry: &'static Entry,
+        args: Args<'_>,
+        key: Key<'_>,
+    ) -> Flow {
         self.forward_slots(conn, owner, entry, args, key, &[key.slot])
     }
 
@@ -567,23 +728,41 @@ impl Core {
         let parcel = parcel.as_mut().expect("put there just now");
         let argc = args.len() as u32;
         let Key { hash, slot, .. } = key;
-        let item = Item { ticket, entry, hash, slot, db, version, argc, reply_end: 0, deferred: false };
+        let item = Item {
+            ticket,
+            entry,
+            hash,
+            slot,
+            db,
+            version,
+            argc,
+            reply_end: 0,
+            deferred: false,
+        };
         parcel.add(item, args);
         Flow::Next
     }
 
     /// Runs the commands of a parcel from another core, and sends it back with the replies.
     pub(crate) fn serve_parcel(&mut self, from: usize, mut parcel: Box<Parcel>) {
-        let Parcel { items, words, replies } = &mut *parcel;
+        let Parcel {
+            items,
+            words,
+            replies,
+        } = &mut *parcel;
         let mut args: Vec<&[u8]> = Vec::new();
         let mut at = 0;
         for group in items.chunks_mut(GROUP) {
             if group.len() > 1 {
                 for i in group.iter() {
-                    self.shard.keyspace.prefetch_bucket(i.db as usize, i.slot, i.hash);
+                    self.shard
+                        .keyspace
+                        .prefetch_bucket(i.db as usize, i.slot, i.hash);
                 }
                 for i in group.iter() {
-                    self.shard.keyspace.prefetch_entry(i.db as usize, i.slot, i.hash);
+                    self.shard
+                        .keyspace
+                        .prefetch_entry(i.db as usize, i.slot, i.hash);
                 }
             }
             for item in group {
@@ -593,32 +772,61 @@ impl Core {
                 item.reply_end = replies.len() as u32;
             }
         }
-        self.mailbox.send(from, crate::mailbox::Mail::Replies(parcel));
+        self.mailbox
+            .send(from, crate::mailbox::Mail::Replies(parcel));
     }
 
     fn serve_item(&mut self, item: &mut Item, args: Args<'_>, replies: &mut Vec<u8>) {
-        let &mut Item { ticket, entry, hash, slot, db, version, .. } = item;
+        let &mut Item {
+            ticket,
+            entry,
+            hash,
+            slot,
+            db,
+            version,
+            ..
+        } = item;
         let db = db as usize;
         if !self.locks.is_empty() {
             let mut keys = Vec::new();
-            let slots = if entry.spec.route == Route::Cursor || !entry.key_indexes(args, &mut keys) {
+            let slots = if entry.spec.route == Route::Cursor || !entry.key_indexes(args, &mut keys)
+            {
                 vec![slot]
             } else {
-                keys.iter().map(|&k| ringwood_protocol::slot::key_slot(args[k])).collect()
+                keys.iter()
+                    .map(|&k| ringwood_protocol::slot::key_slot(args[k]))
+                    .collect()
             };
             if slots.iter().any(|&s| self.locks.in_use(s)) {
                 let words = Words::new(args.iter().copied());
-                let work = Waiting::Single { ticket, entry, words, db, version };
+                let work = Waiting::Single {
+                    ticket,
+                    entry,
+                    words,
+                    db,
+                    version,
+                };
                 self.locks.defer(Slots::Some(slots.into()), work);
                 item.deferred = true;
                 return;
             }
         }
         let key = match entry.keys {
-            Keys::One(at) | Keys::Rest { first: at, .. } => args.get(at).map(|bytes| Key { bytes, hash, slot }),
+            Keys::One(at) | Keys::Rest { first: at, .. } => {
+                args.get(at).map(|bytes| Key { bytes, hash, slot })
+            }
             _ => None,
         };
-        run(&mut self.shard, &mut self.stats, entry, args, db, version, key, replies);
+        run(
+            &mut self.shard,
+            &mut self.stats,
+            entry,
+            args,
+            db,
+            version,
+            key,
+            replies,
+        );
     }
 
     /// A parcel has come back: its replies go to their clients.
@@ -642,12 +850,21 @@ impl Core {
         if ticket.core as usize == self.id {
             self.answer_with(ticket, &reply);
         } else {
-            self.mailbox.send(ticket.core as usize, crate::mailbox::Mail::Late(ticket, reply));
+            self.mailbox.send(
+                ticket.core as usize,
+                crate::mailbox::Mail::Late(ticket, reply),
+            );
         }
     }
     pub(crate) fn answer_with(&mut self, ticket: Ticket, reply: &[u8]) {
         // A client that is gone gets no answer; its number may be another's by now.
-        let Some(client) = self.clients.get_mut(ticket.conn).filter(|c| c.id == ticket.client) else { return };
+        let Some(client) = self
+            .clients
+            .get_mut(ticket.conn)
+            .filter(|c| c.id == ticket.client)
+        else {
+            return;
+        };
         client.answer(ticket.seq, reply);
         let go_on = client.stalled && !client.is_waiting();
         self.mark_dirty(ticket.conn);
@@ -664,7 +881,9 @@ pub(crate) struct ServeState(Taken);
 /// The checks before a command runs, in Redis's order.
 #[inline]
 fn admit(client: &Client, entry: Option<&'static Entry>, args: Args<'_>) -> Option<CommandError> {
-    let Some(entry) = entry else { return Some(unknown_command(args)) };
+    let Some(entry) = entry else {
+        return Some(unknown_command(args));
+    };
     if !entry.spec.arity_fits(args.len()) {
         return Some(CommandError::WrongArity(entry.name.clone()));
     }
@@ -679,7 +898,10 @@ fn admit(client: &Client, entry: Option<&'static Entry>, args: Args<'_>) -> Opti
 
 #[cold]
 fn unknown_command(args: Args<'_>) -> CommandError {
-    let mut text = format!("ERR unknown command '{:.128}', with args beginning with: ", String::from_utf8_lossy(args[0]));
+    let mut text = format!(
+        "ERR unknown command '{:.128}', with args beginning with: ",
+        String::from_utf8_lossy(args[0])
+    );
     for arg in &args[1..] {
         if text.len() >= 128 + 60 {
             break;
@@ -711,10 +933,18 @@ fn run(
     first_key: Option<Key<'_>>,
     out: &mut Vec<u8>,
 ) {
-    let Run::Shard(handler) = entry.spec.run else { panic!("{} is no data command", entry.name) };
+    let Run::Shard(handler) = entry.spec.run else {
+        panic!("{} is no data command", entry.name)
+    };
     let reply = Reply::new(out, version);
     let mark = reply.mark();
-    let mut ctx = Ctx { shard, db, reply, first_key, log: Log::default() };
+    let mut ctx = Ctx {
+        shard,
+        db,
+        reply,
+        first_key,
+        log: Log::default(),
+    };
     if let Err(error) = handler(&mut ctx, args) {
         ctx.reply.rewind(mark);
         ctx.reply.command_error(&error);

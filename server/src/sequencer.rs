@@ -35,7 +35,10 @@ pub struct Sequencer {
 
 impl Sequencer {
     pub fn new(cores: usize) -> Self {
-        Self { next: Padded(AtomicU64::new(1)), announced: (0..cores).map(|_| Padded(AtomicU64::new(NONE))).collect() }
+        Self {
+            next: Padded(AtomicU64::new(1)),
+            announced: (0..cores).map(|_| Padded(AtomicU64::new(NONE))).collect(),
+        }
     }
 
     /// Takes a number and runs `publish` with it, which puts all parts into the owners' inboxes.
@@ -51,7 +54,10 @@ impl Sequencer {
     /// Everything below the returned number that concerns the caller is in its inbox, if the caller looks there after this.
     pub fn frontier(&self) -> u64 {
         let next = self.next.0.load(SeqCst);
-        self.announced.iter().map(|a| a.0.load(SeqCst)).fold(next, u64::min)
+        self.announced
+            .iter()
+            .map(|a| a.0.load(SeqCst))
+            .fold(next, u64::min)
     }
 }
 

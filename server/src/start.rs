@@ -25,13 +25,21 @@ fn random() -> u64 {
 
 /// The CPUs that the cores are pinned to, one each.
 fn cpus(wanted: &[usize]) -> Vec<usize> {
-    let usable: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
-    if wanted.is_empty() { usable } else { wanted.to_vec() }
+    let usable: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .iter()
+        .map(|c| c.id)
+        .collect();
+    if wanted.is_empty() {
+        usable
+    } else {
+        wanted.to_vec()
+    }
 }
 
 /// Serves until told to stop.
 pub fn serve(loaded: Loaded) -> std::io::Result<()> {
-    crate::log::start(&loaded.config)?;
+    crate::config::log::install(&loaded.config).map_err(Error::other)?;
     let config = Arc::new(loaded.config.clone());
     let cpus = cpus(config.cpus.cpus());
     let cores = match config.shards {
@@ -51,7 +59,9 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         }
     }
 
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64);
     let shared = Arc::new(Shared {
         sequencer: Sequencer::new(cores),
         config: Mutex::new(config.clone()),
@@ -78,7 +88,11 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
             mailbox,
             shared: shared.clone(),
             hasher: hasher.clone(),
-            listeners: if id == 0 { listeners.take().unwrap_or_default() } else { Vec::new() },
+            listeners: if id == 0 {
+                listeners.take().unwrap_or_default()
+            } else {
+                Vec::new()
+            },
             shard_listeners: own,
         };
         let out = wakers_out.clone();
@@ -98,7 +112,9 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         return Err(Error::other("a core ended while it started"));
     }
     for start in &starts {
-        start.send(wakers.clone()).map_err(|_| Error::other("a core ended while it started"))?;
+        start
+            .send(wakers.clone())
+            .map_err(|_| Error::other("a core ended while it started"))?;
     }
     tracing::info!("Ready to accept connections");
     let mut result = Ok(());
@@ -129,11 +145,23 @@ fn run_core(
     out: &mpsc::Sender<(usize, Result<Waker, Error>)>,
     started: &mpsc::Receiver<Vec<Waker>>,
 ) -> std::io::Result<()> {
-    let Plan { id, cpu, mailbox, shared, hasher, listeners, shard_listeners } = plan;
+    let Plan {
+        id,
+        cpu,
+        mailbox,
+        shared,
+        hasher,
+        listeners,
+        shard_listeners,
+    } = plan;
     if let Some(cpu) = cpu {
         core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
     }
-    let config = shared.config.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    let config = shared
+        .config
+        .lock()
+        .unwrap_or_else(|e| e.into_inner())
+        .clone();
     let mut io = match World::start(&config) {
         Ok(io) => io,
         Err(error) => {
@@ -143,7 +171,9 @@ fn run_core(
         }
     };
     let _ = out.send((id, Ok(io.waker())));
-    let Ok(wakers) = started.recv() else { return Ok(()) };
+    let Ok(wakers) = started.recv() else {
+        return Ok(());
+    };
     io.connect(wakers);
     if id == 0 {
         io.watch_signals()?;
@@ -156,23 +186,39 @@ fn run_core(
     }
     let settings = Arc::new(settings(&config, &Settings::default()));
     let mut shard = Shard::new(settings, hasher, io.now().unix_ms, random());
-    let owned = shared.owners.iter().enumerate().filter(|(_, o)| **o as usize == id);
+    let owned = shared
+        .owners
+        .iter()
+        .enumerate()
+        .filter(|(_, o)| **o as usize == id);
     shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
     Core::new(id, io, shard, mailbox, shared).run()
 }
 
 fn bind_tcp(loaded: &Loaded, port: u16) -> std::io::Result<Vec<net::Listener>> {
-    let addresses: Vec<String> =
-        loaded.config.bind.addresses().iter().map(|a| String::from_utf8_lossy(a.as_ref()).into_owned()).collect();
+    let addresses: Vec<String> = loaded
+        .config
+        .bind
+        .addresses()
+        .iter()
+        .map(|a| String::from_utf8_lossy(a.as_ref()).into_owned())
+        .collect();
     let bound = net::bind(&addresses, port, loaded.config.tcp_backlog).map_err(|e| {
-        Error::other(format!("Could not create server TCP listening socket {}:{port}: {}", e.addr, e.source))
+        Error::other(format!(
+            "Could not create server TCP listening socket {}:{port}: {}",
+            e.addr, e.source
+        ))
     })?;
     Ok(bound.listeners)
 }
 
 fn bind(loaded: &Loaded) -> std::io::Result<Vec<net::Listener>> {
     let config = &loaded.config;
-    let mut listeners = if config.port > 0 { bind_tcp(loaded, config.port)? } else { Vec::new() };
+    let mut listeners = if config.port > 0 {
+        bind_tcp(loaded, config.port)?
+    } else {
+        Vec::new()
+    };
     if !config.unixsocket.is_empty() {
         let path = String::from_utf8_lossy(config.unixsocket.as_ref()).into_owned();
         let mode = (config.unixsocketperm > 0).then_some(config.unixsocketperm);

@@ -38,7 +38,12 @@ pub struct Part {
 
 #[derive(Debug)]
 pub enum PartWork {
-    Run { entry: &'static Entry, words: Words, db: usize, version: Version },
+    Run {
+        entry: &'static Entry,
+        words: Words,
+        db: usize,
+        version: Version,
+    },
     /// Lend these keys. For the coordinator's own core: just hold their slots.
     Lend { keys: Vec<(usize, Box<[u8]>)> },
 }
@@ -48,7 +53,13 @@ pub enum PartWork {
 pub enum Waiting {
     Part(Part),
     /// A command of this core alone that came while one of its slots was in use.
-    Single { ticket: Ticket, entry: &'static Entry, words: Words, db: usize, version: Version },
+    Single {
+        ticket: Ticket,
+        entry: &'static Entry,
+        words: Words,
+        db: usize,
+        version: Version,
+    },
 }
 
 /// Entries on their way: database, key, and what is stored there.
@@ -86,6 +97,15 @@ enum Kind {
     },
 }
 
+/// A command that concerns several cores, and where its reply goes.
+pub(crate) struct Request<'a> {
+    pub ticket: Ticket,
+    pub entry: &'static Entry,
+    pub args: Args<'a>,
+    pub db: usize,
+    pub version: Version,
+}
+
 /// Which core gets which share of a command.
 struct Share {
     core: u16,
@@ -96,23 +116,23 @@ struct Share {
 
 impl Core {
     /// Runs a command whose keys lie on several cores, or that concerns all cores. Its reply comes to `ticket`.
-    pub(crate) fn coordinate(&mut self, ticket: Ticket, entry: &'static Entry, args: Args<'_>, keys: &[usize], db: usize, version: Version) {
-        let transaction = match entry.spec.route {
+    pub(crate) fn coordinate(&mut self, request: &Request<'_>, keys: &[usize]) {
+        match request.entry.spec.route {
             Route::AllShards(merge) => {
-                let cores = self.mailbox.cores();
-                let shares = (0..cores).map(|core| Share { core: core as u16, slots: Vec::new(), keys: Vec::new() });
-                self.gather(ticket, entry, args, db, version, merge, shares.collect(), Vec::new(), 0)
+                let shares = (0..self.cores() as u16).map(|core| Share {
+                    core,
+                    slots: Vec::new(),
+                    keys: Vec::new(),
+                });
+                self.gather(request, merge, shares.collect(), Vec::new());
             }
             Route::Scatter(merge) => {
-                let Keys::Rest { step, .. } = entry.keys else { unreachable!("a scattered command's keys, checked by a test") };
                 let mut owners = Vec::with_capacity(keys.len());
-                let shares = self.shares(args, keys, &mut owners);
-                self.gather(ticket, entry, args, db, version, merge, shares, owners, step)
+                let shares = self.shares(request.args, keys, &mut owners);
+                self.gather(request, merge, shares, owners);
             }
-            _ => self.borrow(ticket, entry, args, keys, db, version),
-        };
-        let _: u32 = transaction;
-        self.run_unlocked();
+            _ => self.borrow(request, keys),
+        }
     }
 
     fn shares(&self, args: Args<'_>, keys: &[usize], owners: &mut Vec<u16>) -> Vec<Share> {
@@ -124,7 +144,11 @@ impl Core {
             let share = match shares.iter_mut().position(|s| s.core == core) {
                 Some(at) => &mut shares[at],
                 None => {
-                    shares.push(Share { core, slots: Vec::new(), keys: Vec::new() });
+                    shares.push(Share {
+                        core,
+                        slots: Vec::new(),
+                        keys: Vec::new(),
+                    });
                     shares.last_mut().expect("pushed just now")
                 }
             };
@@ -138,10 +162,22 @@ impl Core {
 
     /// Gives each part to its owner under one number.
     fn issue(&mut self, transaction: u32, parts: Vec<(u16, Slots, PartWork)>) -> u64 {
-        let Core { id, shared, mailbox, locks, .. } = self;
+        let Core {
+            id,
+            shared,
+            mailbox,
+            locks,
+            ..
+        } = self;
         shared.sequencer.issue(*id, |number| {
             for (core, slots, work) in parts {
-                let part = Part { number, coordinator: *id as u16, transaction, slots, work };
+                let part = Part {
+                    number,
+                    coordinator: *id as u16,
+                    transaction,
+                    slots,
+                    work,
+                };
                 if core as usize == *id {
                     let slots = part.slots.clone();
                     locks.insert(number, slots, Waiting::Part(part));
@@ -155,16 +191,23 @@ impl Core {
 
     fn gather(
         &mut self,
-        ticket: Ticket,
-        entry: &'static Entry,
-        args: Args<'_>,
-        db: usize,
-        version: Version,
+        request: &Request<'_>,
         merge: Merge,
         shares: Vec<Share>,
         owners: Vec<u16>,
-        step: usize,
-    ) -> u32 {
+    ) {
+        let &Request {
+            ticket,
+            entry,
+            args,
+            db,
+            version,
+        } = request;
+        let step = match entry.keys {
+            Keys::Rest { step, .. } => step,
+            // Commands for all cores have no keys to share out.
+            _ => 1,
+        };
         let left = shares.len();
         let transaction = self.next_transaction;
         self.next_transaction = self.next_transaction.wrapping_add(1);
@@ -180,17 +223,45 @@ impl Core {
                     }
                     (Slots::Some(share.slots.into()), words)
                 };
-                (share.core, slots, PartWork::Run { entry, words, db, version })
+                (
+                    share.core,
+                    slots,
+                    PartWork::Run {
+                        entry,
+                        words,
+                        db,
+                        version,
+                    },
+                )
             })
             .collect();
         let number = self.issue(transaction, parts);
         let replies = (0..self.mailbox.cores()).map(|_| None).collect();
-        let kind = Kind::Gather { merge, replies, owners, version };
-        self.transactions.insert(transaction, Coordinated { number, ticket, left, kind });
-        transaction
+        let kind = Kind::Gather {
+            merge,
+            replies,
+            owners,
+            version,
+        };
+        self.transactions.insert(
+            transaction,
+            Coordinated {
+                number,
+                ticket,
+                left,
+                kind,
+            },
+        );
     }
 
-    fn borrow(&mut self, ticket: Ticket, entry: &'static Entry, args: Args<'_>, keys: &[usize], db: usize, version: Version) -> u32 {
+    fn borrow(&mut self, request: &Request<'_>, keys: &[usize]) {
+        let &Request {
+            ticket,
+            entry,
+            args,
+            db,
+            version,
+        } = request;
         let transaction = self.next_transaction;
         self.next_transaction = self.next_transaction.wrapping_add(1);
         let mut owners = Vec::new();
@@ -204,21 +275,42 @@ impl Core {
             .map(|share| {
                 let mut lent: Vec<(usize, Box<[u8]>)> = Vec::new();
                 for &key in &share.keys {
-                    for db in [Some(db), other_db.filter(|&o| o != db && o < databases)].into_iter().flatten() {
+                    for db in [Some(db), other_db.filter(|&o| o != db && o < databases)]
+                        .into_iter()
+                        .flatten()
+                    {
                         // A key named twice is lent once.
                         if !lent.iter().any(|(d, k)| *d == db && **k == *args[key]) {
                             lent.push((db, args[key].into()));
                         }
                     }
                 }
-                (share.core, Slots::Some(share.slots.into()), PartWork::Lend { keys: lent })
+                (
+                    share.core,
+                    Slots::Some(share.slots.into()),
+                    PartWork::Lend { keys: lent },
+                )
             })
             .collect();
         let number = self.issue(transaction, parts);
         let words = Words::new(args.iter().copied());
-        let kind = Kind::Borrow { entry, words, db, version, loans: Vec::new(), own: None };
-        self.transactions.insert(transaction, Coordinated { number, ticket, left, kind });
-        transaction
+        let kind = Kind::Borrow {
+            entry,
+            words,
+            db,
+            version,
+            loans: Vec::new(),
+            own: None,
+        };
+        self.transactions.insert(
+            transaction,
+            Coordinated {
+                number,
+                ticket,
+                left,
+                kind,
+            },
+        );
     }
 
     /// Takes new parts in and runs everything whose turn has come.
@@ -229,7 +321,8 @@ impl Core {
         // The order matters: the frontier first, then the inbox (see the sequencer's proof).
         let frontier = self.shared.sequencer.frontier();
         while let Some(part) = self.mailbox.next_part() {
-            self.locks.insert(part.number, part.slots.clone(), Waiting::Part(part));
+            self.locks
+                .insert(part.number, part.slots.clone(), Waiting::Part(part));
         }
         self.locks.advance(frontier);
         self.run_unlocked();
@@ -239,21 +332,45 @@ impl Core {
     pub(crate) fn run_unlocked(&mut self) {
         while let Some((order, work)) = self.locks.start_next() {
             match work {
-                Waiting::Single { ticket, entry, words, db, version } => {
+                Waiting::Single {
+                    ticket,
+                    entry,
+                    words,
+                    db,
+                    version,
+                } => {
                     let mut reply = Vec::new();
                     self.run_owned(entry, &words, db, version, &mut reply);
                     self.locks.release(order);
                     self.answer(ticket, reply);
                 }
-                Waiting::Part(Part { coordinator, transaction, number, work, .. }) => match work {
-                    PartWork::Run { entry, words, db, version } => {
+                Waiting::Part(Part {
+                    coordinator,
+                    transaction,
+                    number,
+                    work,
+                    ..
+                }) => match work {
+                    PartWork::Run {
+                        entry,
+                        words,
+                        db,
+                        version,
+                    } => {
                         let mut reply = Vec::new();
                         self.run_owned(entry, &words, db, version, &mut reply);
                         self.locks.release(order);
                         if coordinator as usize == self.id {
                             self.part_done(self.id, transaction, number, reply);
                         } else {
-                            self.mailbox.send(coordinator as usize, Mail::PartDone { transaction, number, reply });
+                            self.mailbox.send(
+                                coordinator as usize,
+                                Mail::PartDone {
+                                    transaction,
+                                    number,
+                                    reply,
+                                },
+                            );
                         }
                     }
                     PartWork::Lend { .. } if coordinator as usize == self.id => {
@@ -268,7 +385,15 @@ impl Core {
                             })
                             .collect();
                         let loan = Loan { entries };
-                        self.mailbox.send(coordinator as usize, Mail::Lent { transaction, number, loan, order });
+                        self.mailbox.send(
+                            coordinator as usize,
+                            Mail::Lent {
+                                transaction,
+                                number,
+                                loan,
+                                order,
+                            },
+                        );
                     }
                 },
             }
@@ -276,24 +401,52 @@ impl Core {
     }
 
     pub(crate) fn part_done(&mut self, from: usize, transaction: u32, number: u64, reply: Vec<u8>) {
-        let t = self.transactions.get_mut(&transaction).expect("a part answers a transaction under way");
+        let t = self
+            .transactions
+            .get_mut(&transaction)
+            .expect("a part answers a transaction under way");
         assert_eq!(t.number, number, "a part answers its own transaction");
-        let Kind::Gather { replies, .. } = &mut t.kind else { panic!("a part ran for a transaction that borrows") };
+        let Kind::Gather { replies, .. } = &mut t.kind else {
+            panic!("a part ran for a transaction that borrows")
+        };
         replies[from] = Some(reply);
         t.left -= 1;
         if t.left > 0 {
             return;
         }
-        let t = self.transactions.remove(&transaction).expect("looked at above");
-        let Kind::Gather { merge, replies, owners, version } = t.kind else { unreachable!("matched above") };
+        let t = self
+            .transactions
+            .remove(&transaction)
+            .expect("looked at above");
+        let Kind::Gather {
+            merge,
+            replies,
+            owners,
+            version,
+        } = t.kind
+        else {
+            unreachable!("matched above")
+        };
         let reply = merge_replies(merge, replies, &owners, version, self.shard.random());
         self.answer(t.ticket, reply);
     }
 
-    pub(crate) fn lent(&mut self, from: usize, transaction: u32, number: u64, loan: Loan, order: Order) {
-        let t = self.transactions.get_mut(&transaction).expect("a loan is for a transaction under way");
+    pub(crate) fn lent(
+        &mut self,
+        from: usize,
+        transaction: u32,
+        number: u64,
+        loan: Loan,
+        order: Order,
+    ) {
+        let t = self
+            .transactions
+            .get_mut(&transaction)
+            .expect("a loan is for a transaction under way");
         assert_eq!(t.number, number, "a loan is for its own transaction");
-        let Kind::Borrow { loans, own, .. } = &mut t.kind else { panic!("a loan for a transaction of parts") };
+        let Kind::Borrow { loans, own, .. } = &mut t.kind else {
+            panic!("a loan for a transaction of parts")
+        };
         if from == self.id {
             *own = Some(order);
         } else {
@@ -307,8 +460,21 @@ impl Core {
 
     /// All locks are held and all foreign entries are here: runs the command and sends the entries home.
     fn run_borrowed(&mut self, transaction: u32) {
-        let t = self.transactions.remove(&transaction).expect("called with a transaction under way");
-        let Kind::Borrow { entry, words, db, version, mut loans, own } = t.kind else { unreachable!("the caller's") };
+        let t = self
+            .transactions
+            .remove(&transaction)
+            .expect("called with a transaction under way");
+        let Kind::Borrow {
+            entry,
+            words,
+            db,
+            version,
+            mut loans,
+            own,
+        } = t.kind
+        else {
+            unreachable!("the caller's")
+        };
         for (_, loan, _) in &mut loans {
             for (db, key, parts) in &mut loan.entries {
                 if let Some(parts) = parts.take() {
@@ -322,7 +488,8 @@ impl Core {
             for (db, key, parts) in &mut loan.entries {
                 *parts = self.shard.lend(*db, key);
             }
-            self.mailbox.send(core as usize, Mail::GiveBack { order, loan });
+            self.mailbox
+                .send(core as usize, Mail::GiveBack { order, loan });
         }
         if let Some(order) = own {
             self.locks.release(order);
@@ -344,12 +511,22 @@ impl Core {
 }
 
 fn copy_db(args: Args<'_>) -> Option<usize> {
-    let at = args.iter().skip(3).position(|w| w.eq_ignore_ascii_case(b"DB"))? + 4;
+    let at = args
+        .iter()
+        .skip(3)
+        .position(|w| w.eq_ignore_ascii_case(b"DB"))?
+        + 4;
     std::str::from_utf8(args.get(at)?).ok()?.parse().ok()
 }
 
 /// Makes one reply of the parts'.
-fn merge_replies(merge: Merge, replies: Vec<Option<Vec<u8>>>, owners: &[u16], version: Version, random: u64) -> Vec<u8> {
+fn merge_replies(
+    merge: Merge,
+    replies: Vec<Option<Vec<u8>>>,
+    owners: &[u16],
+    version: Version,
+    random: u64,
+) -> Vec<u8> {
     if let Some(error) = replies.iter().flatten().find(|r| r.first() == Some(&b'-')) {
         return error.clone();
     }
@@ -359,7 +536,10 @@ fn merge_replies(merge: Merge, replies: Vec<Option<Vec<u8>>>, owners: &[u16], ve
         Merge::Ok => reply.raw(replies.iter().flatten().next().map_or(b"+OK\r\n", |r| r)),
         Merge::Sum => reply.integer(replies.iter().flatten().map(|r| header_number(r)).sum()),
         Merge::ByKey => {
-            let mut rest: Vec<&[u8]> = replies.iter().map(|r| r.as_deref().map_or(&[][..], after_header)).collect();
+            let mut rest: Vec<&[u8]> = replies
+                .iter()
+                .map(|r| r.as_deref().map_or(&[][..], after_header))
+                .collect();
             reply.array(owners.len());
             for &owner in owners {
                 let part = &mut rest[owner as usize];
@@ -369,12 +549,26 @@ fn merge_replies(merge: Merge, replies: Vec<Option<Vec<u8>>>, owners: &[u16], ve
             }
         }
         Merge::Concat => {
-            reply.array(replies.iter().flatten().map(|r| header_number(r) as usize).sum());
-            replies.iter().flatten().for_each(|r| reply.raw(after_header(r)));
+            reply.array(
+                replies
+                    .iter()
+                    .flatten()
+                    .map(|r| header_number(r) as usize)
+                    .sum(),
+            );
+            replies
+                .iter()
+                .flatten()
+                .for_each(|r| reply.raw(after_header(r)));
         }
         Merge::WeightedPick => {
-            let counts: Vec<u64> =
-                replies.iter().map(|r| r.as_deref().map_or(0, |r| header_number(after_header(r)) as u64)).collect();
+            let counts: Vec<u64> = replies
+                .iter()
+                .map(|r| {
+                    r.as_deref()
+                        .map_or(0, |r| header_number(after_header(r)) as u64)
+                })
+                .collect();
             let total: u64 = counts.iter().sum();
             let mut pick = ((random as u128 * total as u128) >> 64) as u64;
             let chosen = counts.iter().position(|&c| {
@@ -393,12 +587,21 @@ fn merge_replies(merge: Merge, replies: Vec<Option<Vec<u8>>>, owners: &[u16], ve
 
 /// The number in a reply's first line.
 fn header_number(reply: &[u8]) -> i64 {
-    let end = reply.iter().position(|&b| b == b'\r').unwrap_or(reply.len());
-    std::str::from_utf8(&reply[1..end]).ok().and_then(|t| t.parse().ok()).expect("our own reply's number")
+    let end = reply
+        .iter()
+        .position(|&b| b == b'\r')
+        .unwrap_or(reply.len());
+    std::str::from_utf8(&reply[1..end])
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .expect("our own reply's number")
 }
 
 fn after_header(reply: &[u8]) -> &[u8] {
-    let end = reply.windows(2).position(|w| w == b"\r\n").expect("our own reply's first line");
+    let end = reply
+        .windows(2)
+        .position(|w| w == b"\r\n")
+        .expect("our own reply's first line");
     &reply[end + 2..]
 }
 
@@ -407,7 +610,10 @@ mod tests {
     use super::*;
 
     fn merged(merge: Merge, parts: &[&str], owners: &[u16]) -> String {
-        let parts = parts.iter().map(|p| (!p.is_empty()).then(|| p.replace(' ', "\r\n").into_bytes())).collect();
+        let parts = parts
+            .iter()
+            .map(|p| (!p.is_empty()).then(|| p.replace(' ', "\r\n").into_bytes()))
+            .collect();
         let reply = merge_replies(merge, parts, owners, Version::Resp2, u64::MAX);
         String::from_utf8(reply).unwrap().replace("\r\n", " ")
     }
@@ -417,9 +623,18 @@ mod tests {
         assert_eq!(merged(Merge::Sum, &[":2 ", "", ":5 "], &[]), ":7 ");
         assert_eq!(merged(Merge::Ok, &["+OK ", "+OK "], &[]), "+OK ");
         assert_eq!(merged(Merge::Ok, &["+OK ", "-ERR no "], &[]), "-ERR no ");
-        assert_eq!(merged(Merge::ByKey, &["*2 $1 a $-1 ", "*1 $1 b "], &[0, 1, 0]), "*3 $1 a $1 b $-1 ");
-        assert_eq!(merged(Merge::Concat, &["*1 $1 a ", "*0 ", "*1 $1 b "], &[]), "*2 $1 a $1 b ");
-        assert_eq!(merged(Merge::WeightedPick, &["*2 :0 $-1 ", "*2 :3 $1 k "], &[]), "$1 k ");
+        assert_eq!(
+            merged(Merge::ByKey, &["*2 $1 a $-1 ", "*1 $1 b "], &[0, 1, 0]),
+            "*3 $1 a $1 b $-1 "
+        );
+        assert_eq!(
+            merged(Merge::Concat, &["*1 $1 a ", "*0 ", "*1 $1 b "], &[]),
+            "*2 $1 a $1 b "
+        );
+        assert_eq!(
+            merged(Merge::WeightedPick, &["*2 :0 $-1 ", "*2 :3 $1 k "], &[]),
+            "$1 k "
+        );
         assert_eq!(merged(Merge::WeightedPick, &["*2 :0 $-1 "], &[]), "$-1 ");
     }
 }

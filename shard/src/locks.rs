@@ -70,7 +70,13 @@ pub struct Locks<T> {
 
 impl<T> Default for Locks<T> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), bloom: 0, deferred: 0, frontier: 0, waiting: 0 }
+        Self {
+            queue: VecDeque::new(),
+            bloom: 0,
+            deferred: 0,
+            frontier: 0,
+            waiting: 0,
+        }
     }
 }
 
@@ -88,7 +94,11 @@ impl<T> Locks<T> {
     }
     /// True when an entry waits for the frontier to move on.
     pub fn awaits_frontier(&self) -> bool {
-        self.waiting > 0 && self.queue.iter().any(|e| e.work.is_some() && e.order.number >= self.frontier)
+        self.waiting > 0
+            && self
+                .queue
+                .iter()
+                .any(|e| e.work.is_some() && e.order.number >= self.frontier)
     }
 
     /// True when new work of this core alone must wait before it may use the slot.
@@ -114,14 +124,29 @@ impl<T> Locks<T> {
     pub fn defer(&mut self, slots: Slots, work: T) {
         self.deferred += 1;
         let number = self.queue.back().map_or(0, |e| e.order.number);
-        self.add(Order { number, behind: self.deferred }, slots, work);
+        self.add(
+            Order {
+                number,
+                behind: self.deferred,
+            },
+            slots,
+            work,
+        );
     }
     fn add(&mut self, order: Order, slots: Slots, work: T) {
         let bloom = slots.bloom();
         self.bloom |= bloom;
         self.waiting += 1;
         let at = self.queue.partition_point(|e| e.order < order);
-        self.queue.insert(at, Entry { order, slots, bloom, work: Some(work) });
+        self.queue.insert(
+            at,
+            Entry {
+                order,
+                slots,
+                bloom,
+                work: Some(work),
+            },
+        );
     }
 
     /// Everything numbered below `frontier` has been inserted.
@@ -137,26 +162,33 @@ impl<T> Locks<T> {
         let mut before = 0u64;
         for i in 0..self.queue.len() {
             let e = &self.queue[i];
-            if e.work.is_some() {
-                // What waits behind a numbered entry comes after it, so only numbered ones look at the frontier.
-                let known = e.order.behind > 0 || e.order.number < self.frontier;
+            // What waits behind a numbered entry comes after it, so only numbered ones look at the frontier.
+            let known = e.order.behind > 0 || e.order.number < self.frontier;
+            if e.work.is_some() && known {
                 let free = e.bloom & before == 0
-                    || !self.queue.iter().take(i).any(|o| o.bloom & e.bloom != 0 && o.slots.shares(&e.slots));
-                if known && free {
+                    || !self
+                        .queue
+                        .iter()
+                        .take(i)
+                        .any(|o| o.bloom & e.bloom != 0 && o.slots.shares(&e.slots));
+                if free {
                     self.waiting -= 1;
                     let e = &mut self.queue[i];
                     let work = e.work.take().expect("looked at above");
                     return Some((e.order, work));
                 }
             }
-            before |= e.bloom;
+            before |= self.queue[i].bloom;
         }
         None
     }
 
     /// The work of `order` is done: its slots are free for the next.
     pub fn release(&mut self, order: Order) {
-        let at = self.queue.binary_search_by(|e| e.order.cmp(&order)).expect("released work is in the queue");
+        let at = self
+            .queue
+            .binary_search_by(|e| e.order.cmp(&order))
+            .expect("released work is in the queue");
         let entry = self.queue.remove(at).expect("found above");
         assert!(entry.work.is_none(), "released before it started");
         if self.queue.is_empty() {

@@ -10,7 +10,12 @@ pub const COMMANDS: &[Command<ConnHandler>] = &[PING, ECHO, SELECT, QUIT];
 const PING: Command<ConnHandler> = command("PING", at_least(1), ping as ConnHandler)
     .flags(FAST)
     .acl(acl::CONNECTION)
-    .doc("Answers PONG, or the message.", "O(1)", "1.0.0", "connection")
+    .doc(
+        "Answers PONG, or the message.",
+        "O(1)",
+        "1.0.0",
+        "connection",
+    )
     .args(&[string("message").optional()])
     .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
     .route(Route::Connection);
@@ -39,7 +44,12 @@ fn echo(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
 const SELECT: Command<ConnHandler> = command("SELECT", exactly(2), select as ConnHandler)
     .flags(LOADING | STALE | FAST)
     .acl(acl::CONNECTION)
-    .doc("Changes the connection's database.", "O(1)", "1.0.0", "connection")
+    .doc(
+        "Changes the connection's database.",
+        "O(1)",
+        "1.0.0",
+        "connection",
+    )
     .args(&[integer("index")])
     .route(Route::Connection);
 

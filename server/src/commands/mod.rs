@@ -37,10 +37,16 @@ pub type ConnHandler = fn(&mut Call<'_>, Args<'_>) -> Result<Answer, CommandErro
 
 impl Call<'_> {
     pub fn client(&self) -> &Client {
-        self.core.clients.get(self.conn).expect("a command's client lives while it runs")
+        self.core
+            .clients
+            .get(self.conn)
+            .expect("a command's client lives while it runs")
     }
     pub fn client_mut(&mut self) -> &mut Client {
-        self.core.clients.get_mut(self.conn).expect("a command's client lives while it runs")
+        self.core
+            .clients
+            .get_mut(self.conn)
+            .expect("a command's client lives while it runs")
     }
     /// The reply comes later: nothing may be written to `reply`, and the handler returns [`Answer::Later`].
     pub fn later(&mut self) -> Ticket {
@@ -50,5 +56,9 @@ impl Call<'_> {
 
 /// The keys of a command whose key specs are not of the simple forms.
 pub fn each_key(entry: &Entry, args: &[&[u8]], found: &mut Vec<usize>) -> bool {
-    entry.spec.keys.iter().all(|spec| spec.each_key(args, |i| found.push(i)))
+    entry
+        .spec
+        .keys
+        .iter()
+        .all(|spec| spec.each_key(args, |i| found.push(i)))
 }

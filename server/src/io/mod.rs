@@ -22,8 +22,11 @@ mod slots;
 mod tests;
 pub mod uring;
 mod wake;
+mod world;
 
 use std::time::Duration;
+
+pub use world::World;
 
 /// A connection's place in its core's tables: small, dense, reused after [`Event::Closed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,146 @@
+//! The backend in use, chosen at start: the loop is written against this one type.
+
+use super::net::{Listener, Stream};
+use super::{ConnId, Event, Io, ListenerId, Now, RecvBuf, Wait, epoll, uring};
+use crate::config::Config;
+use crate::config::enums::IoEngine;
+
+/// io_uring or epoll.
+#[allow(clippy::large_enum_variant)]
+pub enum World {
+    Uring(uring::Uring),
+    Epoll(epoll::Epoll),
+}
+
+/// How to wake a core.
+#[derive(Clone)]
+pub enum Waker {
+    Uring(uring::Waker),
+    Epoll(epoll::Waker),
+}
+
+impl World {
+    /// Opens the backend that the configuration asks for, on the thread that will use it.
+    pub fn start(config: &Config) -> std::io::Result<Self> {
+        match config.io_engine {
+            IoEngine::Epoll => Ok(Self::Epoll(epoll::Epoll::new()?)),
+            IoEngine::Uring => Ok(Self::Uring(uring::Uring::new(&uring::Options::default())?)),
+            IoEngine::Auto => match uring::Uring::new(&uring::Options::default()) {
+                Ok(ring) => Ok(Self::Uring(ring)),
+                Err(error) => {
+                    tracing::warn!("io_uring is not available ({error}); using epoll");
+                    Ok(Self::Epoll(epoll::Epoll::new()?))
+                }
+            },
+        }
+    }
+    /// As INFO names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Uring(_) => "io_uring",
+            Self::Epoll(_) => "epoll",
+        }
+    }
+}
+
+macro_rules! each {
+    ($world:expr, $io:ident => $call:expr) => {
+        match $world {
+            World::Uring($io) => $call,
+            World::Epoll($io) => $call,
+        }
+    };
+}
+
+impl Io for World {
+    type Stream = Stream;
+    type Listener = Listener;
+    type Waker = Waker;
+
+    #[inline]
+    fn now(&self) -> Now {
+        each!(self, io => io.now())
+    }
+    #[inline]
+    fn mono_ns(&self) -> u64 {
+        each!(self, io => io.mono_ns())
+    }
+    fn random(&mut self) -> u64 {
+        each!(self, io => io.random())
+    }
+    fn waker(&self) -> Waker {
+        match self {
+            Self::Uring(io) => Waker::Uring(io.waker()),
+            Self::Epoll(io) => Waker::Epoll(io.waker()),
+        }
+    }
+    fn connect(&mut self, wakers: Vec<Waker>) {
+        // All cores decide alike, so all wakers are of one kind; one that is not could never be used.
+        match self {
+            Self::Uring(io) => io.connect(
+                wakers
+                    .into_iter()
+                    .map(|w| match w {
+                        Waker::Uring(w) => w,
+                        Waker::Epoll(_) => panic!("cores on different backends"),
+                    })
+                    .collect(),
+            ),
+            Self::Epoll(io) => io.connect(
+                wakers
+                    .into_iter()
+                    .map(|w| match w {
+                        Waker::Epoll(w) => w,
+                        Waker::Uring(_) => panic!("cores on different backends"),
+                    })
+                    .collect(),
+            ),
+        }
+    }
+    fn wake(&mut self, core: usize) {
+        each!(self, io => io.wake(core))
+    }
+    fn listen(&mut self, listener: Listener, id: ListenerId) {
+        each!(self, io => io.listen(listener, id))
+    }
+    fn unlisten(&mut self, id: ListenerId) {
+        each!(self, io => io.unlisten(id))
+    }
+    fn adopt(&mut self, stream: Stream) -> ConnId {
+        each!(self, io => io.adopt(stream))
+    }
+    #[inline]
+    fn send(&mut self, conn: ConnId, buf: Vec<u8>) {
+        each!(self, io => io.send(conn, buf))
+    }
+    #[inline]
+    fn release(&mut self, buf: RecvBuf) {
+        each!(self, io => io.release(buf))
+    }
+    fn recv_into(&mut self, conn: ConnId, buf: Vec<u8>, want: usize) {
+        each!(self, io => io.recv_into(conn, buf, want))
+    }
+    fn pause(&mut self, conn: ConnId) {
+        each!(self, io => io.pause(conn))
+    }
+    fn resume(&mut self, conn: ConnId) {
+        each!(self, io => io.resume(conn))
+    }
+    fn close(&mut self, conn: ConnId, flush: bool) {
+        each!(self, io => io.close(conn, flush))
+    }
+    fn keepalive(&mut self, conn: ConnId, seconds: u32) {
+        each!(self, io => io.keepalive(conn, seconds))
+    }
+    fn watch_signals(&mut self) -> std::io::Result<()> {
+        each!(self, io => io.watch_signals())
+    }
+    #[inline]
+    fn ready(&self) -> bool {
+        each!(self, io => io.ready())
+    }
+    #[inline]
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event<Stream>>) -> std::io::Result<()> {
+        each!(self, io => io.turn(wait, events))
+    }
+}
