@@ -207,7 +207,7 @@ fn names_and_values(peer: (&str, &str, &str), name: &str) {
         if !OTHER_DEFAULTS.iter().any(|(known, _)| known == directive) {
             assert_eq!(own, value, "{directive}");
         }
-        let quoted = config::words::quoted(value.as_bytes());
+        let quoted = config::value::quoted(value.as_bytes());
         text += &format!("{directive} {}\n", String::from_utf8(quoted).unwrap());
     }
     let path = folder.0.join("all.conf");

@@ -9,9 +9,11 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use ringwood_protocol::quote::split_words;
+
 use super::directives::DIRECTIVES;
 use super::table::{HIDDEN, OURS};
-use super::words;
+use super::value::quoted;
 
 /// What to start with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Invocation {
             start.options.extend_from_slice(name);
             start.options.push(b' ');
             // `"--port 6380"` in one argument is complete.
-            name_allowed = words::split(arg).is_none_or(|words| words.len() != 1);
+            name_allowed = split_words(arg).is_none_or(|words| words.len() != 1);
             // An empty list that a program puts after --save leaves nothing behind: no snapshots.
             let next_is_name = next.is_some_and(|next| next.starts_with(b"--"));
             if !name_allowed
@@ -84,7 +86,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Invocation {
                 name_allowed = true;
             }
         } else {
-            start.options.extend(words::quoted(arg));
+            start.options.extend(quoted(arg));
             start.options.push(b' ');
             name_allowed = true;
         }

@@ -164,7 +164,7 @@ fn bare_or_quoted(word: &[u8]) -> Vec<u8> {
     if plain {
         word.to_vec()
     } else {
-        super::words::quoted(word)
+        super::value::quoted(word)
     }
 }
 
@@ -443,7 +443,7 @@ impl Field for Directory {
     fn lines(&self, _: &Self, limits: &Limits) -> Vec<Line> {
         // Always written, or the next start from another place would look for the data there.
         vec![Line {
-            value: super::words::quoted(&self.show(limits)),
+            value: super::value::quoted(&self.show(limits)),
             force: true,
         }]
     }

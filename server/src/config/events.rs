@@ -92,7 +92,7 @@ impl Field for KeyspaceEvents {
 
     fn lines(&self, default: &Self, limits: &Limits) -> Vec<Line> {
         vec![Line {
-            value: super::words::quoted(&self.show(limits)),
+            value: super::value::quoted(&self.show(limits)),
             force: self != default,
         }]
     }

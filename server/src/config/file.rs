@@ -1,6 +1,6 @@
 //! The reader of configuration text: a redis.conf, standard input, and what the command line was turned into.
 //!
-//! A line is a comment (`#` first), or a directive and its words (see `words`). Later lines win; `include` reads other
+//! A line is a comment (`#` first), or a directive and its words (see `protocol::quote`). Later lines win; `include` reads other
 //! files in place, `*?[` in its name allowed. Lines that only other parts can judge (`user`, `rename-command`) are
 //! collected with their places, so that an error found later still names its line.
 
@@ -11,10 +11,12 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use ringwood_protocol::quote::split_words;
+
 use super::directives::Config;
 use super::table::{Directive, lookup};
 use super::value::Source;
-use super::{cli, system_error, words};
+use super::{cli, system_error};
 
 /// How deep includes may nest; a file that includes itself ends here.
 const MAX_INCLUDE_DEPTH: usize = 16;
@@ -208,7 +210,7 @@ impl<'a> Reader<'a> {
                 line: index + 1,
                 text: line.to_vec(),
             };
-            let words = words::split(line).ok_or_else(|| {
+            let words = split_words(line).ok_or_else(|| {
                 StartError::at(&place(), "Unbalanced quotes in configuration line")
             })?;
             let mut words = words.into_iter();

@@ -44,7 +44,6 @@ pub mod log;
 pub mod rewrite;
 pub mod table;
 pub mod value;
-pub mod words;
 
 pub use change::{Change, ConfigError, Situation};
 pub use directives::{Config, DIRECTIVES};

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use ringwood_protocol::quote::split_words;
+
 use super::directives::{Config, DIRECTIVES};
 use super::value::{Args, Limits, Line, Source};
 
@@ -76,8 +78,7 @@ impl Directive {
     ) -> Result<(), String> {
         match args {
             [one] if self.has(MULTI) && !one.is_empty() => {
-                let words =
-                    super::words::split(one).ok_or("Unbalanced quotes in configuration line")?;
+                let words = split_words(one).ok_or("Unbalanced quotes in configuration line")?;
                 (self.assign)(config, &words, &self.limits, source)
             }
             [_] => (self.assign)(config, args, &self.limits, source),

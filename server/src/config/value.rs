@@ -12,6 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use ringwood_protocol::quote::append_repr;
+
 /// The arguments of one directive, without its name.
 pub type Args = [Vec<u8>];
 
@@ -147,6 +149,13 @@ pub fn single(args: &Args) -> Result<&[u8], String> {
 
 fn run_check(limits: &Limits, argument: &[u8]) -> Result<(), String> {
     limits.check.map_or(Ok(()), |check| check(argument))
+}
+
+/// `bytes` as one word of a configuration line.
+pub fn quoted(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    append_repr(&mut text, bytes);
+    text
 }
 
 impl Field for bool {
@@ -370,7 +379,7 @@ impl Field for Text {
             return Vec::new();
         }
         vec![Line {
-            value: super::words::quoted(self),
+            value: quoted(self),
             force: self != default,
         }]
     }
