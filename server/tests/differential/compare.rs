@@ -107,6 +107,16 @@ fn near(tolerance: i64, ours: &Value, theirs: &Value) -> bool {
         (Value::Integer(ours), Value::Integer(theirs)) => {
             (*ours < 0) == (*theirs < 0) && ours.abs_diff(*theirs) <= tolerance.unsigned_abs()
         }
+        (Value::Map(ours), Value::Map(theirs)) => {
+            let same = |ours: &(Value, Value), theirs: &(Value, Value)| {
+                ours.0 == theirs.0 && (ours.1 == theirs.1 || near(tolerance, &ours.1, &theirs.1))
+            };
+            ours.len() == theirs.len()
+                && ours
+                    .iter()
+                    .zip(theirs)
+                    .all(|(ours, theirs)| same(ours, theirs))
+        }
         _ => match (items(ours), items(theirs)) {
             (Some(ours), Some(theirs)) => {
                 ours.len() == theirs.len()

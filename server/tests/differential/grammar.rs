@@ -20,6 +20,8 @@ pub enum Kind {
     Bits,
     Geo,
     Hll,
+    /// Sorted sets whose scores are all 0, and nothing else: ranges by member are only defined there.
+    Lex,
     /// Any of the above.
     Any,
 }
@@ -342,6 +344,10 @@ impl<'a> Generator<'a> {
             b"a{b}c",
             b"}{",
         ];
+        if kind == Kind::Lex {
+            let number = self.random.below(3);
+            return format!("{}lex:{number}", self.random.pick(&["", "{a}"])).into_bytes();
+        }
         if self.random.chance(2) {
             return if self.random.chance(15) {
                 vec![b'k'; 300]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use crate::compare::{Case, Check, differ, excepted};
-use crate::resp::{Client, Reply, Value, encode, shown};
+use crate::resp::{Client, Reply, Value, args, shown};
 
 /// Times to live may drift by how far apart the servers were asked.
 const TTL_TOLERANCE_MS: i64 = 5000;
@@ -52,60 +52,89 @@ pub fn compare(ours: u16, theirs: u16, version: &str) -> io::Result<Option<Strin
 fn read(port: u16) -> io::Result<Keys> {
     let mut client = Client::connect(port)?;
     let mut keys = Keys::new();
-    for db in 0..16 {
-        client.call(&["SELECT", &db.to_string()])?;
-        let Value::Array(names) = client.call(&["KEYS", "*"])?.value else {
-            continue;
+    let ask: Vec<_> = (0..16)
+        .flat_map(|db| [args(&["SELECT", &db.to_string()]), args(&["KEYS", "*"])])
+        .collect();
+    for (db, reply) in client
+        .pipeline(&ask)?
+        .into_iter()
+        .skip(1)
+        .step_by(2)
+        .enumerate()
+    {
+        let Value::Array(names) = reply.value else {
+            return Err(io::Error::other(format!("KEYS *: {}", reply.shown())));
         };
-        let names: Vec<Vec<u8>> = names
-            .into_iter()
-            .filter_map(|name| {
-                if let Value::Bulk(name) = name {
-                    Some(name)
-                } else {
-                    None
-                }
-            })
+        let bytes = |name| {
+            if let Value::Bulk(name) = name {
+                Some(name)
+            } else {
+                None
+            }
+        };
+        let names: Vec<Vec<u8>> = names.into_iter().filter_map(bytes).collect();
+        if names.is_empty() {
+            continue;
+        }
+        client.call(&["SELECT", &db.to_string()])?;
+        let ask: Vec<_> = names
+            .iter()
+            .map(|name| about(&["TYPE"], name, &[]))
             .collect();
-        for name in names {
-            let kind = client.command(&[b"TYPE".to_vec(), name.clone()])?;
-            let mut commands = vec![
-                (vec!["OBJECT", "ENCODING"], vec![], Check::Exact),
-                (vec!["PTTL"], vec![], Check::Near(TTL_TOLERANCE_MS)),
-            ];
-            if let Value::Simple(kind) = &kind.value {
-                commands.extend(match &kind[..] {
-                    b"string" => vec![(vec!["GET"], vec![], Check::Exact)],
-                    b"list" => vec![(vec!["LRANGE"], vec!["0", "-1"], Check::Exact)],
-                    b"set" => vec![(vec!["SMEMBERS"], vec![], Check::Sorted)],
-                    b"zset" => vec![(vec!["ZRANGE"], vec!["0", "-1", "WITHSCORES"], Check::Exact)],
-                    b"hash" => vec![(vec!["HGETALL"], vec![], Check::SortedPairs)],
-                    b"stream" => vec![
-                        (vec!["XRANGE"], vec!["-", "+"], Check::Exact),
-                        (vec!["XINFO", "STREAM"], vec![], Check::Shape),
-                        (vec!["XINFO", "GROUPS"], vec![], Check::Exact),
-                    ],
-                    _ => vec![],
-                });
-            }
-            let mut replies = vec![(vec![b"TYPE".to_vec(), name.clone()], Check::Exact, kind)];
-            let mut bytes = Vec::new();
-            let mut sent = Vec::new();
-            for (words, rest, check) in commands {
-                let mut command: Vec<Vec<u8>> =
-                    words.iter().map(|word| word.as_bytes().to_vec()).collect();
-                command.push(name.clone());
-                command.extend(rest.iter().map(|word| word.as_bytes().to_vec()));
-                encode(&command, &mut bytes);
-                sent.push((command, check));
-            }
-            client.send(&bytes)?;
-            for (command, check) in sent {
-                let reply = client.reply()?;
-                replies.push((command, check, reply));
-            }
-            keys.insert((db, name), replies);
+        let kinds = client.pipeline(&ask)?;
+        let asked: Vec<Vec<(Vec<Vec<u8>>, Check)>> = names
+            .iter()
+            .zip(&kinds)
+            .map(|(name, kind)| questions(name, &kind.value))
+            .collect();
+        let ask: Vec<_> = asked
+            .iter()
+            .flatten()
+            .map(|(command, _)| command.clone())
+            .collect();
+        let mut replies = client.pipeline(&ask)?.into_iter();
+        for ((name, kind), asked) in names.into_iter().zip(kinds).zip(asked) {
+            let mut known = vec![(about(&["TYPE"], &name, &[]), Check::Exact, kind)];
+            known.extend(
+                asked
+                    .into_iter()
+                    .zip(&mut replies)
+                    .map(|((command, check), reply)| (command, check, reply)),
+            );
+            keys.insert((db, name), known);
         }
     }
     Ok(keys)
+}
+
+fn about(words: &[&str], name: &[u8], rest: &[&str]) -> Vec<Vec<u8>> {
+    [args(words), vec![name.to_vec()], args(rest)].concat()
+}
+
+/// What to ask about a key of this type.
+fn questions(name: &[u8], kind: &Value) -> Vec<(Vec<Vec<u8>>, Check)> {
+    let mut questions = vec![
+        (about(&["OBJECT", "ENCODING"], name, &[]), Check::Exact),
+        (about(&["PTTL"], name, &[]), Check::Near(TTL_TOLERANCE_MS)),
+    ];
+    let Value::Simple(kind) = kind else {
+        return questions;
+    };
+    match &kind[..] {
+        b"string" => questions.push((about(&["GET"], name, &[]), Check::Exact)),
+        b"list" => questions.push((about(&["LRANGE"], name, &["0", "-1"]), Check::Exact)),
+        b"set" => questions.push((about(&["SMEMBERS"], name, &[]), Check::Sorted)),
+        b"zset" => questions.push((
+            about(&["ZRANGE"], name, &["0", "-1", "WITHSCORES"]),
+            Check::Exact,
+        )),
+        b"hash" => questions.push((about(&["HGETALL"], name, &[]), Check::SortedPairs)),
+        b"stream" => {
+            questions.push((about(&["XRANGE"], name, &["-", "+"]), Check::Exact));
+            questions.push((about(&["XINFO", "STREAM"], name, &[]), Check::Shape));
+            questions.push((about(&["XINFO", "GROUPS"], name, &[]), Check::Exact));
+        }
+        _ => {}
+    }
+    questions
 }

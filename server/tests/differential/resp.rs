@@ -74,6 +74,11 @@ pub fn encode(args: &[Vec<u8>], out: &mut Vec<u8>) {
     }
 }
 
+/// A command's arguments from words.
+pub fn args(words: &[&str]) -> Vec<Vec<u8>> {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
 pub struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -105,10 +110,19 @@ impl Client {
         self.reply()
     }
 
+    /// Many commands in one write, then all their replies.
+    pub fn pipeline(&mut self, commands: &[Vec<Vec<u8>>]) -> io::Result<Vec<Reply>> {
+        let mut bytes = Vec::new();
+        for command in commands {
+            encode(command, &mut bytes);
+        }
+        self.send(&bytes)?;
+        commands.iter().map(|_| self.reply()).collect()
+    }
+
     /// A command given as words.
     pub fn call(&mut self, words: &[&str]) -> io::Result<Reply> {
-        let args: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
-        self.command(&args)
+        self.command(&args(words))
     }
 
     pub fn reply(&mut self) -> io::Result<Reply> {

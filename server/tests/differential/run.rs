@@ -7,7 +7,7 @@ use crate::compare::{Case, Check, differ, excepted, sorted};
 use crate::grammar::Step;
 use crate::keyspace;
 use crate::random::Random;
-use crate::resp::{Client, Reply, Value, encode, shown};
+use crate::resp::{Client, Reply, Value, args, encode, shown};
 use crate::server::Server;
 
 /// Settings that streams change, and what they were: put back before every stream.
@@ -420,13 +420,16 @@ fn fresh(server: &mut Server, resp: u8) -> io::Result<Client> {
 
 fn prepared(port: u16, resp: u8) -> io::Result<Client> {
     let mut client = Client::connect(port)?;
-    let reply = client.call(&["FLUSHALL"])?;
+    let mut commands = vec![args(&["FLUSHALL"])];
+    commands.extend(
+        SETTINGS
+            .iter()
+            .map(|(name, value)| args(&["CONFIG", "SET", name, value])),
+    );
+    // A server without one of the settings has nothing to put back there.
+    let reply = client.pipeline(&commands)?.swap_remove(0);
     if reply.is_error() {
         return Err(io::Error::other(format!("FLUSHALL: {}", reply.shown())));
-    }
-    for (name, value) in SETTINGS {
-        // A server without such a setting has nothing to put back.
-        client.call(&["CONFIG", "SET", name, value])?;
     }
     if resp == 3 {
         let reply = client.call(&["HELLO", "3"])?;

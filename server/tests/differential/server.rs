@@ -113,7 +113,8 @@ fn spawn(binary: &Path, shards: Option<usize>, port: u16, dir: &Path) -> io::Res
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(dir)
-        .args(["--enable-debug-command", "yes", "--save", ""])
+        // A real server looks after blocked clients' timeouts hz times a second: with 10 a stream would mostly wait.
+        .args(["--enable-debug-command", "yes", "--save", "", "--hz", "500"])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);

@@ -5,7 +5,7 @@ use crate::grammar::Arg::{
     Counted, Float, Index, Key, LexBound, Maybe, Member, OneOf, Pattern, Raw, Score, ScoreBound,
     SomeOf, Times, Within, Word,
 };
-use crate::grammar::Kind::{Set, Zset as Z};
+use crate::grammar::Kind::{Lex, Set, Zset as Z};
 use crate::grammar::{Arg, Spec, spec};
 
 const FLAGS: Arg = SomeOf(&[
@@ -50,7 +50,7 @@ pub const SPECS: &[Spec] = &[
     spec("ZRANK", &[Key(Z), Member]),
     spec("ZREVRANK", &[Key(Z), Member]),
     spec("ZCOUNT", &[Key(Z), ScoreBound, ScoreBound]),
-    spec("ZLEXCOUNT", &[Key(Z), LexBound, LexBound]),
+    spec("ZLEXCOUNT", &[Key(Lex), LexBound, LexBound]),
     spec("ZRANGE", &[Key(Z), Index, Index, SCORES]).weight(6),
     spec(
         "ZRANGE",
@@ -68,7 +68,7 @@ pub const SPECS: &[Spec] = &[
     spec(
         "ZRANGE",
         &[
-            Key(Z),
+            Key(Lex),
             LexBound,
             LexBound,
             Word("BYLEX"),
@@ -83,7 +83,7 @@ pub const SPECS: &[Spec] = &[
             Key(Z),
             Index,
             Index,
-            SomeOf(&[&[Word("REV")], &[LIMIT], &[SCORES], &[Word("BYLEX")]]),
+            SomeOf(&[&[Word("REV")], &[LIMIT], &[SCORES]]),
         ],
     ),
     spec("ZREVRANGE", &[Key(Z), Index, Index, SCORES]),
@@ -95,8 +95,26 @@ pub const SPECS: &[Spec] = &[
         "ZREVRANGEBYSCORE",
         &[Key(Z), ScoreBound, ScoreBound, SCORES, LIMIT],
     ),
-    spec("ZRANGEBYLEX", &[Key(Z), LexBound, LexBound, LIMIT]),
-    spec("ZREVRANGEBYLEX", &[Key(Z), LexBound, LexBound, LIMIT]),
+    spec("ZADD", &[Key(Lex), Times(1, 5, &[Raw("0"), Member])])
+        .weight(6)
+        .never_spoilt(),
+    spec("ZADD", &[Key(Lex), Times(60, 150, &[Raw("0"), Member])])
+        .weight(1)
+        .never_spoilt(),
+    spec("ZREM", &[Key(Lex), Times(1, 4, &[Member])]).weight(2),
+    // Over mixed scores the answer depends on how a skiplist's levels fell.
+    spec("ZLEXCOUNT", &[Key(Z), LexBound, LexBound])
+        .unordered_unless_packed(Check::Type)
+        .weight(2),
+    spec("ZRANGEBYLEX", &[Key(Z), LexBound, LexBound])
+        .unordered_unless_packed(Check::Type)
+        .weight(2),
+    spec("ZREMRANGEBYLEX", &[Key(Z), LexBound, LexBound])
+        .check(Check::Type)
+        .discard()
+        .weight(1),
+    spec("ZRANGEBYLEX", &[Key(Lex), LexBound, LexBound, LIMIT]),
+    spec("ZREVRANGEBYLEX", &[Key(Lex), LexBound, LexBound, LIMIT]),
     spec(
         "ZRANGESTORE",
         &[Key(Z), Key(Z), Index, Index, Maybe(&[Word("REV")])],
@@ -115,11 +133,11 @@ pub const SPECS: &[Spec] = &[
     ),
     spec(
         "ZRANGESTORE",
-        &[Key(Z), Key(Z), LexBound, LexBound, Word("BYLEX"), LIMIT],
+        &[Key(Z), Key(Lex), LexBound, LexBound, Word("BYLEX"), LIMIT],
     ),
     spec("ZREMRANGEBYRANK", &[Key(Z), Index, Index]).weight(2),
     spec("ZREMRANGEBYSCORE", &[Key(Z), ScoreBound, ScoreBound]).weight(2),
-    spec("ZREMRANGEBYLEX", &[Key(Z), LexBound, LexBound]).weight(2),
+    spec("ZREMRANGEBYLEX", &[Key(Lex), LexBound, LexBound]).weight(2),
     spec("ZPOPMIN", &[Key(Z), Maybe(&[Within(0, 4)])]),
     spec("ZPOPMAX", &[Key(Z), Maybe(&[Within(0, 4)])]),
     spec(
