@@ -205,7 +205,7 @@ impl Core {
                     if taken[index].0.stopped {
                         break;
                     }
-                    match crate::config::words::split(&bytes[at..at + line]) {
+                    match ringwood_protocol::quote::split_words(&bytes[at..at + line]) {
                         Some(words) => {
                             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                             match if words.is_empty() {
