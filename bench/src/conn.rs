@@ -187,6 +187,11 @@ impl Client {
         Ok(info_field(&text, field))
     }
 
+    /// INFO's `used_memory`; None of a server that does not count.
+    pub fn used_memory(&mut self) -> Option<u64> {
+        self.info("memory", "used_memory").ok()??.parse().ok()
+    }
+
     fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use crate::conn::Client;
 use crate::cpus::CpuArgs;
 use crate::os;
 use crate::output::{Output, OutputArgs};
@@ -120,12 +119,7 @@ fn measure(args: &Args, peer: &Peer, count: usize) -> Result<Idle> {
     };
     let mut server = Server::start(peer, &setup)?;
     let mut asking = server.client()?;
-    let used = |client: &mut Client| -> Result<Option<f64>> {
-        Ok(client
-            .info("memory", "used_memory")?
-            .and_then(|text| text.parse().ok()))
-    };
-    let used_before = used(&mut asking)?;
+    let used_before = asking.used_memory();
     let rss_before = proc::rss(server.pid)?;
     let mut clients = Vec::with_capacity(count);
     for n in 0..count {
@@ -146,9 +140,8 @@ fn measure(args: &Args, peer: &Peer, count: usize) -> Result<Idle> {
     let usage = proc::usage(server.pid)?.since(&before);
     let cpu = usage.cpu_ns as f64 / start.elapsed().as_nanos() as f64;
     let rss = proc::rss(server.pid)? as f64 - rss_before as f64;
-    let used = used(&mut asking)?
-        .zip(used_before)
-        .map(|(now, before)| now - before);
+    let used = asking.used_memory().zip(used_before);
+    let used = used.map(|(now, before)| now as f64 - before as f64);
     eprintln!(
         "{}, {count} connections: {} % of a core",
         peer.title,

@@ -198,12 +198,21 @@ fn measure_server(
         histogram,
         cpu_us,
     };
-    if !shard_ports {
+    let slots = match shard_ports
+        .then(|| SlotMap::fetch(&mut server.client()?))
+        .transpose()
+    {
+        Ok(slots) => slots,
+        Err(e) => {
+            eprintln!("{}: its shards cannot be told apart ({e:#})", peer.title);
+            None
+        }
+    };
+    let Some(slots) = slots else {
         let stream = TcpStream::from(server.client()?.into_fd()?);
         let (mut histograms, cpu) = ask(stream, &mix, vec![source(data, None)], time, server.pid)?;
         return Ok(vec![sample("", histograms.remove(0), cpu)]);
-    }
-    let slots = SlotMap::fetch(&mut server.client()?)?;
+    };
     let owners = data.owners(&slots)?;
     let sources: Vec<Source> = (0..slots.nodes.len())
         .map(|node| Ok(source(data, Some((&owners, u8::try_from(node)?)))))

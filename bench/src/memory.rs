@@ -51,9 +51,7 @@ struct Memory {
 
 impl Memory {
     fn of(server: &Server, client: &mut Client) -> Result<Memory> {
-        let used = client
-            .info("memory", "used_memory")?
-            .and_then(|text| text.parse().ok());
+        let used = client.used_memory();
         Ok(Memory {
             used,
             rss: proc::rss(server.pid)?,

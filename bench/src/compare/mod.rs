@@ -250,7 +250,13 @@ fn measure_server(
     plan.targets = vec![server.target.clone()];
     plan.pid = Some(server.pid);
     if variant.face == Face::ShardPorts {
-        let slots = SlotMap::fetch(&mut server.client()?)?;
+        let slots = match SlotMap::fetch(&mut server.client()?) {
+            Ok(slots) => slots,
+            Err(e) => {
+                eprintln!("left out: {name} ({e:#})");
+                return Ok(());
+            }
+        };
         plan.owners = Some(data.owners(&slots)?);
         plan.targets = slots.nodes;
     }

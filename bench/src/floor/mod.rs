@@ -145,9 +145,14 @@ pub fn reply(size: usize) -> Result<Vec<u8>> {
 
 /// Serves until the process is killed.
 pub fn serve(args: &ServerArgs) -> Result<()> {
-    let echo = Echo::new(args)?;
     let listener = TcpListener::bind(("127.0.0.1", args.port))
         .with_context(|| format!("port {}", args.port))?;
+    serve_on(listener, args)
+}
+
+/// Serves on a socket that is bound already.
+pub fn serve_on(listener: TcpListener, args: &ServerArgs) -> Result<()> {
+    let echo = Echo::new(args)?;
     match args.kind {
         Kind::Raw => raw::serve(listener, &echo),
         Kind::Epoll => epoll::serve(listener, &echo),

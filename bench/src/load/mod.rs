@@ -4,6 +4,8 @@
 //! moments, so that CPU per operation is exact for the window whatever happened before and after.
 
 mod client;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
