@@ -34,25 +34,37 @@ fn run<const FOLD: bool>(pattern: &[u8], text: &[u8]) -> bool {
             if p == pattern.len() {
                 return true;
             }
+            match candidate::<FOLD>(pattern[p], text, t) {
+                Some(from) => t = from,
+                None => return false,
+            }
             retry = Some((p, t));
             continue;
         }
-        match one::<FOLD>(&pattern[p..], text[t]) {
-            Some(taken) => {
-                p += taken;
-                t += 1;
-            }
-            None => match retry {
-                Some((behind, from)) => {
-                    p = behind;
-                    t = from + 1;
-                    retry = Some((behind, t));
-                }
-                None => return false,
-            },
+        if let Some(taken) = one::<FOLD>(&pattern[p..], text[t]) {
+            p += taken;
+            t += 1;
+            continue;
         }
+        let Some((behind, from)) = retry else {
+            return false;
+        };
+        let Some(from) = candidate::<FOLD>(pattern[behind], text, from + 1) else {
+            return false;
+        };
+        (p, t) = (behind, from);
+        retry = Some((behind, from));
     }
     pattern[p..].iter().all(|&byte| byte == b'*')
+}
+
+/// Where, from `from` on, a part that begins with `first` can match at the earliest. A search for one byte is much quicker than trying.
+#[inline]
+fn candidate<const FOLD: bool>(first: u8, text: &[u8], from: usize) -> Option<usize> {
+    if FOLD || matches!(first, b'*' | b'?' | b'[' | b'\\') {
+        return Some(from);
+    }
+    memchr::memchr(first, &text[from..]).map(|at| from + at)
 }
 
 /// Matches the first part of `pattern`, which is no star, against one byte: the part's length if it matches.
