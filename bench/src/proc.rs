@@ -117,22 +117,46 @@ pub fn rss(pid: u32) -> Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    #[test]
-    fn reads_this_process() {
-        let pid = std::process::id();
-        let before = usage(pid).unwrap();
-        let mut sum = 0u64;
-        for i in 0..20_000_000u64 {
-            sum = std::hint::black_box(sum.wrapping_add(i));
+    /// A process that does nothing but work, ended with the test.
+    pub struct Busy(std::process::Child);
+
+    impl Busy {
+        pub fn start() -> Busy {
+            Busy(
+                std::process::Command::new("/bin/sh")
+                    .args(["-c", "while :; do :; done"])
+                    .spawn()
+                    .unwrap(),
+            )
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-        let used = usage(pid).unwrap().since(&before);
-        assert!(used.cpu_ns > 1_000_000, "{used:?}");
-        assert!(used.voluntary_switches > 0);
-        assert!(rss(pid).unwrap() > 100_000);
+
+        pub fn pid(&self) -> u32 {
+            self.0.id()
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn reads_a_process() {
+        let busy = Busy::start();
+        let before = usage(busy.pid()).unwrap();
+        // It works as soon as this busy machine lets it.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while usage(busy.pid()).unwrap().since(&before).cpu_ns < 5_000_000 {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(rss(busy.pid()).unwrap() > 100_000);
+        assert_eq!(threads(busy.pid()).unwrap().len(), 1);
     }
 
     #[test]
