@@ -38,6 +38,8 @@ pub struct Entry {
     pub spec: Command<Run>,
     pub keys: Keys,
     pub subcommands: Vec<&'static Entry>,
+    /// See [`short_name`].
+    short: Option<u64>,
     /// The container of a subcommand.
     pub parent: Option<&'static str>,
 }
@@ -80,22 +82,37 @@ pub struct Registry {
 /// Names are at most this long.
 const NAME_MAX: usize = 32;
 
+/// Up to 8 bytes as one word, with the bit cleared that tells lower case from upper. For letters nothing else is lost.
 #[inline]
 fn load(bytes: &[u8]) -> u64 {
-    // Up to 8 bytes, upper-cased by clearing the bit that tells lower case, which keeps names apart well enough.
-    let mut word = [0u8; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word) & 0xdfdf_dfdf_dfdf_dfdf
+    // Overlapping loads of fixed sizes: a copy of variable length would be a call.
+    let word = |at: usize| {
+        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as u64
+    };
+    let loaded = match bytes.len() {
+        0 => 0,
+        1 => bytes[0] as u64,
+        2 => u16::from_le_bytes([bytes[0], bytes[1]]) as u64,
+        3 => u16::from_le_bytes([bytes[0], bytes[1]]) as u64 | (bytes[2] as u64) << 16,
+        n @ 4..=7 => word(0) | word(n - 4) << (8 * (n - 4)),
+        _ => word(0) | word(4) << 32,
+    };
+    loaded & 0xdfdf_dfdf_dfdf_dfdf
+}
+
+/// A name of up to 8 letters is its loaded word: comparing words compares names.
+fn short_name(name: &[u8]) -> Option<u64> {
+    (name.len() <= 8 && name.iter().all(u8::is_ascii_alphabetic)).then(|| load(name))
 }
 
 #[inline]
-fn name_hash(name: &[u8]) -> u64 {
-    let (head, tail) = if name.len() <= 8 {
-        (name, &[][..])
+fn name_hash(head: u64, name: &[u8]) -> u64 {
+    let tail = if name.len() <= 8 {
+        0
     } else {
-        (&name[..8], &name[name.len() - 8..])
+        load(&name[name.len() - 8..])
     };
-    let mixed = load(head) ^ load(tail).rotate_left(29) ^ name.len() as u64;
+    let mixed = head ^ tail.rotate_left(29) ^ name.len() as u64;
     mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
@@ -191,7 +208,8 @@ impl Registry {
             subcommands.push(self.entry(full, with_run(sub, wrap), Vec::new(), Some(command.name)));
         }
         let entry = self.entry(name, with_run(command, wrap), subcommands, None);
-        let mut at = name_hash(command.name.as_bytes()) as usize >> 53;
+        let bytes = command.name.as_bytes();
+        let mut at = name_hash(load(bytes), bytes) as usize >> 53;
         while let Some(other) = self.table[at] {
             assert_ne!(other.spec.name, command.name, "a command declared twice");
             at = (at + 1) % self.table.len();
@@ -209,8 +227,10 @@ impl Registry {
         assert!(name.len() <= NAME_MAX);
         let index = self.entries.len();
         let keys = classify(spec.keys);
+        let short = short_name(spec.name.as_bytes());
         let entry: &'static Entry = Box::leak(Box::new(Entry {
             index,
+            short,
             name,
             spec,
             keys,
@@ -227,10 +247,15 @@ impl Registry {
         if name.is_empty() || name.len() > NAME_MAX {
             return None;
         }
-        let mut at = name_hash(name) as usize >> 53;
+        let head = load(name);
+        let mut at = name_hash(head, name) as usize >> 53;
         loop {
             let entry = self.table[at]?;
-            if entry.spec.name.as_bytes().eq_ignore_ascii_case(name) {
+            if entry.short.is_some() && name.len() <= 8 {
+                if entry.short == Some(head) {
+                    return Some(entry);
+                }
+            } else if entry.spec.name.as_bytes().eq_ignore_ascii_case(name) {
                 return Some(entry);
             }
             at = (at + 1) % self.table.len();

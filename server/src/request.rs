@@ -154,6 +154,7 @@ impl Core {
         };
         client.last_active = self.now.mono_ns;
         let mut authenticated = client.authenticated;
+        let db = client.db;
         let mut progress = client.progress.take();
         let bulk_len_max = self.shard.settings.string_len_max as i64;
         let mut at = 0;
@@ -181,6 +182,9 @@ impl Core {
                     if !args.is_empty() {
                         let entry = self.registry.resolve(args);
                         let key = self.first_key(entry, args);
+                        if let Some(key) = key {
+                            self.shard.keyspace.prefetch_table(db, key.slot);
+                        }
                         let args = (first, batch.args.len());
                         batch.requests.push(Request {
                             chunk: index,

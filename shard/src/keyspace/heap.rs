@@ -298,6 +298,9 @@ impl Heap {
                 libc::munmap(raw as *mut _, chunk - raw);
             }
             libc::munmap((chunk + CHUNK) as *mut _, raw + CHUNK - chunk);
+            // Look-ups jump about in memory: with small pages much of their time goes to address translation. Redis must
+            // avoid huge pages because a fork would copy them; nothing forks here. It is only advice, so a failure is none.
+            libc::madvise(chunk as *mut _, CHUNK, libc::MADV_HUGEPAGE);
             chunk
         };
         let first = descriptors(chunk);
