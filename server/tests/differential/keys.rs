@@ -116,7 +116,8 @@ pub const SPECS: &[Spec] = &[
         .check(Check::Near(5))
         .weight(1),
     spec("OBJECT FREQ", &[Key(Any)]).weight(1),
-    spec("OBJECT HELP", &[]).weight(1),
+    // The help is in our own words.
+    spec("OBJECT HELP", &[]).check(Check::Type).weight(1),
     spec(
         "OBJECT",
         &[

@@ -4,7 +4,7 @@
 //! absolute time, so that a replay on another day or a replica's clock changes nothing; a time that has come deletes
 //! the key and is logged as that.
 
-use super::number;
+use super::{number, shown};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::shard::{Expiry, notify};
 use ringwood_protocol::command::*;
@@ -156,7 +156,7 @@ impl Conditions {
                 b"GT" => &mut c.later,
                 b"LT" => &mut c.sooner,
                 _ => {
-                    let word = String::from_utf8_lossy(word);
+                    let word = shown(word);
                     return Err(CommandError::err(format_args!("Unsupported option {word}")));
                 }
             };

@@ -24,6 +24,7 @@ use matcher::Matcher;
 use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
+use std::borrow::Cow;
 
 pub const COMMANDS: &[Command<Handler>] = &[
     del::DEL,
@@ -77,9 +78,14 @@ fn database(ctx: &Ctx<'_>, word: &[u8]) -> Result<usize, CommandError> {
         .ok_or(CommandError::DbIndexOutOfRange)
 }
 
+/// A client's word as Redis shows it in errors: up to a zero byte.
+fn shown(word: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(word.split(|&b| b == 0).next().unwrap_or_default())
+}
+
 /// What a container answers when it is called itself.
 fn unknown_subcommand(args: Args<'_>) -> CommandError {
-    let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
-    let (name, sub) = (text(args[0]).to_uppercase(), text(args[1]));
+    let name = shown(args[0]).to_uppercase();
+    let sub = shown(&args[1][..args[1].len().min(128)]);
     CommandError::err(format_args!("unknown subcommand '{sub}'. Try {name} HELP."))
 }
