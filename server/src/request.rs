@@ -13,7 +13,7 @@ use crate::io::{ConnId, Io, RecvBuf};
 use crate::mailbox::{Item, Parcel, Ticket, Words};
 use crate::registry::{Entry, Keys, Run};
 use crate::transaction::Waiting;
-use ringwood_protocol::command::{BARRIER, NO_AUTH, Route};
+use ringwood_protocol::command::{BARRIER, Merge, NO_AUTH, Route};
 use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::resp::{Limits, Parsed, parse};
@@ -480,7 +480,8 @@ impl Core {
         args: Args<'_>,
         key: Option<Key<'_>>,
     ) -> Flow {
-        if self.cores() == 1 {
+        // RANDOMKEY's parts are no replies yet, so one core picks as well.
+        if self.cores() == 1 && entry.spec.route != Route::AllShards(Merge::WeightedPick) {
             return self.execute_here(conn, entry, args, key);
         }
         if let (Keys::One(_), Route::Owner, Some(key)) = (entry.keys, entry.spec.route, key) {
