@@ -10,11 +10,11 @@ use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard, SlotSet};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::io::Error;
+use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 type Waker = <World as Io>::Waker;
 
@@ -203,13 +203,23 @@ fn bind_tcp(loaded: &Loaded, port: u16) -> std::io::Result<Vec<net::Listener>> {
         .iter()
         .map(|a| String::from_utf8_lossy(a.as_ref()).into_owned())
         .collect();
-    let bound = net::bind(&addresses, port, loaded.config.tcp_backlog).map_err(|e| {
-        Error::other(format!(
-            "Could not create server TCP listening socket {}:{port}: {}",
-            e.addr, e.source
-        ))
-    })?;
-    Ok(bound.listeners)
+    // The kernel takes a killed process's ring apart in the background, listening socket and all: a restart at once may
+    // come before that is done.
+    let patience = Instant::now() + Duration::from_millis(500);
+    loop {
+        match net::bind(&addresses, port, loaded.config.tcp_backlog) {
+            Ok(bound) => return Ok(bound.listeners),
+            Err(e) if e.source.kind() == ErrorKind::AddrInUse && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(e) => {
+                return Err(Error::other(format!(
+                    "Could not create server TCP listening socket {}: {}",
+                    e.addr, e.source
+                )));
+            }
+        }
+    }
 }
 
 fn bind(loaded: &Loaded) -> std::io::Result<Vec<net::Listener>> {
