@@ -5,6 +5,8 @@
 //! their table buckets and entries are asked for ahead, then they run. Cache misses are most of what a small command costs;
 //! in a group they overlap.
 
+use std::borrow::Cow;
+
 use crate::client::{Client, Life, ReplyMode};
 use crate::commands::{Answer, Call};
 use crate::config::enums::PipelineOrder;
@@ -901,26 +903,33 @@ fn admit(client: &Client, entry: Option<&'static Entry>, args: Args<'_>) -> Opti
     None
 }
 
+/// A client's word as Redis shows it in errors: up to a zero byte, and no longer than `most`.
+fn shown(word: &[u8], most: usize) -> Cow<'_, str> {
+    let word = word.split(|&b| b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(&word[..word.len().min(most)])
+}
+
 #[cold]
 fn unknown_command(args: Args<'_>) -> CommandError {
-    let mut text = format!(
-        "ERR unknown command '{:.128}', with args beginning with: ",
-        String::from_utf8_lossy(args[0])
-    );
+    let mut words = String::new();
     for arg in &args[1..] {
-        if text.len() >= 128 + 60 {
+        // All of them together, as Redis counts.
+        let Some(room) = 128usize.checked_sub(words.len()).filter(|room| *room > 0) else {
             break;
-        }
-        text.push_str(&format!("'{:.128}' ", String::from_utf8_lossy(arg)));
+        };
+        words.push_str(&format!("'{}' ", shown(arg, room)));
     }
-    CommandError::Text(text.into())
+    let name = shown(args[0], 128);
+    CommandError::err(format!(
+        "unknown command '{name}', with args beginning with: {words}"
+    ))
 }
 
 #[cold]
 fn unknown_subcommand(entry: &Entry, args: Args<'_>) -> CommandError {
     CommandError::err(format!(
-        "unknown subcommand '{:.128}'. Try {} HELP.",
-        String::from_utf8_lossy(args[1]),
+        "unknown subcommand '{}'. Try {} HELP.",
+        shown(args[1], 128),
         entry.spec.name
     ))
 }
