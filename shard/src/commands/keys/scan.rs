@@ -82,9 +82,9 @@ impl Place {
     }
 }
 
-/// A cursor as Redis reads it: with the C library's rules for signs and for no digits at all.
+/// A cursor as Redis 7.0 reads it: with the C library's rules for signs, zero bytes and no digits at all.
 fn parse_cursor(word: &[u8]) -> Option<u64> {
-    let (negative, digits) = match word {
+    let (negative, digits) = match word.split(|&b| b == 0).next()? {
         [] => return Some(0),
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
@@ -349,6 +349,7 @@ mod tests {
             "+7",
             "",
             "007",
+            "5\0x",
         ] {
             let reply = t.run_words(&[b"SCAN", cursor.as_bytes()]);
             assert!(reply.starts_with(b"*2\r\n"), "{cursor}");
