@@ -1,8 +1,11 @@
 //! What a backend of `Io` costs by itself: an echo server over each, beside one written by hand on a bare ring.
 //!
-//! `io_echo compare [seconds] [rounds]` starts each server in a process pinned to CPU 0, loads it from CPU 1 over 50
+//! `io_echo compare [seconds] [rounds] [connections] [pipelines]` starts each server in a process pinned to CPU 0, loads it from CPU 1 over 50
 //! connections with pipelines of 1, 16 and 100, and prints the server's CPU time per request (from schedstat) and the
 //! ratio to the bare ring. The servers answer every 36 bytes (redis-benchmark's GET) with 64.
+//!
+//! The environment variable KINDS chooses the servers; one like `uring:SIZE=16384:COUNT=64` or `uring:PLAIN=1` has
+//! other buffers, or nothing newer than Linux 6.0.
 //!
 //! `io_echo serve KIND PORT` and `io_echo load PORT PIPELINE CONNECTIONS SECONDS` are the two halves, for profiling.
 
@@ -44,7 +47,12 @@ fn main() -> Outcome<()> {
         ["compare", rest @ ..] => {
             let seconds = rest.first().map_or(Ok(2.0), |text| text.parse())?;
             let rounds = rest.get(1).map_or(Ok(3), |text| text.parse())?;
-            compare(seconds, rounds)
+            compare(
+                seconds,
+                rounds,
+                rest.get(2).unwrap_or(&"50"),
+                rest.get(3).unwrap_or(&"1,16,100"),
+            )
         }
         _ => Err(
             "usage: io_echo compare | serve KIND PORT | load PORT PIPELINE CONNECTIONS SECONDS"
@@ -184,7 +192,11 @@ struct Server(Child);
 impl Server {
     fn start(kind: &str, port: u16) -> Outcome<Server> {
         let exe = std::env::current_exe()?;
-        let child = Command::new("taskset")
+        let mut command = Command::new("taskset");
+        let mut parts = kind.split(':');
+        let kind = parts.next().unwrap_or_default();
+        command.envs(parts.filter_map(|setting| setting.split_once('=')));
+        let child = command
             .args(["-c", "0"])
             .arg(exe)
             .args(["serve", kind, &port.to_string()])
@@ -216,13 +228,14 @@ impl Drop for Server {
     }
 }
 
-fn compare(seconds: f64, rounds: usize) -> Outcome<()> {
+fn compare(seconds: f64, rounds: usize, connections: &str, pipelines: &str) -> Outcome<()> {
     let kinds: Vec<String> = match std::env::var("KINDS") {
         Ok(text) => text.split(',').map(str::to_string).collect(),
         Err(_) => KINDS.map(str::to_string).to_vec(),
     };
     let mut port = 21_000;
-    for pipeline in [1, 16, 100] {
+    for pipeline in pipelines.split(',') {
+        let pipeline: usize = pipeline.parse()?;
         let mut costs = vec![Vec::new(); kinds.len()];
         let mut rates = vec![Vec::new(); kinds.len()];
         for _ in 0..rounds {

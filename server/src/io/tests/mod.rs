@@ -165,7 +165,7 @@ macro_rules! suite {
             tests! {
                 receive: echo echo_of_many_small_writes buffers_run_out recv_into_with_every_split
                     recv_into_again_and_again recv_into_is_cut_short close_during_recv_into pause_and_resume
-                    pause_in_full_flow;
+                    pause_in_full_flow stopped_at_once;
                 ends: half_close a_client_that_never_reads close_without_flush_cuts_a_send
                     close_with_flush_ends_the_send a_flush_can_be_cut calls_after_close
                     numbers_are_not_reused_too_early dying_clients dropped_in_full_flow;

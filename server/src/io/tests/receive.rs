@@ -5,6 +5,8 @@ use super::*;
 pub(super) fn echo<I: Backend>(io: I) {
     let mut world = World::new(io);
     let (mut client, conn) = world.client();
+    world.io.send(conn, Vec::new());
+    assert!(world.sent(conn).is_empty());
     for count in [1, 2, 63, 4096, 16 << 10, (16 << 10) + 1, 100_000] {
         let bytes = pattern(count);
         client.write_all(&bytes).unwrap();
@@ -280,5 +282,40 @@ pub(super) fn pause_in_full_flow<I: Backend>(io: I) {
     }
     assert!(got == bytes);
     sender.join().unwrap();
+    world.silence();
+}
+
+/// Started and stopped in the same breath, at every stage of an arrival.
+pub(super) fn stopped_at_once<I: Backend>(io: I) {
+    let mut world = World::new(io);
+    for round in 0..300_usize {
+        let (mut client, conn) = world.client();
+        client.write_all(&pattern(round * 37 % 5000 + 1)).unwrap();
+        if round % 3 == 0 {
+            world.turn(Duration::ZERO);
+        }
+        match round % 4 {
+            0 => world.io.pause(conn),
+            1 => world.io.recv_into(conn, Vec::new(), 100_000),
+            2 => world.io.send(conn, vec![b'x'; 100_000]),
+            _ => {}
+        }
+        if round % 5 == 0 {
+            world.turn(Duration::ZERO);
+            world.io.resume(conn);
+        }
+        world.io.close(conn, round % 2 == 0);
+        loop {
+            match world.next() {
+                Event::Received { buf, .. } => world.io.release(buf),
+                Event::Sent { .. } => {}
+                Event::Closed { conn: from, .. } => {
+                    assert_eq!(from, conn);
+                    break;
+                }
+                event => panic!("unexpected {event:?}"),
+            }
+        }
+    }
     world.silence();
 }

@@ -37,7 +37,7 @@ pub(super) enum Recv {
     /// Readiness only: there were no buffers.
     Poll,
     /// One of the three above, cancelled, whose last completion is to come.
-    Cancelling,
+    Cancelling(Op),
     /// In the list of those that wait for buffers.
     Starved,
 }
@@ -119,10 +119,30 @@ impl Uring {
             Recv::Multi => Op::Multi,
             Recv::Into => Op::Into,
             Recv::Poll => Op::Poll,
-            Recv::Idle | Recv::Cancelling | Recv::Starved => return,
+            Recv::Idle | Recv::Cancelling(_) | Recv::Starved => return,
         };
-        conn.recv = Recv::Cancelling;
-        self.push_ignored(opcode::AsyncCancel::new(op.tag(id.0)).build());
+        conn.recv = Recv::Cancelling(op);
+        self.push_cancel(
+            opcode::AsyncCancel::new(op.tag(id.0)).build(),
+            Op::Cancel,
+            id.0,
+        );
+    }
+
+    /// A cancellation was carried out a turn ago. Where it has not ended what it should have, it is repeated.
+    pub(super) fn cancel_again(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        if let Closing::Cutting(reason) = conn.closing {
+            self.cut(id, reason);
+        } else if let Recv::Cancelling(op) = conn.recv {
+            self.push_cancel(
+                opcode::AsyncCancel::new(op.tag(id.0)).build(),
+                Op::Cancel,
+                id.0,
+            );
+        }
     }
 
     /// A completion of the multishot receive.
@@ -275,10 +295,7 @@ impl Uring {
                 conn.into = None;
                 events.push(Event::Eof { conn: id });
             }
-            libc::ENOBUFS => {
-                self.buffers.ran_dry();
-                self.starve(id);
-            }
+            libc::ENOBUFS => self.starve(id),
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.arm(id),
             errno if errno > 0 => self.close_for(id, false, CloseReason::Error(errno)),
             _ => self.arm(id),
@@ -391,7 +408,7 @@ impl Uring {
             return self.finish(id, reason);
         }
         let all = types::CancelBuilder::fd(types::Fd(conn.fd.as_raw_fd())).all();
-        self.push_ignored(opcode::AsyncCancel2::new(all).build());
+        self.push_cancel(opcode::AsyncCancel2::new(all).build(), Op::Cancel, id.0);
     }
 
     fn finish(&mut self, id: ConnId, reason: CloseReason) {

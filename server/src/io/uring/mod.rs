@@ -86,7 +86,12 @@ enum Op {
     /// Our own alarm, and those of other cores.
     Alarm,
     Signal,
-    /// A request whose outcome does not matter: a cancellation, a wake-up sent.
+    /// A cancellation for a connection, or for a listener.
+    Cancel,
+    CancelAccept,
+    /// A wake-up for another core that could not be delivered.
+    Wake,
+    /// Nothing to be done: a wake-up from another core.
     Ignored,
 }
 
@@ -106,6 +111,9 @@ impl Op {
             5 => Op::Accept,
             6 => Op::Alarm,
             7 => Op::Signal,
+            8 => Op::Cancel,
+            9 => Op::CancelAccept,
+            10 => Op::Wake,
             _ => Op::Ignored,
         }
     }
@@ -120,6 +128,10 @@ const DIRECT_MIN: usize = 32 << 10;
 
 /// How often buffers that are not needed are given back.
 const DECAY_NS: u64 = 1_000_000_000;
+
+/// When so many connections at a time find no buffer, more buffers are kept ready. A few are bulk senders, for which
+/// memory that stays in the cache is better than more of it.
+const CROWD: usize = 4;
 
 /// How long dropping the backend waits for the kernel to let go of its memory.
 const DROP_WAIT: Duration = Duration::from_secs(2);
@@ -138,6 +150,8 @@ pub struct Uring {
     random: Random,
     /// Connections that found no buffer.
     starved: Vec<ConnId>,
+    /// Connections for which a cancellation was carried out; see `push_cancel`.
+    cancelled: Vec<ConnId>,
     /// Ended since the last turn, to be reported at the end of this one.
     closed: Vec<(ConnId, CloseReason)>,
     /// Requests that have not had their last completion: what dropping must wait for.
@@ -181,6 +195,7 @@ impl Uring {
             clock: Clock::new(),
             random: Random::new(),
             starved: Vec::new(),
+            cancelled: Vec::new(),
             closed: Vec::new(),
             inflight: 0,
             decayed_ns: 0,
@@ -219,15 +234,11 @@ impl Uring {
         }
     }
 
-    /// Queues a request whose outcome does not matter.
-    fn push_ignored(&mut self, entry: squeue::Entry) {
-        let entry = entry
-            .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(Op::Ignored.tag(0));
+    /// Queues a cancellation. What it should have hit can, for a moment, be where the kernel does not look for it:
+    /// so once it is done, a later turn looks whether it has to be repeated.
+    fn push_cancel(&mut self, entry: squeue::Entry, op: Op, index: u32) {
         // SAFETY: such a request names no memory.
-        if let Err(error) = unsafe { self.ring.push(&entry) } {
-            self.broken.get_or_insert(error);
-        }
+        unsafe { self.push(entry, op, index) };
     }
 
     /// Reports when `fd` becomes readable, again and again.
@@ -254,8 +265,16 @@ impl Uring {
     fn complete(&mut self, entry: &cqueue::Entry, events: &mut Vec<Event<Stream>>) {
         let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
         let op = Op::of(user_data);
-        if op == Op::Ignored {
-            return;
+        match op {
+            Op::Ignored => return,
+            Op::Wake => {
+                // A wake-up must not be lost, whatever kept the ring from taking the message.
+                if let Some(waker) = self.peers.get((user_data >> 8) as usize) {
+                    waker.wake();
+                }
+                return;
+            }
+            _ => {}
         }
         let more = cqueue::more(flags);
         if !more {
@@ -283,8 +302,23 @@ impl Uring {
                     self.watch(fd, Op::Signal);
                 }
             }
-            Op::Ignored => {}
+            Op::Cancel => self.cancelled.push(id),
+            Op::CancelAccept => {
+                if self
+                    .acceptors
+                    .get(index as usize)
+                    .is_some_and(|acceptor| acceptor.closing && acceptor.armed)
+                {
+                    self.cancel_accept(index as usize);
+                }
+            }
+            Op::Wake | Op::Ignored => {}
         }
+    }
+
+    fn cancel_accept(&mut self, index: usize) {
+        let entry = opcode::AsyncCancel::new(Op::Accept.tag(index as u32)).build();
+        self.push_cancel(entry, Op::CancelAccept, index as u32);
     }
 
     fn accepted(&mut self, index: usize, result: i32, more: bool, events: &mut Vec<Event<Stream>>) {
@@ -332,6 +366,14 @@ impl Uring {
 
     /// What must happen before each entry into the kernel.
     fn prepare(&mut self) {
+        if !self.cancelled.is_empty() {
+            for id in std::mem::take(&mut self.cancelled) {
+                self.cancel_again(id);
+            }
+        }
+        if self.starved.len() >= CROWD {
+            self.buffers.ran_dry();
+        }
         let ready = self.buffers.top_up();
         if !self.starved.is_empty() {
             // More receives than buffers would only fail again; the others wait for readiness.
@@ -399,9 +441,14 @@ impl Io for Uring {
             Some(ring) => {
                 let fd = types::Fd(ring.as_raw_fd());
                 // The other ring sees a completion of an ignored request, which is all it takes.
-                self.push_ignored(
-                    opcode::MsgRingData::new(fd, 0, Op::Ignored.tag(0), None).build(),
-                );
+                let entry = opcode::MsgRingData::new(fd, 0, Op::Ignored.tag(0), None).build();
+                let entry = entry
+                    .flags(squeue::Flags::SKIP_SUCCESS)
+                    .user_data(Op::Wake.tag(core as u32));
+                // SAFETY: the request names no memory.
+                if let Err(error) = unsafe { self.ring.push(&entry) } {
+                    self.broken.get_or_insert(error);
+                }
             }
             None => waker.wake(),
         }
@@ -426,7 +473,7 @@ impl Io for Uring {
             };
             acceptor.closing = true;
             if acceptor.armed {
-                self.push_ignored(opcode::AsyncCancel::new(Op::Accept.tag(index as u32)).build());
+                self.cancel_accept(index);
             } else {
                 self.acceptors.remove(index);
             }
@@ -547,18 +594,25 @@ impl Io for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
-        self.push_ignored(cancel);
+        let everything = || opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
+        self.push_cancel(everything(), Op::Cancel, 0);
         let started = clock::mono_ns();
         let time = Duration::from_millis(100);
         while self.inflight > 0 && clock::mono_ns() - started < DROP_WAIT.as_nanos() as u64 {
             if self.ring.enter(1, Some(time), None).is_err() {
                 break;
             }
+            let mut done = false;
             while let Some(entry) = self.ring.next() {
-                if Op::of(entry.user_data()) != Op::Ignored && !cqueue::more(entry.flags()) {
+                let op = Op::of(entry.user_data());
+                if !matches!(op, Op::Ignored | Op::Wake) && !cqueue::more(entry.flags()) {
                     self.inflight -= 1;
                 }
+                done |= op == Op::Cancel;
+            }
+            self.ring.sync_completions();
+            if done && self.inflight > 0 {
+                self.push_cancel(everything(), Op::Cancel, 0);
             }
         }
         if self.inflight > 0 {
