@@ -279,6 +279,24 @@ impl Core {
         self.shared.owners[slot as usize]
     }
 
+    /// CONFIG RESETSTAT, this core's part.
+    pub fn reset_stats(&mut self) {
+        let commands = vec![CommandStats::default(); self.registry.entries.len()];
+        self.stats = Stats {
+            commands,
+            ..Stats::default()
+        };
+        let dirty = self.shard.stats.dirty;
+        self.shard.stats = ringwood_shard::shard::Stats {
+            dirty,
+            ..Default::default()
+        };
+        if self.id == 0 {
+            self.shared.total_connections.store(0, Ordering::Relaxed);
+            self.shared.rejected_connections.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Takes over the newest configuration.
     pub fn apply_config(&mut self) {
         self.config = self
@@ -569,8 +587,17 @@ impl Core {
                 },
             );
         }
+        // By mail also here: the conclusion may not come while the asking command is still in the client's hands.
         let answer = ask(self);
-        self.answered(self.id, question, answer);
+        let id = self.id;
+        self.mailbox.send_control(
+            id,
+            Control::Answer {
+                from: id,
+                question,
+                answer,
+            },
+        );
     }
     fn answered(&mut self, from: usize, question: u32, answer: Vec<u8>) {
         let asked = self

@@ -1,6 +1,8 @@
 //! The server's own commands: connections, administration, what concerns all cores. They run on the core that has the
 //! connection.
 
+mod command;
+mod config;
 mod connection;
 
 use crate::client::Client;
@@ -12,9 +14,11 @@ use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Every command of the server itself.
-pub const FAMILIES: &[&[Command<ConnHandler>]] = &[connection::COMMANDS];
+pub const FAMILIES: &[&[Command<ConnHandler>]] =
+    &[command::COMMANDS, config::COMMANDS, connection::COMMANDS];
 
 /// What a command sees while it runs.
 pub struct Call<'a> {
@@ -52,6 +56,62 @@ impl Call<'_> {
     pub fn later(&mut self) -> Ticket {
         self.core.ticket(self.conn)
     }
+}
+
+impl Call<'_> {
+    /// Has every core answer `ask`, then writes the reply with the answers, in the cores' order.
+    pub fn gather<T: Send + 'static>(
+        &mut self,
+        ask: impl Fn(&mut Core) -> T + Send + Sync + 'static,
+        conclude: impl FnOnce(&mut Core, &mut Reply<'_>, Vec<T>) + 'static,
+    ) -> Answer {
+        let version = self.reply.version();
+        let ticket = self.later();
+        // A question is answered in bytes; within one process a typed value beside them needs no encoding.
+        let answers: Arc<Mutex<Vec<(usize, T)>>> = Arc::new(Mutex::new(Vec::new()));
+        let taken = answers.clone();
+        let ask = move |core: &mut Core| {
+            let answer = ask(core);
+            lock(&answers).push((core.id, answer));
+            Vec::new()
+        };
+        let conclude = move |core: &mut Core, ticket: Ticket, _: Vec<Vec<u8>>| {
+            let mut answers = std::mem::take(&mut *lock(&taken));
+            answers.sort_by_key(|(core, _)| *core);
+            let mut out = Vec::new();
+            conclude(
+                core,
+                &mut Reply::new(&mut out, version),
+                answers.into_iter().map(|(_, answer)| answer).collect(),
+            );
+            core.answer(ticket, out);
+        };
+        self.core.ask_all(ticket, Arc::new(ask), Box::new(conclude));
+        Answer::Later
+    }
+}
+
+/// A poisoned lock means that a core panicked, which ends the process anyway.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// The reply of a HELP subcommand: `lines` between Redis's head and foot.
+pub fn help_reply(reply: &mut Reply<'_>, name: &str, lines: &[&str]) {
+    reply.array(lines.len() + 3);
+    reply.simple(&format!(
+        "{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    for line in lines {
+        reply.simple(line);
+    }
+    reply.simple("HELP");
+    reply.simple("    Prints this help.");
+}
+
+/// A container whose bare name is no command: admission refuses it before this runs.
+pub fn container(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+    Err(CommandError::WrongArity(call.entry.name.clone()))
 }
 
 /// The keys of a command whose key specs are not of the simple forms.
