@@ -17,12 +17,13 @@ mod clock;
 pub mod epoll;
 pub mod net;
 mod signal;
+pub mod sim;
 mod slots;
 #[cfg(test)]
 mod tests;
 pub mod uring;
 mod wake;
-mod world;
+pub mod world;
 
 use std::time::Duration;
 

@@ -1,15 +1,16 @@
 //! The backend in use, chosen at start: the loop is written against this one type.
 
 use super::net::{Listener, Stream};
-use super::{ConnId, Event, Io, ListenerId, Now, RecvBuf, Wait, epoll, uring};
+use super::{ConnId, Event, Io, ListenerId, Now, RecvBuf, Wait, epoll, sim, uring};
 use crate::config::Config;
 use crate::config::enums::IoEngine;
 
-/// io_uring or epoll.
+/// io_uring, epoll, or the simulation.
 #[allow(clippy::large_enum_variant)]
 pub enum World {
     Uring(uring::Uring),
     Epoll(epoll::Epoll),
+    Sim(sim::SimIo),
 }
 
 /// How to wake a core.
@@ -17,6 +18,7 @@ pub enum World {
 pub enum Waker {
     Uring(uring::Waker),
     Epoll(epoll::Waker),
+    Sim,
 }
 
 impl World {
@@ -39,6 +41,7 @@ impl World {
         match self {
             Self::Uring(_) => "io_uring",
             Self::Epoll(_) => "epoll",
+            Self::Sim(_) => "simulation",
         }
     }
 }
@@ -48,6 +51,7 @@ macro_rules! each {
         match $world {
             World::Uring($io) => $call,
             World::Epoll($io) => $call,
+            World::Sim($io) => $call,
         }
     };
 }
@@ -72,6 +76,7 @@ impl Io for World {
         match self {
             Self::Uring(io) => Waker::Uring(io.waker()),
             Self::Epoll(io) => Waker::Epoll(io.waker()),
+            Self::Sim(_) => Waker::Sim,
         }
     }
     fn connect(&mut self, wakers: Vec<Waker>) {
@@ -82,7 +87,7 @@ impl Io for World {
                     .into_iter()
                     .map(|w| match w {
                         Waker::Uring(w) => w,
-                        Waker::Epoll(_) => panic!("cores on different backends"),
+                        _ => panic!("cores on different backends"),
                     })
                     .collect(),
             ),
@@ -91,17 +96,22 @@ impl Io for World {
                     .into_iter()
                     .map(|w| match w {
                         Waker::Epoll(w) => w,
-                        Waker::Uring(_) => panic!("cores on different backends"),
+                        _ => panic!("cores on different backends"),
                     })
                     .collect(),
             ),
+            Self::Sim(_) => {}
         }
     }
     fn wake(&mut self, core: usize) {
         each!(self, io => io.wake(core))
     }
     fn listen(&mut self, listener: Listener, id: ListenerId) {
-        each!(self, io => io.listen(listener, id))
+        match self {
+            Self::Uring(io) => io.listen(listener, id),
+            Self::Epoll(io) => io.listen(listener, id),
+            Self::Sim(io) => io.accept(id),
+        }
     }
     fn unlisten(&mut self, id: ListenerId) {
         each!(self, io => io.unlisten(id))
