@@ -248,7 +248,7 @@ fn compare(seconds: f64, rounds: usize, connections: &str, pipelines: &str) -> O
                     "load",
                     &port.to_string(),
                     &pipeline.to_string(),
-                    "50",
+                    connections,
                     &seconds.to_string(),
                 ];
                 let mut load = Command::new("taskset")

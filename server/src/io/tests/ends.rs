@@ -226,5 +226,4 @@ pub(super) fn dropped_in_full_flow<I: Backend>(io: I) {
     let mut got = Vec::new();
     let _ = reader.read_to_end(&mut got);
     assert!(got.len() < 30_000_000 && got.iter().all(|&byte| byte == b'z'));
-    std::mem::forget(held);
 }
