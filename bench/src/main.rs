@@ -68,9 +68,17 @@ enum Command {
     FloorServer(floor::ServerArgs),
 }
 
+/// What measures stops what it has started; what is measured just ends, and never outlives what started it.
+fn prepare(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::FloorServer(_) => os::end_with_parent(),
+        _ => os::handle_interrupts(),
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = os::handle_interrupts().and_then(|()| match &cli.command {
+    let result = prepare(&cli.command).and_then(|()| match &cli.command {
         Command::Load(args) => cmd_load::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Memory(args) => memory::run(args),

@@ -62,6 +62,12 @@ pub fn handle_interrupts() -> Result<()> {
     Ok(())
 }
 
+/// This process is killed when the thread that started it ends.
+pub fn end_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("asking to end with the parent")
+}
+
 /// An error once the user has asked to stop.
 pub fn check_interrupt() -> Result<()> {
     if INTERRUPTED.get().is_some_and(|f| f.load(Ordering::Relaxed)) {
