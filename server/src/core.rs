@@ -355,6 +355,13 @@ impl Core {
         Ok(())
     }
 
+    /// True when nothing is under way: no transaction, no lock, no mail to send.
+    pub fn is_at_rest(&self) -> bool {
+        self.locks.is_empty()
+            && self.transactions.is_empty()
+            && self.outbox.iter().all(Option::is_none)
+    }
+
     /// How long the next turn may wait for something to happen.
     fn wait(&mut self) -> Wait {
         let backlog = self.mailbox.retry();

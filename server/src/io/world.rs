@@ -36,6 +36,13 @@ impl World {
             },
         }
     }
+    /// In the simulation, this core accepts what arrives; real listeners go through [`Io::listen`].
+    pub fn listen_simulated(&mut self, id: ListenerId) {
+        match self {
+            Self::Sim(io) => io.accept(id),
+            _ => panic!("a simulated listener in the real world"),
+        }
+    }
     /// As INFO names it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -110,7 +117,7 @@ impl Io for World {
         match self {
             Self::Uring(io) => io.listen(listener, id),
             Self::Epoll(io) => io.listen(listener, id),
-            Self::Sim(io) => io.accept(id),
+            Self::Sim(_) => panic!("a real listener in a simulation"),
         }
     }
     fn unlisten(&mut self, id: ListenerId) {

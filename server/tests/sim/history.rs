@@ -1,0 +1,290 @@
+//! What the clients did and saw, and whether one order of all operations explains it.
+//!
+//! The check is Wing and Gong's search with Lowe's memory of visited states: take, one after the other, any operation that no
+//! other must precede, apply it to a model of the whole keyspace, compare what it should have
+//! returned with what was seen, go back where nothing fits. The model holds all keys at once, so a multi-key command that is not
+//! atomic has no place in any order.
+//!
+//! An operation precedes another if it was answered before the other was sent. Commands of one pipeline may be taken in
+//! any order unless they share a key. An operation without an answer (its client died) may be taken or left out.
+
+use std::collections::HashSet;
+
+/// A command; keys by number, values by number (0: no such key).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Get(usize),
+    Set(usize, u32),
+    Del(Vec<usize>),
+    Exists(Vec<usize>),
+    Mset(Vec<usize>, u32),
+    Mget(Vec<usize>),
+    Msetnx(Vec<usize>, u32),
+    Rename(usize, usize),
+    Copy(usize, usize),
+    Echo(u32),
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    Done,
+    Number(i64),
+    Values(Vec<u32>),
+    NoSuchKey,
+}
+
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub client: usize,
+    pub action: Action,
+    pub called: u64,
+    pub answered: Option<(u64, Seen)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Right,
+    Wrong,
+    /// Too many orders to try them all.
+    Undecided,
+}
+
+type State = [u32; super::KEYS];
+
+fn key(n: usize) -> String {
+    format!("key{n}")
+}
+
+fn words(list: &[String]) -> Vec<u8> {
+    let mut out = format!("*{}\r\n", list.len()).into_bytes();
+    for word in list {
+        out.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+    }
+    out
+}
+
+impl Action {
+    /// The command on the wire. Values are their number and some padding.
+    pub fn request(&self, padding: usize) -> Vec<u8> {
+        let value = |v: &u32| format!("{v}:{}", "x".repeat(padding));
+        let named = |name: &str, keys: &[usize]| {
+            std::iter::once(name.to_string())
+                .chain(keys.iter().map(|k| key(*k)))
+                .collect::<Vec<_>>()
+        };
+        let paired = |name: &str, keys: &[usize], v: &u32| {
+            let pairs = keys.iter().flat_map(|k| [key(*k), value(v)]);
+            std::iter::once(name.to_string())
+                .chain(pairs)
+                .collect::<Vec<_>>()
+        };
+        words(&match self {
+            Self::Get(k) => vec!["GET".into(), key(*k)],
+            Self::Set(k, v) => vec!["SET".into(), key(*k), value(v)],
+            Self::Del(keys) => named("DEL", keys),
+            Self::Exists(keys) => named("EXISTS", keys),
+            Self::Mset(keys, v) => paired("MSET", keys, v),
+            Self::Mget(keys) => named("MGET", keys),
+            Self::Msetnx(keys, v) => paired("MSETNX", keys, v),
+            Self::Rename(a, b) => vec!["RENAME".into(), key(*a), key(*b)],
+            Self::Copy(a, b) => vec!["COPY".into(), key(*a), key(*b), "REPLACE".into()],
+            Self::Echo(v) => vec!["ECHO".into(), format!("{v}:")],
+        })
+    }
+
+    /// Reads the reply. Panics at one that this command cannot get: then replies are out of order.
+    pub fn seen(&self, reply: &[u8]) -> Seen {
+        let text = String::from_utf8_lossy(reply);
+        let line = text.split("\r\n").next().unwrap_or_default();
+        let wrong = || -> ! { panic!("{self:?} got {:.200}", text) };
+        let values = |text: &str| -> Vec<u32> {
+            text.split("\r\n")
+                .filter_map(|l| {
+                    if l == "$-1" {
+                        Some(0)
+                    } else {
+                        l.split_once(':')?.0.parse().ok()
+                    }
+                })
+                .collect()
+        };
+        match (self, line.as_bytes().first()) {
+            (Self::Set(..) | Self::Mset(..) | Self::Rename(..), Some(b'+')) if line == "+OK" => {
+                Seen::Done
+            }
+            (Self::Rename(..), Some(b'-')) if line == "-ERR no such key" => Seen::NoSuchKey,
+            (Self::Copy(a, b), Some(b'-')) if a == b && line.contains("same") => Seen::NoSuchKey,
+            (Self::Del(_) | Self::Exists(_) | Self::Msetnx(..) | Self::Copy(..), Some(b':')) => {
+                Seen::Number(line[1..].parse().unwrap_or_else(|_| wrong()))
+            }
+            (Self::Get(_), Some(b'$')) => match values(&text).as_slice() {
+                [v] => Seen::Values(vec![*v]),
+                _ => wrong(),
+            },
+            (Self::Echo(v), Some(b'$')) if values(&text) == [*v] => Seen::Done,
+            (Self::Mget(keys), Some(b'*')) => match values(&text) {
+                found if found.len() == keys.len() => Seen::Values(found),
+                _ => wrong(),
+            },
+            _ => wrong(),
+        }
+    }
+
+    fn keys(&self) -> u32 {
+        let bits = |keys: &[usize]| keys.iter().fold(0, |b, k| b | 1 << k);
+        match self {
+            Self::Get(k) | Self::Set(k, _) => 1 << k,
+            Self::Del(keys) | Self::Exists(keys) | Self::Mget(keys) => bits(keys),
+            Self::Mset(keys, _) | Self::Msetnx(keys, _) => bits(keys),
+            Self::Rename(a, b) | Self::Copy(a, b) => 1 << a | 1 << b,
+            Self::Echo(_) => 0,
+        }
+    }
+
+    /// What the command does on one thread.
+    fn apply(&self, state: &mut State) -> Seen {
+        match self {
+            Self::Get(k) => Seen::Values(vec![state[*k]]),
+            Self::Set(k, v) => {
+                state[*k] = *v;
+                Seen::Done
+            }
+            Self::Del(keys) => Seen::Number(
+                keys.iter()
+                    .filter(|k| std::mem::take(&mut state[**k]) != 0)
+                    .count() as i64,
+            ),
+            Self::Exists(keys) => {
+                Seen::Number(keys.iter().filter(|k| state[**k] != 0).count() as i64)
+            }
+            Self::Mset(keys, v) => {
+                keys.iter().for_each(|k| state[*k] = *v);
+                Seen::Done
+            }
+            Self::Mget(keys) => Seen::Values(keys.iter().map(|k| state[*k]).collect()),
+            Self::Msetnx(keys, v) => {
+                let free = keys.iter().all(|k| state[*k] == 0);
+                if free {
+                    keys.iter().for_each(|k| state[*k] = *v);
+                }
+                Seen::Number(free as i64)
+            }
+            Self::Rename(a, b) => {
+                if state[*a] == 0 {
+                    return Seen::NoSuchKey;
+                }
+                if a != b {
+                    state[*b] = std::mem::take(&mut state[*a]);
+                }
+                Seen::Done
+            }
+            Self::Copy(a, b) if a == b => Seen::NoSuchKey,
+            Self::Copy(a, b) => {
+                let found = state[*a] != 0;
+                if found {
+                    state[*b] = state[*a];
+                }
+                Seen::Number(found as i64)
+            }
+            Self::Echo(_) => Seen::Done,
+        }
+    }
+}
+
+/// Searches for an order that explains everything that was seen.
+pub fn check(ops: &[Op]) -> Verdict {
+    assert!(ops.len() <= 128);
+    let mut visited: HashSet<(u128, State)> = HashSet::new();
+    let mut budget = 60_000usize;
+    match search(ops, 0, [0; super::KEYS], &mut visited, &mut budget) {
+        true => Verdict::Right,
+        false if budget == 0 => Verdict::Undecided,
+        false => Verdict::Wrong,
+    }
+}
+
+fn search(
+    ops: &[Op],
+    done: u128,
+    state: State,
+    visited: &mut HashSet<(u128, State)>,
+    budget: &mut usize,
+) -> bool {
+    let open = |i: usize| done >> i & 1 == 0;
+    let answered = |op: &Op| op.answered.as_ref().map(|a| a.0);
+    let Some(first_answer) = (0..ops.len())
+        .filter(|&i| open(i))
+        .filter_map(|i| answered(&ops[i]))
+        .min()
+    else {
+        return true;
+    };
+    if *budget == 0 || !visited.insert((done, state)) {
+        return false;
+    }
+    *budget -= 1;
+    for i in (0..ops.len()).filter(|&i| open(i)) {
+        let op = &ops[i];
+        // Sent after something was answered that is not taken yet: too early. Operations are in the order of sending.
+        if op.called > first_answer {
+            break;
+        }
+        let keys = op.action.keys();
+        let behind = (0..i)
+            .any(|j| open(j) && ops[j].client == op.client && ops[j].action.keys() & keys != 0);
+        if behind {
+            continue;
+        }
+        let mut next = state;
+        let seen = op.action.apply(&mut next);
+        if op.answered.as_ref().is_none_or(|(_, s)| *s == seen)
+            && search(ops, done | 1 << i, next, visited, budget)
+        {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn the_checker_tells_right_from_wrong() {
+    let op = |client, action, called, answered, seen| Op {
+        client,
+        action,
+        called,
+        answered: Some((answered, seen)),
+    };
+    use Action::*;
+    let set = |called, answered| op(0, Mset(vec![0, 1], 7), called, answered, Seen::Done);
+    let torn = [
+        set(1, 9),
+        op(1, Mget(vec![0, 1]), 2, 5, Seen::Values(vec![7, 0])),
+    ];
+    assert_eq!(check(&torn), Verdict::Wrong);
+    let whole = [
+        set(1, 9),
+        op(1, Mget(vec![0, 1]), 2, 5, Seen::Values(vec![7, 7])),
+    ];
+    assert_eq!(check(&whole), Verdict::Right);
+    let stale = [set(1, 3), op(1, Get(0), 4, 5, Seen::Values(vec![0]))];
+    assert_eq!(check(&stale), Verdict::Wrong);
+    // Seen on one key, then the old value of the other.
+    let partly = [
+        set(1, 9),
+        op(1, Get(0), 2, 3, Seen::Values(vec![7])),
+        op(1, Get(1), 4, 5, Seen::Values(vec![0])),
+    ];
+    assert_eq!(check(&partly), Verdict::Wrong);
+    let unanswered = [
+        Op {
+            client: 0,
+            action: Set(0, 7),
+            called: 1,
+            answered: None,
+        },
+        op(1, Get(0), 2, 3, Seen::Values(vec![0])),
+        op(1, Get(0), 4, 5, Seen::Values(vec![7])),
+    ];
+    assert_eq!(check(&unanswered), Verdict::Right);
+}
