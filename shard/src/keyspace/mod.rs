@@ -87,7 +87,17 @@ struct Graveyard {
     /// Boxed as they were in their entries: moving the contents out would be the work that is put off.
     #[allow(clippy::vec_box)]
     objects: Vec<Box<Object>>,
-    tables: Vec<(Box<[Node; SLOTS]>, usize)>,
+    tables: Vec<Flushed>,
+}
+
+/// The tables of a flushed database, freed from the first slot on.
+struct Flushed {
+    tables: Box<[Node; SLOTS]>,
+    /// Entries in each group of slots, so that a small database is freed without a look at every slot.
+    groups: [u32; SLOTS / GROUP],
+    next: usize,
+    /// Entries not freed yet; not 0.
+    len: usize,
 }
 
 /// The keys of a core.
@@ -718,8 +728,13 @@ impl Keyspace {
     pub fn flush(&mut self, db: usize) {
         let uid = self.dbs[db].uid;
         let old = std::mem::replace(&mut self.dbs[db], Db::new(uid));
-        if let Some(tables) = old.tables {
-            self.graveyard.tables.push((tables, 0));
+        if let Some(tables) = old.tables.filter(|_| old.len > 0) {
+            self.graveyard.tables.push(Flushed {
+                tables,
+                groups: old.groups,
+                next: 0,
+                len: old.len,
+            });
         }
     }
     /// Empties one slot of a database at once.
@@ -743,19 +758,27 @@ impl Keyspace {
                 drop(object);
                 continue;
             }
-            let Some((tables, next)) = self.graveyard.tables.last_mut() else {
+            let Some(flushed) = self.graveyard.tables.last_mut() else {
                 return true;
             };
-            if *next == SLOTS {
-                self.graveyard.tables.pop();
+            if flushed.next.is_multiple_of(GROUP) && flushed.groups[flushed.next / GROUP] == 0 {
+                flushed.next += GROUP;
                 continue;
             }
-            let node = &mut tables[*next];
-            *next += 1;
+            let node = &mut flushed.tables[flushed.next];
+            flushed.next += 1;
+            flushed.len -= node.len();
+            if node.is_empty() {
+                // It holds no memory.
+                continue;
+            }
             let mut entries = Vec::with_capacity(node.len());
             node.each(&mut |entry| entries.push(entry));
             node.free_nodes(&mut self.heap);
-            left = left.saturating_sub(entries.len().max(1));
+            if flushed.len == 0 {
+                self.graveyard.tables.pop();
+            }
+            left = left.saturating_sub(entries.len());
             for entry in entries {
                 self.free_entry(entry);
             }
@@ -764,13 +787,8 @@ impl Keyspace {
     }
     /// Entries that wait to be freed (INFO's lazyfree_pending_objects).
     pub fn free_pending(&self) -> usize {
-        self.graveyard.objects.len()
-            + self
-                .graveyard
-                .tables
-                .iter()
-                .map(|(t, next)| t[*next..].iter().map(Node::len).sum::<usize>())
-                .sum::<usize>()
+        let flushed: usize = self.graveyard.tables.iter().map(|f| f.len).sum();
+        self.graveyard.objects.len() + flushed
     }
 
     /// Checks what the module's head promises, by a recount.
@@ -986,6 +1004,21 @@ mod tests {
         assert!(slices > 30);
         assert_eq!(ks.heap_used(), 0);
         ks.check_invariants();
+    }
+
+    /// A server that is flushed all the time, as by a test suite, keeps up with the freeing.
+    #[test]
+    fn a_small_flushed_database_is_freed_in_one_slice() {
+        let mut ks = keyspace();
+        for round in 0..200 {
+            for i in 0..20 {
+                set(&mut ks, format!("k{round}-{i}").as_bytes(), b"v");
+            }
+            ks.flush(0);
+            assert_eq!(ks.free_pending(), 20);
+            assert!(ks.free_some(20));
+            assert_eq!((ks.free_pending(), ks.heap_used()), (0, 0));
+        }
     }
 
     #[test]
