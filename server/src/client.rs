@@ -48,6 +48,8 @@ pub struct Client {
     pub conn: ConnId,
     pub peer: String,
     pub local: String,
+    /// The socket's number, for CLIENT LIST only.
+    pub fd: i32,
     /// It came through the core's own port: keys of other cores are refused with MOVED.
     pub cluster: bool,
     pub db: usize,
@@ -97,6 +99,7 @@ impl Client {
             conn,
             peer,
             local,
+            fd: -1,
             cluster: false,
             db: 0,
             version: Version::Resp2,
@@ -126,6 +129,11 @@ impl Client {
             held: Vec::new(),
             outstanding: 0,
         }
+    }
+
+    /// It came through the unix socket, whose clients have port 0 in their address.
+    pub fn is_unix(&self) -> bool {
+        self.local.ends_with(":0")
     }
 
     /// True while some reply is outstanding.

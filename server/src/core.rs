@@ -14,13 +14,14 @@ use crate::config::{Config, SharedConfig};
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
 use crate::registry::{Entry, Registry};
-use crate::request::{BatchStore, Chunk, Data, ServeState};
+use crate::request::{BatchStore, Chunk, Data, Paused, ServeState};
 use crate::sequencer::Sequencer;
 use crate::transaction::{Coordinated, Waiting};
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::locks::Locks;
 use ringwood_shard::shard::{Settings, Shard};
 use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -209,6 +210,11 @@ pub struct Core {
     pub(crate) dirty: Vec<ConnId>,
     /// Clients whose requests go on after a barrier.
     going_on: Vec<ConnId>,
+    /// CLIENT PAUSE: what waits, and until when (monotonic nanoseconds).
+    pub(crate) paused: Paused,
+    pub(crate) paused_until_ns: u64,
+    /// Clients that a pause holds.
+    pub(crate) held: Vec<ConnId>,
     pub(crate) batch: BatchStore,
     pub(crate) taken: Vec<ServeState>,
     chunks: Vec<Chunk>,
@@ -256,6 +262,9 @@ impl Core {
             spare_parcels: Vec::new(),
             dirty: Vec::new(),
             going_on: Vec::new(),
+            paused: Paused::No,
+            paused_until_ns: 0,
+            held: Vec::new(),
             batch: BatchStore::default(),
             taken: Vec::new(),
             chunks: Vec::new(),
@@ -374,7 +383,12 @@ impl Core {
         if busy || self.io.ready() || !self.mailbox.fall_asleep() {
             return Wait::Poll;
         }
-        let until_cron = Duration::from_nanos(self.next_cron_ns.saturating_sub(self.now.mono_ns));
+        let mut until_cron =
+            Duration::from_nanos(self.next_cron_ns.saturating_sub(self.now.mono_ns));
+        if self.paused != Paused::No {
+            let left = self.paused_until_ns.saturating_sub(self.now.mono_ns);
+            until_cron = until_cron.min(Duration::from_nanos(left));
+        }
         let until_expiry = self.shard.next_expiry().map_or(Duration::MAX, |at| {
             Duration::from_millis(u64::try_from(at - self.now.unix_ms).unwrap_or(0))
         });
@@ -474,7 +488,11 @@ impl Core {
             chunk.data = Data::Query(bytes);
         } else if let Some(client) = self.clients.get_mut(conn) {
             client.query.extend_from_slice(&buf);
-            self.queue_query(conn);
+            if client.query.len() as u64 > self.config.client_query_buffer_limit {
+                self.query_too_long(conn);
+            } else {
+                self.queue_query(conn);
+            }
         }
         self.io.release(buf);
     }
@@ -664,12 +682,14 @@ impl Core {
     }
 
     fn adopt(&mut self, stream: Stream, peer: String, local: String, cluster: bool) {
+        let fd = stream.as_fd().as_raw_fd();
         let conn = self.io.adopt(stream);
         if self.config.tcp_keepalive > 0 {
             self.io.keepalive(conn, self.config.tcp_keepalive);
         }
         let id = self.shared.next_client.fetch_add(1, Ordering::Relaxed);
         let mut client = Client::new(id, conn, peer, local, self.now.mono_ns);
+        client.fd = fd;
         client.cluster = cluster;
         client.authenticated = self.config.requirepass.is_empty();
         tracing::debug!("Accepted {}", client.peer);
@@ -779,7 +799,11 @@ impl Core {
     }
 
     fn background(&mut self) {
-        self.shard.expire_some(200);
+        if self.paused == Paused::No {
+            self.shard.expire_some(200);
+        } else if self.now.mono_ns >= self.paused_until_ns {
+            self.unpause();
+        }
         self.shard.keyspace.free_some(500);
         if self.now.mono_ns >= self.next_cron_ns {
             self.next_cron_ns = self.now.mono_ns + CRON.as_nanos() as u64;

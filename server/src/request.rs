@@ -15,7 +15,7 @@ use crate::io::{ConnId, Io, RecvBuf};
 use crate::mailbox::{Item, Parcel, Ticket, Words};
 use crate::registry::{Entry, Keys, Run};
 use crate::transaction::Waiting;
-use ringwood_protocol::command::{BARRIER, Merge, NO_AUTH, Route};
+use ringwood_protocol::command::{BARRIER, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE};
 use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::resp::{Limits, Parsed, parse};
@@ -290,7 +290,11 @@ impl Core {
             }
             if taken.stopped && rest > 0 {
                 client.stalled = true;
-                if !client.is_waiting() {
+                if client.is_waiting() {
+                    // The last of its answers has it go on.
+                } else if self.paused != Paused::No {
+                    self.held.push(conn);
+                } else {
                     self.go_on(conn);
                 }
             } else if rest > 0 && taken.need > rest {
@@ -303,11 +307,7 @@ impl Core {
                     client.receiving = true;
                     self.io.recv_into(conn, query, taken.need);
                 } else if client.query.len() as u64 > self.config.client_query_buffer_limit {
-                    tracing::warn!(
-                        "Closing client that reached max query buffer length: {}",
-                        client.peer
-                    );
-                    self.close(conn);
+                    self.query_too_long(conn);
                 }
             }
         }
@@ -401,27 +401,47 @@ impl Core {
         if client.life != Life::Open {
             return Flow::Stop;
         }
-        if client.reply_mode != ReplyMode::On {
-            client.reply_mode = match client.reply_mode {
-                ReplyMode::SkipNext => ReplyMode::Skip,
-                ReplyMode::Skip => ReplyMode::On,
-                other => other,
-            };
+        let mode = client.reply_mode;
+        if mode == ReplyMode::SkipNext {
+            client.reply_mode = ReplyMode::Skip;
         }
         client.commands += 1;
         client.last_command = entry;
-        if let Some(error) = admit(client, entry, args) {
-            return self.refuse(conn, entry, error);
-        }
-        let entry = entry.expect("admitted");
-        match entry.spec.run {
-            Run::Server(handler) => {
-                if client.is_waiting() && (entry.has(BARRIER) || self.strict) {
-                    return Flow::Stall;
-                }
-                self.call(conn, entry, args, handler)
+        let flow = 'run: {
+            if let Some(error) = admit(client, entry, args) {
+                break 'run self.refuse(conn, entry, error);
             }
-            Run::Shard(_) => self.route(conn, entry, args, key),
+            let entry = entry.expect("admitted");
+            if self.paused != Paused::No && self.paused.holds(entry) {
+                break 'run Flow::Stall;
+            }
+            match entry.spec.run {
+                Run::Server(handler) => {
+                    if client.is_waiting() && (entry.has(BARRIER) || self.strict) {
+                        break 'run Flow::Stall;
+                    }
+                    self.call(conn, entry, args, handler)
+                }
+                Run::Shard(_) => self.route(conn, entry, args, key),
+            }
+        };
+        if flow == Flow::Stall || mode != ReplyMode::On {
+            self.after_quiet(conn, mode, flow);
+        }
+        flow
+    }
+
+    /// Ends CLIENT REPLY SKIP behind its one command. A command that could not start leaves no trace.
+    #[cold]
+    fn after_quiet(&mut self, conn: ConnId, mode: ReplyMode, flow: Flow) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        if flow == Flow::Stall {
+            client.commands -= 1;
+            client.reply_mode = mode;
+        } else if client.reply_mode == ReplyMode::Skip {
+            client.reply_mode = ReplyMode::On;
         }
     }
 
@@ -967,7 +987,49 @@ fn run(
     stats.called(entry);
 }
 
+/// CLIENT PAUSE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Paused {
+    No,
+    Writes,
+    All,
+}
+
+impl Paused {
+    fn holds(self, entry: &Entry) -> bool {
+        self == Self::All || self == Self::Writes && entry.has(WRITE | MAY_REPLICATE)
+    }
+}
+
 impl Core {
+    /// Holds commands back. Of two pauses the longer time and the stricter mode hold.
+    pub fn pause(&mut self, mode: Paused, timeout_ms: u64) {
+        let until = self
+            .now
+            .mono_ns
+            .saturating_add(timeout_ms.saturating_mul(1_000_000));
+        self.paused = self.paused.max(mode);
+        self.paused_until_ns = self.paused_until_ns.max(until);
+    }
+    pub fn unpause(&mut self) {
+        self.paused = Paused::No;
+        self.paused_until_ns = 0;
+        for conn in std::mem::take(&mut self.held) {
+            self.go_on(conn);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn query_too_long(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get(conn) {
+            tracing::warn!(
+                "Closing client that reached max query buffer length: {}",
+                client.peer
+            );
+        }
+        self.close(conn);
+    }
+
     pub(crate) fn set_strict(&mut self) {
         self.strict = self.config.pipeline_order == PipelineOrder::Strict;
     }

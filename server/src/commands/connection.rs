@@ -1,17 +1,20 @@
-//! PING, ECHO, SELECT, QUIT.
+//! PING, ECHO, SELECT, RESET, QUIT.
 
 use super::{Answer, Call, ConnHandler};
+use crate::client::ReplyMode;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::number::parse_i64;
+use ringwood_protocol::reply::Version;
 use ringwood_shard::ctx::Args;
 
-pub const COMMANDS: &[Command<ConnHandler>] = &[PING, ECHO, SELECT, QUIT];
+pub const COMMANDS: &[Command<ConnHandler>] = &[PING, ECHO, SELECT, RESET, QUIT];
 
 const PING: Command<ConnHandler> = command("PING", at_least(1), ping as ConnHandler)
     .flags(FAST)
     .acl(acl::CONNECTION)
     .doc(
-        "Answers PONG, or the message.",
+        "Answers PONG or the given text.",
         "O(1)",
         "1.0.0",
         "connection",
@@ -32,7 +35,7 @@ fn ping(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
 const ECHO: Command<ConnHandler> = command("ECHO", exactly(2), echo as ConnHandler)
     .flags(LOADING | STALE | FAST)
     .acl(acl::CONNECTION)
-    .doc("Answers the message.", "O(1)", "1.0.0", "connection")
+    .doc("Returns its argument.", "O(1)", "1.0.0", "connection")
     .args(&[string("message")])
     .route(Route::Connection);
 
@@ -45,7 +48,7 @@ const SELECT: Command<ConnHandler> = command("SELECT", exactly(2), select as Con
     .flags(LOADING | STALE | FAST)
     .acl(acl::CONNECTION)
     .doc(
-        "Changes the connection's database.",
+        "Chooses the connection's database.",
         "O(1)",
         "1.0.0",
         "connection",
@@ -54,10 +57,17 @@ const SELECT: Command<ConnHandler> = command("SELECT", exactly(2), select as Con
     .route(Route::Connection);
 
 fn select(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
-    let index: i64 = std::str::from_utf8(args[1])
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .ok_or(CommandError::InvalidDbIndex)?;
+    let index = parse_i64(args[1]).ok_or(CommandError::NotInteger)?;
+    let index = i32::try_from(index).map_err(|_| {
+        CommandError::fixed(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        )
+    })?;
+    if call.client().cluster && index != 0 {
+        return Err(CommandError::fixed(
+            "ERR SELECT is not allowed in cluster mode",
+        ));
+    }
     match usize::try_from(index) {
         Ok(db) if db < call.core.shard.keyspace.databases() => call.client_mut().db = db,
         _ => return Err(CommandError::DbIndexOutOfRange),
@@ -66,10 +76,40 @@ fn select(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     Ok(Answer::Now)
 }
 
-const QUIT: Command<ConnHandler> = command("QUIT", at_least(1), quit as ConnHandler)
-    .flags(ALLOW_BUSY | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH)
+const RESET: Command<ConnHandler> = command("RESET", exactly(1), reset as ConnHandler)
+    .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
     .acl(acl::CONNECTION)
-    .doc("Closes the connection.", "O(1)", "1.0.0", "connection")
+    .doc(
+        "Puts the connection back into its first state.",
+        "O(1)",
+        "6.2.0",
+        "connection",
+    )
+    .route(Route::Connection);
+
+fn reset(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+    let authenticated = call.core.config.requirepass.is_empty();
+    let client = call.client_mut();
+    client.db = 0;
+    client.version = Version::Resp2;
+    client.authenticated = authenticated;
+    client.name.clear();
+    client.reply_mode = ReplyMode::On;
+    client.no_evict = false;
+    client.no_touch = false;
+    call.reply.simple("RESET");
+    Ok(Answer::Now)
+}
+
+const QUIT: Command<ConnHandler> = command("QUIT", at_least(1), quit as ConnHandler)
+    .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
+    .acl(acl::CONNECTION)
+    .doc(
+        "Closes the connection after an OK.",
+        "O(1)",
+        "1.0.0",
+        "connection",
+    )
     .deprecated("7.2.0", "just closing the connection")
     .route(Route::Connection);
 

@@ -1,9 +1,11 @@
 //! The server's own commands: connections, administration, what concerns all cores. They run on the core that has the
 //! connection.
 
+mod client;
 mod command;
 mod config;
 mod connection;
+mod hello;
 
 use crate::client::Client;
 use crate::core::Core;
@@ -17,8 +19,13 @@ use ringwood_shard::ctx::Args;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Every command of the server itself.
-pub const FAMILIES: &[&[Command<ConnHandler>]] =
-    &[command::COMMANDS, config::COMMANDS, connection::COMMANDS];
+pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
+    client::COMMANDS,
+    command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    hello::COMMANDS,
+];
 
 /// What a command sees while it runs.
 pub struct Call<'a> {
