@@ -3,6 +3,8 @@
 //! Idea: one read of the monotonic clock a turn. Wall time is the monotonic clock plus an offset that is read anew
 //! every few milliseconds, so that a step of the system's clock is followed within that time.
 
+use std::time::Duration;
+
 use super::Now;
 
 /// How long the offset between the two clocks is trusted.
@@ -12,7 +14,7 @@ const OFFSET_TRUSTED_NS: u64 = 5_000_000;
 pub(super) struct Clock {
     now: Now,
     /// Wall clock minus monotonic clock, in nanoseconds.
-    offset_ns: i128,
+    offset_ns: i64,
     offset_read_ns: u64,
 }
 
@@ -29,7 +31,7 @@ impl Clock {
     }
 
     fn read_offset(&mut self, mono: u64) {
-        self.offset_ns = i128::from(read(libc::CLOCK_REALTIME)) - i128::from(mono);
+        self.offset_ns = read(libc::CLOCK_REALTIME) as i64 - mono as i64;
         self.offset_read_ns = mono;
     }
 
@@ -40,10 +42,10 @@ impl Clock {
         if mono - self.offset_read_ns > OFFSET_TRUSTED_NS {
             self.read_offset(mono);
         }
-        let unix_ns = i128::from(mono) + self.offset_ns;
+        let unix_ns = mono as i64 + self.offset_ns;
         self.now = Now {
             mono_ns: mono,
-            unix_ms: (unix_ns / 1_000_000) as i64,
+            unix_ms: unix_ns / 1_000_000,
         };
     }
 
@@ -91,6 +93,52 @@ impl Random {
     }
 }
 
+/// The kernel timer that ends waits.
+///
+/// Idea: giving each wait a time limit of its own makes the kernel start and stop a timer each time, which costs as
+/// much as a tenth of a request. So one timer is left running over many turns, and only when it has fired is it set
+/// again. It may end a wait early, which is harmless.
+#[derive(Debug, Default)]
+pub(super) struct Timer {
+    fires_ns: Option<u64>,
+}
+
+/// How a wait gets its limit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// The timer that is running fires in time.
+    Running,
+    /// The timer is to be set to this moment of the monotonic clock.
+    Set(u64),
+    /// The wait needs a limit of its own.
+    Own(Duration),
+}
+
+/// Shorter waits are too rare and too short to be worth the timer.
+const TIMER_MIN: Duration = Duration::from_millis(1);
+/// A timer set farther ahead would be of no use to shorter waits for long.
+const TIMER_MAX: Duration = Duration::from_secs(1);
+
+impl Timer {
+    #[inline]
+    pub(super) fn limit(&mut self, now_ns: u64, time: Duration) -> Limit {
+        let capped = time.min(TIMER_MAX);
+        let until_ns = now_ns + capped.as_nanos() as u64;
+        match self.fires_ns {
+            Some(fires_ns) if fires_ns <= until_ns => Limit::Running,
+            None if time >= TIMER_MIN => {
+                self.fires_ns = Some(until_ns);
+                Limit::Set(until_ns)
+            }
+            _ => Limit::Own(time),
+        }
+    }
+
+    pub(super) fn fired(&mut self) {
+        self.fires_ns = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +162,27 @@ mod tests {
         let (mut a, mut b) = (Random::new(), Random::new());
         assert_ne!(a.next(), a.next());
         assert_ne!(a.next(), b.next());
+    }
+
+    #[test]
+    fn one_timer_serves_many_waits() {
+        let (mut timer, ms) = (Timer::default(), Duration::from_millis);
+        assert_eq!(
+            timer.limit(5_000_000, Duration::from_micros(50)),
+            Limit::Own(Duration::from_micros(50))
+        );
+        assert_eq!(timer.limit(5_000_000, ms(100)), Limit::Set(105_000_000));
+        assert_eq!(timer.limit(6_000_000, ms(100)), Limit::Running);
+        assert_eq!(timer.limit(6_000_000, ms(99)), Limit::Running);
+        assert_eq!(timer.limit(6_000_000, ms(98)), Limit::Own(ms(98)));
+        timer.fired();
+        assert_eq!(
+            timer.limit(106_000_000, Duration::from_secs(3600)),
+            Limit::Set(1_106_000_000)
+        );
+        assert_eq!(
+            timer.limit(106_000_000, Duration::from_secs(3600)),
+            Limit::Running
+        );
     }
 }

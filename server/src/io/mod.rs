@@ -51,7 +51,7 @@ pub struct Now {
 pub enum Wait {
     /// Submit what is queued, take what is there, return.
     Poll,
-    /// Sleep until something completes, a wake-up comes, or the time is over.
+    /// Sleep until something completes, a wake-up comes, or the time is over; now and then it ends early, with nothing.
     AtMost(Duration),
 }
 

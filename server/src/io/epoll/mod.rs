@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use self::pool::Pool;
 use super::accept::{Acceptor, Acceptors};
-use super::clock::{self, Clock, Random};
+use super::clock::{self, Clock, Limit, Random, Timer};
 use super::net::{self, Listener, Stream};
 use super::signal::Signals;
 use super::slots::Slots;
@@ -39,6 +39,7 @@ const CONN: u64 = 0;
 const ACCEPTOR: u64 = 1 << 32;
 const ALARM: u64 = 2 << 32;
 const SIGNAL: u64 = 3 << 32;
+const TIMER: u64 = 4 << 32;
 
 struct Conn {
     fd: OwnedFd,
@@ -95,6 +96,8 @@ pub struct Epoll {
     peers: Vec<Waker>,
     signals: Option<Signals>,
     clock: Clock,
+    timer: Timer,
+    timer_fd: OwnedFd,
     random: Random,
     /// The kernel lacks `epoll_pwait2` (Linux 5.11), or a filter forbids it: waits are whole milliseconds.
     coarse: bool,
@@ -134,6 +137,8 @@ impl Epoll {
             peers: Vec::new(),
             signals: None,
             clock: Clock::new(),
+            timer: Timer::default(),
+            timer_fd: timer_fd()?,
             random: Random::new(),
             coarse: false,
             broken: None,
@@ -143,6 +148,12 @@ impl Epoll {
             epoll.alarm.as_raw_fd(),
             libc::EPOLLIN | libc::EPOLLET,
             ALARM,
+        )?;
+        // Likewise: each firing is an event.
+        epoll.register(
+            epoll.timer_fd.as_raw_fd(),
+            libc::EPOLLIN | libc::EPOLLET,
+            TIMER,
         )?;
         Ok(epoll)
     }
@@ -379,23 +390,64 @@ impl Epoll {
         }
     }
 
+    /// Sees to it that a wait of now ends after `time`. Gives the limit that it needs itself, if it does.
+    fn limit(&mut self, time: Duration) -> io::Result<Option<Duration>> {
+        match self.timer.limit(self.clock.now().mono_ns, time) {
+            Limit::Running => Ok(None),
+            Limit::Own(time) => Ok(Some(time)),
+            Limit::Set(until_ns) => {
+                let until = timespec(Duration::from_nanos(until_ns));
+                let no_interval = libc::timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                };
+                let setting = libc::itimerspec {
+                    it_interval: no_interval,
+                    it_value: until,
+                };
+                let fd = self.timer_fd.as_raw_fd();
+                // SAFETY: the setting is read during the call only, and the old one is not asked for.
+                let result = unsafe {
+                    libc::timerfd_settime(
+                        fd,
+                        libc::TFD_TIMER_ABSTIME,
+                        &setting,
+                        std::ptr::null_mut(),
+                    )
+                };
+                if result < 0 {
+                    Err(io::Error::last_os_error())
+                } else {
+                    Ok(None)
+                }
+            }
+        }
+    }
+
     /// Waits, and gives the number of events.
-    fn wait(&mut self, time: Duration) -> io::Result<usize> {
+    fn wait(&mut self, time: Option<Duration>) -> io::Result<usize> {
         let (fd, list, room) = (
             self.epoll.as_raw_fd(),
             self.events.as_mut_ptr(),
             self.events.len() as i32,
         );
-        let mut result = -1;
-        if !self.coarse {
-            let time = libc::timespec {
-                tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
-                tv_nsec: libc::c_long::from(time.subsec_nanos() as i32),
-            };
+        let millis = match time {
+            None => Some(-1),
+            Some(time) if time.is_zero() => Some(0),
+            Some(time) if self.coarse => {
+                Some(i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX))
+            }
+            Some(_) => None,
+        };
+        let result = if let Some(millis) = millis {
+            // SAFETY: `list` has room for `room` events.
+            unsafe { libc::epoll_wait(fd, list, room, millis) }
+        } else {
+            let time = timespec(time.unwrap_or_default());
             let no_mask = std::ptr::null::<libc::sigset_t>();
             // SAFETY: `list` has room for `room` events, `time` lives during the call. By number, because the C
             // library may be older than the call.
-            result = unsafe {
+            unsafe {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,
                     fd,
@@ -404,24 +456,20 @@ impl Epoll {
                     &raw const time,
                     no_mask,
                     0,
-                )
-            } as i32;
-            self.coarse =
-                result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS);
-        }
-        if self.coarse {
-            let millis = i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
-            // SAFETY: `list` has room for `room` events.
-            result = unsafe { libc::epoll_wait(fd, list, room, millis) };
-        }
+                ) as i32
+            }
+        };
         if result >= 0 {
             return Ok(result as usize);
         }
         let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::Interrupted {
-            Ok(0)
-        } else {
-            Err(error)
+        match error.raw_os_error() {
+            Some(libc::EINTR) => Ok(0),
+            Some(libc::ENOSYS | libc::EPERM) if !self.coarse => {
+                self.coarse = true;
+                self.wait(time)
+            }
+            _ => Err(error),
         }
     }
 
@@ -451,6 +499,7 @@ impl Epoll {
                     signals.take(|number| events.push(Event::Signal { number }));
                 }
             }
+            TIMER => self.timer.fired(),
             // An alarm: that the wait is over is all it is for.
             _ => {}
         }
@@ -646,9 +695,9 @@ impl Io for Epoll {
             Wait::AtMost(time)
                 if self.ready.is_empty() && self.closed.is_empty() && events.is_empty() =>
             {
-                self.acceptors.limit_wait(time)
+                self.limit(self.acceptors.limit_wait(time))?
             }
-            _ => Duration::ZERO,
+            _ => Some(Duration::ZERO),
         };
         let count = self.wait(time)?;
         self.clock.tick();
@@ -666,4 +715,26 @@ impl Io for Epoll {
         }
         Ok(())
     }
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(time.subsec_nanos() as i32),
+    }
+}
+
+fn timer_fd() -> io::Result<OwnedFd> {
+    // SAFETY: takes no memory; the result is checked.
+    let fd = unsafe {
+        libc::timerfd_create(
+            libc::CLOCK_MONOTONIC,
+            libc::TFD_CLOEXEC | libc::TFD_NONBLOCK,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor, which belongs to nobody yet.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -35,7 +35,7 @@ use self::conn::{Closing, Conn, Into};
 pub use self::ring::Features;
 use self::ring::Ring;
 use super::accept::{Acceptor, Acceptors};
-use super::clock::{self, Clock, Random};
+use super::clock::{self, Clock, Limit, Random, Timer};
 use super::net::{self, Listener, Stream};
 use super::signal::Signals;
 use super::slots::Slots;
@@ -89,6 +89,8 @@ enum Op {
     /// A cancellation for a connection, or for a listener.
     Cancel,
     CancelAccept,
+    /// The timer that ends waits.
+    Timer,
     /// A wake-up for another core that could not be delivered.
     Wake,
     /// Nothing to be done: a wake-up from another core.
@@ -113,7 +115,8 @@ impl Op {
             7 => Op::Signal,
             8 => Op::Cancel,
             9 => Op::CancelAccept,
-            10 => Op::Wake,
+            10 => Op::Timer,
+            11 => Op::Wake,
             _ => Op::Ignored,
         }
     }
@@ -147,6 +150,9 @@ pub struct Uring {
     peers: Vec<Waker>,
     signals: Option<Signals>,
     clock: Clock,
+    timer: Timer,
+    /// Where the kernel reads the timer's moment from when it takes the request.
+    timer_time: Box<types::Timespec>,
     random: Random,
     /// Connections that found no buffer.
     starved: Vec<ConnId>,
@@ -193,6 +199,8 @@ impl Uring {
             peers: Vec::new(),
             signals: None,
             clock: Clock::new(),
+            timer: Timer::default(),
+            timer_time: Box::default(),
             random: Random::new(),
             starved: Vec::new(),
             cancelled: Vec::new(),
@@ -312,6 +320,7 @@ impl Uring {
                     self.cancel_accept(index as usize);
                 }
             }
+            Op::Timer => self.timer.fired(),
             Op::Wake | Op::Ignored => {}
         }
     }
@@ -361,6 +370,25 @@ impl Uring {
         }
         if !more {
             self.accept(index);
+        }
+    }
+
+    /// Sees to it that a wait of now ends after `time`. Gives the limit that it needs itself, if it does.
+    fn limit(&mut self, time: Duration) -> Option<Duration> {
+        match self.timer.limit(self.clock.now().mono_ns, time) {
+            Limit::Running => None,
+            Limit::Own(time) => Some(time),
+            Limit::Set(until_ns) => {
+                let until = Duration::from_nanos(until_ns);
+                // Not read by the kernel any more: a timer is set only when the last one has fired.
+                *self.timer_time = types::Timespec::from(until);
+                let entry = opcode::Timeout::new(&raw const *self.timer_time)
+                    .flags(types::TimeoutFlags::ABS)
+                    .build();
+                // SAFETY: the box lives as long as the ring, and is left alone until the timer has fired.
+                unsafe { self.push(entry, Op::Timer, 0) };
+                None
+            }
         }
     }
 
@@ -567,11 +595,12 @@ impl Io for Uring {
         match wait {
             Wait::AtMost(time) if !time.is_zero() && self.closed.is_empty() => {
                 let time = self.acceptors.limit_wait(time);
-                self.ring.enter(1, Some(time), None)?;
+                let own = self.limit(time);
+                self.ring.enter(1, own)?;
             }
             _ => {
                 if self.ring.has_queued() || self.ring.has_completions() {
-                    self.ring.enter(0, None, None)?;
+                    self.ring.enter(0, None)?;
                 }
             }
         }
@@ -599,7 +628,7 @@ impl Drop for Uring {
         let started = clock::mono_ns();
         let time = Duration::from_millis(100);
         while self.inflight > 0 && clock::mono_ns() - started < DROP_WAIT.as_nanos() as u64 {
-            if self.ring.enter(1, Some(time), None).is_err() {
+            if self.ring.enter(1, Some(time)).is_err() {
                 break;
             }
             let mut done = false;

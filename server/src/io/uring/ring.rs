@@ -31,8 +31,8 @@ pub struct Features {
     pub registered_ring: bool,
     /// Small receives share a buffer (6.12).
     pub incremental_buffers: bool,
-    /// A wait can have a smaller goal after a while (6.12).
-    pub min_wait: bool,
+    /// Waiting for requests does not count as waiting for a disk, which would make an idle server look busy (6.15).
+    pub no_iowait: bool,
     /// Other cores are woken through their ring (5.18).
     pub msg_ring: bool,
 }
@@ -44,6 +44,7 @@ pub(super) struct Ring {
     cq: ManuallyDrop<CompletionQueue<'static>>,
     ring: *mut IoUring,
     backlog: VecDeque<cqueue::Entry>,
+    enter_flags: EnterFlags,
     pub(super) features: Features,
     /// `SINGLE_ISSUER`: never to be moved to another thread.
     _not_send: PhantomData<*mut ()>,
@@ -68,7 +69,7 @@ impl Ring {
                 "this kernel's io_uring cannot wait with a time limit or drops completions";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-        let min_wait = params.is_feature_min_timeout() && !options.plain;
+        let no_iowait = params.is_feature_no_iowait() && !options.plain;
         let msg_ring = probe.is_supported(opcode::MsgRingData::CODE) && !options.plain;
         let ring = Box::into_raw(Box::new(ring));
         // SAFETY: the box is freed only in `Drop`, after the three parts, and nothing else refers to it; so the
@@ -81,11 +82,16 @@ impl Ring {
             cq: ManuallyDrop::new(cq),
             ring,
             backlog: VecDeque::new(),
+            enter_flags: if no_iowait {
+                EnterFlags::GETEVENTS | EnterFlags::NO_IOWAIT
+            } else {
+                EnterFlags::GETEVENTS
+            },
             features: Features {
                 defer_taskrun,
                 registered_ring,
                 incremental_buffers: false,
-                min_wait,
+                no_iowait,
                 msg_ring,
             },
             _not_send: PhantomData,
@@ -117,12 +123,12 @@ impl Ring {
         if !self.sq.is_full() {
             return Ok(());
         }
-        let result = self.call(0, EnterFlags::empty(), &SubmitArgs::new());
+        let result = self.call(0, EnterFlags::empty(), None);
         self.sq.sync();
         match result {
             Err(error) if is_busy(&error) => {
                 // It wants completions to be taken first.
-                self.call(0, EnterFlags::GETEVENTS, &SubmitArgs::new())
+                self.call(0, EnterFlags::GETEVENTS, None)
                     .or_else(unless_busy)?;
                 self.cq.sync();
                 self.backlog.extend(self.cq.by_ref());
@@ -134,36 +140,32 @@ impl Ring {
         }
     }
 
-    fn call(&self, want: u32, flags: EnterFlags, args: &SubmitArgs<'_, '_>) -> io::Result<usize> {
+    #[inline]
+    fn call(&self, want: u32, flags: EnterFlags, timeout: Option<Duration>) -> io::Result<usize> {
+        let queued = self.sq.len() as u32;
+        let Some(timeout) = timeout else {
+            // SAFETY: without EXT_ARG the argument is a signal mask, and may be missing.
+            return unsafe {
+                self.submitter
+                    .enter::<libc::sigset_t>(queued, want, flags.bits(), None)
+            };
+        };
         let flags = flags | EnterFlags::EXT_ARG;
+        let time = Timespec::from(timeout);
+        let args = SubmitArgs::new().timespec(&time);
         // SAFETY: `args` is the argument that EXT_ARG announces, and lives during the call.
         unsafe {
             self.submitter
-                .enter(self.sq.len() as u32, want, flags.bits(), Some(args))
+                .enter(queued, want, flags.bits(), Some(&args))
         }
     }
 
     /// Hands over what is queued and takes in completions, of which it waits for `want`, but no longer than `timeout`.
-    /// After `min_wait` a single one is enough, where the kernel can do that.
     #[inline]
-    pub(super) fn enter(
-        &mut self,
-        want: u32,
-        timeout: Option<Duration>,
-        min_wait: Option<Duration>,
-    ) -> io::Result<()> {
+    pub(super) fn enter(&mut self, want: u32, timeout: Option<Duration>) -> io::Result<()> {
         self.sq.sync();
         let want = if self.backlog.is_empty() { want } else { 0 };
-        let time;
-        let mut args = SubmitArgs::new();
-        if let Some(timeout) = timeout {
-            time = Timespec::from(timeout);
-            args = args.timespec(&time);
-            if let Some(min_wait) = min_wait {
-                args = args.min_wait_usec(min_wait.as_micros() as u32);
-            }
-        }
-        let result = self.call(want, EnterFlags::GETEVENTS, &args);
+        let result = self.call(want, self.enter_flags, timeout);
         self.sq.sync();
         self.cq.sync();
         match result {
