@@ -13,9 +13,10 @@ use crate::client::{Client, Life};
 use crate::config::{Config, SharedConfig};
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
-use crate::registry::{Entry, Registry};
+use crate::registry::Registry;
 use crate::request::{BatchStore, Chunk, Data, Paused, ServeState};
 use crate::sequencer::Sequencer;
+use crate::stats::{MemoryGauge, Meter, Sample, Stats};
 use crate::transaction::{Coordinated, Waiting};
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::locks::Locks;
@@ -42,6 +43,7 @@ pub struct Shared {
     pub clients: Box<[AtomicUsize]>,
     pub total_connections: AtomicU64,
     pub rejected_connections: AtomicU64,
+    pub memory: MemoryGauge,
     pub run_id: String,
     pub started_unix_ms: i64,
 }
@@ -128,56 +130,6 @@ impl Clients {
     }
 }
 
-/// One core's part of a command's statistics.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CommandStats {
-    pub calls: u64,
-    pub rejected: u64,
-    pub failed: u64,
-}
-
-/// One core's counters.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// By the registry's index.
-    pub commands: Vec<CommandStats>,
-    /// By the error's first word.
-    pub errors: HashMap<String, u64>,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub turns: u64,
-    pub forwarded: u64,
-}
-
-impl Stats {
-    #[inline]
-    pub fn called(&mut self, entry: &Entry) {
-        self.commands[entry.index].calls += 1;
-    }
-    #[cold]
-    pub fn error(&mut self, entry: &Entry, error: &CommandError) {
-        self.commands[entry.index].failed += 1;
-        self.count(error);
-    }
-    pub fn rejected(&mut self, entry: Option<&Entry>, error: &CommandError) {
-        if let Some(entry) = entry {
-            self.commands[entry.index].rejected += 1;
-        }
-        self.count(error);
-    }
-    fn count(&mut self, error: &CommandError) {
-        let text = error.text();
-        let word = text.split(' ').next().unwrap_or_default();
-        // Words are Redis's fixed ones, except those of hostile scripts, which must not fill the memory.
-        if self.errors.len() < 128 || self.errors.contains_key(word) {
-            *self.errors.entry(word.to_string()).or_default() += 1;
-        }
-    }
-    pub fn total_calls(&self) -> u64 {
-        self.commands.iter().map(|c| c.calls).sum()
-    }
-}
-
 /// Replies' buffers kept for reuse, and how large one may be.
 const SPARE_BUFFERS: usize = 256;
 const SPARE_CAPACITY: usize = 64 << 10;
@@ -194,6 +146,9 @@ pub struct Core {
     pub shared: Arc<Shared>,
     pub config: Arc<Config>,
     pub stats: Stats,
+    pub meter: Meter,
+    /// Monotonic nanoseconds up to which commands' time is accounted for.
+    pub(crate) accounted_ns: u64,
     pub mailbox: Mailbox,
     pub(crate) locks: Locks<Waiting>,
     pub(crate) transactions: HashMap<u32, Coordinated>,
@@ -237,7 +192,6 @@ impl Core {
             .unwrap_or_else(|e| e.into_inner())
             .clone();
         let cores = mailbox.cores();
-        let commands = vec![CommandStats::default(); registry.entries.len()];
         let now = io.now();
         let mut core = Self {
             id,
@@ -248,10 +202,9 @@ impl Core {
             registry,
             shared,
             config,
-            stats: Stats {
-                commands,
-                ..Stats::default()
-            },
+            stats: Stats::new(registry.entries.len()),
+            meter: Meter::default(),
+            accounted_ns: 0,
             mailbox,
             locks: Locks::default(),
             transactions: HashMap::new(),
@@ -290,11 +243,7 @@ impl Core {
 
     /// CONFIG RESETSTAT, this core's part.
     pub fn reset_stats(&mut self) {
-        let commands = vec![CommandStats::default(); self.registry.entries.len()];
-        self.stats = Stats {
-            commands,
-            ..Stats::default()
-        };
+        self.stats = Stats::new(self.registry.entries.len());
         let dirty = self.shard.stats.dirty;
         self.shard.stats = ringwood_shard::shard::Stats {
             dirty,
@@ -340,6 +289,7 @@ impl Core {
         result?;
         self.now = self.io.now();
         self.shard.now_ms = self.now.unix_ms;
+        self.accounted_ns = self.now.mono_ns;
         self.stats.turns += 1;
         self.take_events(&mut events);
         self.events = events;
@@ -440,6 +390,7 @@ impl Core {
 
     fn received(&mut self, conn: ConnId, buf: crate::io::RecvBuf) {
         self.stats.bytes_in += buf.len() as u64;
+        self.stats.reads += 1;
         let held = match self.clients.get_mut(conn) {
             None => {
                 self.io.release(buf);
@@ -785,6 +736,7 @@ impl Core {
                 client.sending = true;
                 client.bytes_out += buf.len() as u64;
                 self.stats.bytes_out += buf.len() as u64;
+                self.stats.writes += 1;
                 self.io.send(conn, buf);
             } else if client.life == Life::Ending && !client.is_waiting() {
                 client.life = Life::Closed;
@@ -811,7 +763,22 @@ impl Core {
         }
     }
 
+    /// Bytes of memory that this core holds.
+    pub fn memory_used(&self) -> i64 {
+        ringwood_shard::memory::thread_used() as i64 + self.shard.heap_used() as i64
+    }
+
     fn cron(&mut self) {
+        let sample = Sample {
+            commands: self.stats.total_calls(),
+            bytes_in: self.stats.bytes_in,
+            bytes_out: self.stats.bytes_out,
+            turns: self.stats.turns,
+        };
+        self.meter.take(self.now.mono_ns, sample);
+        self.shared
+            .memory
+            .tell(self.id, self.memory_used(), self.now.unix_ms);
         let timeout_ns = self.config.timeout as u64 * 1_000_000_000;
         if timeout_ns > 0 {
             let now = self.now.mono_ns;

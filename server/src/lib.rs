@@ -13,4 +13,5 @@ pub mod request;
 pub mod sequencer;
 mod signals;
 pub mod start;
+pub mod stats;
 pub mod transaction;

@@ -10,10 +10,11 @@ use std::borrow::Cow;
 use crate::client::{Client, Life, ReplyMode};
 use crate::commands::{Answer, Call};
 use crate::config::enums::PipelineOrder;
-use crate::core::{Core, Stats};
+use crate::core::Core;
 use crate::io::{ConnId, Io, RecvBuf};
 use crate::mailbox::{Item, Parcel, Ticket, Words};
 use crate::registry::{Entry, Keys, Run};
+use crate::stats::{Histogram, Stats};
 use crate::transaction::Waiting;
 use ringwood_protocol::command::{BARRIER, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE};
 use ringwood_protocol::error::{CommandError, ProtocolError};
@@ -332,8 +333,36 @@ impl Core {
                 Flow::Stop => (state.bytes, state.stopped) = (usize::MAX, true),
             }
         }
+        self.account_batch(&batch.requests);
         batch.requests.clear();
         batch.args.clear();
+    }
+
+    /// Nanoseconds that each of `count` commands took of the time since the last call.
+    #[inline]
+    fn share(&mut self, count: usize) -> u64 {
+        let now = self.io.mono_ns();
+        let passed = now.saturating_sub(std::mem::replace(&mut self.accounted_ns, now));
+        passed / count.max(1) as u64
+    }
+
+    /// Shares the time of a group of commands out; see [`crate::stats`].
+    #[inline]
+    fn account_batch(&mut self, requests: &[Request<'_>]) {
+        if requests.is_empty() {
+            return;
+        }
+        let ns = self.share(requests.len());
+        let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
+        for r in requests {
+            // What went to another core is counted there.
+            let ran = self.cores() == 1
+                || r.key
+                    .is_none_or(|key| self.owner(key.slot) as usize == self.id);
+            if let Some(entry) = r.entry {
+                self.stats.spent(entry, ns, bucket.filter(|_| ran));
+            }
+        }
     }
 
     /// Starts the loads of everything that a group will look at; see the module's head.
@@ -648,6 +677,7 @@ impl Core {
         let out = client.reply_buffer();
         let from = out.len();
         run(shard, stats, entry, args, db, version, key, out);
+        stats.called(entry);
         client.replied(from);
         if !client.dirty {
             client.dirty = true;
@@ -656,7 +686,7 @@ impl Core {
         Flow::Next
     }
 
-    /// Runs a data command that was kept or sent.
+    /// Runs a data command that was kept or sent, or a part of one; who calls counts the call.
     pub(crate) fn run_owned(
         &mut self,
         entry: &'static Entry,
@@ -675,6 +705,9 @@ impl Core {
             None,
             out,
         );
+        let ns = self.share(1);
+        let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
+        self.stats.spent(entry, ns, bucket);
     }
 
     /// Puts a command of this core behind the work that uses its slots.
@@ -792,11 +825,16 @@ impl Core {
                         .prefetch_entry(i.db as usize, i.slot, i.hash);
                 }
             }
-            for item in group {
+            for item in &mut *group {
                 args.clear();
                 at = Parcel::read(words, at, item.argc, &mut args);
                 self.serve_item(item, &args, replies);
                 item.reply_end = replies.len() as u32;
+            }
+            let ns = self.share(group.len());
+            let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
+            for item in group {
+                self.stats.spent(item.entry, ns, bucket);
             }
         }
         self.mailbox
@@ -854,6 +892,7 @@ impl Core {
             key,
             replies,
         );
+        self.stats.called(entry);
     }
 
     /// A parcel has come back: its replies go to their clients.
@@ -984,7 +1023,6 @@ fn run(
         ctx.reply.command_error(&error);
         stats.error(entry, &error);
     }
-    stats.called(entry);
 }
 
 /// CLIENT PAUSE.
@@ -1021,6 +1059,7 @@ impl Core {
 
     #[cold]
     pub(crate) fn query_too_long(&mut self, conn: ConnId) {
+        self.stats.query_limit_closes += 1;
         if let Some(client) = self.clients.get(conn) {
             tracing::warn!(
                 "Closing client that reached max query buffer length: {}",

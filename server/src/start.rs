@@ -71,6 +71,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         clients: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
         total_connections: AtomicU64::new(0),
         rejected_connections: AtomicU64::new(0),
+        memory: crate::stats::MemoryGauge::new(cores),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
         started_unix_ms: now,
     });

@@ -208,6 +208,8 @@ impl Core {
             // Commands for all cores have no keys to share out.
             _ => 1,
         };
+        // One call, however many parts.
+        self.stats.called(entry);
         let left = shares.len();
         let transaction = self.next_transaction;
         self.next_transaction = self.next_transaction.wrapping_add(1);
@@ -341,6 +343,7 @@ impl Core {
                 } => {
                     let mut reply = Vec::new();
                     self.run_owned(entry, &words, db, version, &mut reply);
+                    self.stats.called(entry);
                     self.locks.release(order);
                     self.answer(ticket, reply);
                 }
@@ -484,6 +487,7 @@ impl Core {
         }
         let mut reply = Vec::new();
         self.run_owned(entry, &words, db, version, &mut reply);
+        self.stats.called(entry);
         for (core, mut loan, order) in loans {
             for (db, key, parts) in &mut loan.entries {
                 *parts = self.shard.lend(*db, key);

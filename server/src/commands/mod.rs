@@ -5,7 +5,8 @@ mod client;
 mod command;
 mod config;
 mod connection;
-mod hello;
+pub mod hello;
+mod info;
 
 use crate::client::Client;
 use crate::core::Core;
@@ -25,6 +26,7 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     hello::COMMANDS,
+    info::COMMANDS,
 ];
 
 /// What a command sees while it runs.

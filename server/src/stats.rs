@@ -1,0 +1,304 @@
+//! One core's counters and rates: what INFO, CONFIG RESETSTAT and the crash report look at. Each core writes its own, INFO adds
+//! them up; only what must be known while no one asks (the peak of the memory) is shared.
+//!
+//! Time per command: the clock is read once per group of commands (see [`crate::request`]), not twice per command. What passed
+//! since the last reading, or since the turn began, is shared evenly among the group's commands. So `usec` is what a command costs
+//! its cores from the received bytes to the written reply, parsing included; a slow command makes those of its group look slower
+//! than they are (pipelines of different kinds of commands), and the sum is exact. A forwarded command costs on both cores.
+
+use crate::registry::Entry;
+use ringwood_protocol::error::CommandError;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// One core's part of a command's statistics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommandStats {
+    pub calls: u64,
+    /// Nanoseconds.
+    pub spent: u64,
+    pub rejected: u64,
+    pub failed: u64,
+}
+
+/// One core's counters.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// By the registry's index.
+    pub commands: Vec<CommandStats>,
+    /// By the registry's index: how long calls took. Made when first needed.
+    pub latencies: Vec<Option<Box<Histogram>>>,
+    /// By the error's first word.
+    pub errors: HashMap<String, u64>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub turns: u64,
+    pub forwarded: u64,
+    /// Clients that went over `client-query-buffer-limit`.
+    pub query_limit_closes: u64,
+}
+
+impl Stats {
+    pub fn new(commands: usize) -> Self {
+        Self {
+            commands: vec![CommandStats::default(); commands],
+            latencies: (0..commands).map(|_| None).collect(),
+            ..Self::default()
+        }
+    }
+    #[inline]
+    pub fn called(&mut self, entry: &Entry) {
+        self.commands[entry.index].calls += 1;
+    }
+    /// A command's share of the time. `bucket` is [`Histogram::bucket`] of it, for a call that ran here.
+    #[inline]
+    pub fn spent(&mut self, entry: &Entry, ns: u64, bucket: Option<usize>) {
+        self.commands[entry.index].spent += ns;
+        if let Some(bucket) = bucket {
+            let histogram = &mut self.latencies[entry.index];
+            if histogram.is_none() {
+                *histogram = Some(Box::default());
+            }
+            if let Some(histogram) = histogram {
+                histogram.add(bucket);
+            }
+        }
+    }
+    #[cold]
+    pub fn error(&mut self, entry: &Entry, error: &CommandError) {
+        self.commands[entry.index].failed += 1;
+        self.count(error);
+    }
+    pub fn rejected(&mut self, entry: Option<&Entry>, error: &CommandError) {
+        if let Some(entry) = entry {
+            self.commands[entry.index].rejected += 1;
+        }
+        self.count(error);
+    }
+    fn count(&mut self, error: &CommandError) {
+        let text = error.text();
+        let word = text.split(' ').next().unwrap_or_default();
+        // Words are Redis's fixed ones, except those of hostile scripts, which must not fill the memory.
+        if self.errors.len() < 128 || self.errors.contains_key(word) {
+            *self.errors.entry(word.to_string()).or_default() += 1;
+        }
+    }
+    pub fn total_calls(&self) -> u64 {
+        self.commands.iter().map(|c| c.calls).sum()
+    }
+}
+
+/// Durations counted in buckets of an eighth of a power of two: at most 12.5% off.
+#[derive(Clone, Debug)]
+pub struct Histogram([u64; Self::BUCKETS]);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self([0; Self::BUCKETS])
+    }
+}
+
+impl Histogram {
+    const BUCKETS: usize = 62 * 8;
+
+    /// The bucket of a duration in nanoseconds.
+    #[inline]
+    pub fn bucket(ns: u64) -> usize {
+        if ns < 8 {
+            return ns as usize;
+        }
+        let power = 63 - ns.leading_zeros() as usize;
+        (power - 2) * 8 + (ns >> (power - 3) & 7) as usize
+    }
+    /// The longest duration of a bucket.
+    fn upper(bucket: usize) -> u64 {
+        if bucket < 8 {
+            return bucket as u64;
+        }
+        let (power, eighth) = (bucket / 8 + 2, bucket as u64 % 8);
+        ((8 + eighth) << (power - 3)) + ((1u64 << (power - 3)) - 1)
+    }
+    #[inline]
+    pub fn add(&mut self, bucket: usize) {
+        self.0[bucket] += 1;
+    }
+    pub fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a += b);
+    }
+    /// The duration, in nanoseconds, that this percentage of the calls does not exceed.
+    pub fn percentile(&self, percent: f64) -> u64 {
+        let total: u64 = self.0.iter().sum();
+        let wanted = ((total as f64 * percent / 100.0).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (bucket, count) in self.0.iter().enumerate() {
+            seen += count;
+            if seen >= wanted {
+                return Self::upper(bucket);
+            }
+        }
+        0
+    }
+}
+
+/// What a [`Meter`] samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub commands: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub turns: u64,
+}
+
+impl Sample {
+    fn each(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            commands: f(self.commands, other.commands),
+            bytes_in: f(self.bytes_in, other.bytes_in),
+            bytes_out: f(self.bytes_out, other.bytes_out),
+            turns: f(self.turns, other.turns),
+        }
+    }
+}
+
+/// Rates of the last second and a half: the mean of 16 samples, taken every 100 ms.
+#[derive(Debug, Default)]
+pub struct Meter {
+    last: Sample,
+    last_ns: u64,
+    /// Per second.
+    rates: [Sample; 16],
+    next: usize,
+}
+
+impl Meter {
+    pub fn take(&mut self, now_ns: u64, now: Sample) {
+        let passed = now_ns.saturating_sub(self.last_ns);
+        if self.last_ns > 0 && passed > 0 {
+            let per_second = |now: u64, last: u64| {
+                (u128::from(now.saturating_sub(last)) * 1_000_000_000 / u128::from(passed)) as u64
+            };
+            self.rates[self.next % 16] = now.each(self.last, per_second);
+            self.next += 1;
+        }
+        (self.last, self.last_ns) = (now, now_ns);
+    }
+    pub fn rate(&self) -> Sample {
+        let sum = self
+            .rates
+            .iter()
+            .fold(Sample::default(), |sum, rate| sum.each(*rate, |a, b| a + b));
+        sum.each(Sample::default(), |sum, _| sum / self.rates.len() as u64)
+    }
+}
+
+/// The memory in use, by core, as of each core's last look; and the most there has been.
+#[derive(Debug)]
+pub struct MemoryGauge {
+    used: Box<[AtomicI64]>,
+    startup: Box<[AtomicI64]>,
+    peak: AtomicU64,
+    peak_unix_ms: AtomicI64,
+}
+
+impl MemoryGauge {
+    pub fn new(cores: usize) -> Self {
+        let zeros = || (0..cores).map(|_| AtomicI64::new(0)).collect();
+        Self {
+            used: zeros(),
+            startup: zeros(),
+            peak: AtomicU64::new(0),
+            peak_unix_ms: AtomicI64::new(0),
+        }
+    }
+    fn sum(values: &[AtomicI64]) -> u64 {
+        let sum: i64 = values.iter().map(|v| v.load(Ordering::Relaxed)).sum();
+        sum.max(0) as u64
+    }
+    /// A core tells what it uses now. The first time is what it uses without data.
+    pub fn tell(&self, core: usize, used: i64, now_ms: i64) {
+        self.used[core].store(used, Ordering::Relaxed);
+        if self.startup[core].load(Ordering::Relaxed) == 0 {
+            self.startup[core].store(used, Ordering::Relaxed);
+        }
+        let all = self.used();
+        if self.peak.fetch_max(all, Ordering::Relaxed) < all {
+            self.peak_unix_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+    pub fn used(&self) -> u64 {
+        Self::sum(&self.used)
+    }
+    pub fn startup(&self) -> u64 {
+        Self::sum(&self.startup)
+    }
+    /// The most there has been at any look, and when.
+    pub fn peak(&self) -> (u64, i64) {
+        (
+            self.peak.load(Ordering::Relaxed),
+            self.peak_unix_ms.load(Ordering::Relaxed),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_hold_their_durations() {
+        let mut last = 0;
+        for ns in (0..100_000u64).chain((17..64).map(|p| (1u64 << p) - 1)) {
+            let bucket = Histogram::bucket(ns);
+            assert!(bucket >= last && bucket < Histogram::BUCKETS, "{ns}");
+            last = bucket;
+            let upper = Histogram::upper(bucket);
+            assert!(upper >= ns && upper - ns <= ns / 8, "{ns} {upper}");
+        }
+        assert!(Histogram::bucket(u64::MAX) < Histogram::BUCKETS);
+    }
+
+    #[test]
+    fn percentiles_come_from_the_counts() {
+        let mut h = Histogram::default();
+        for ns in 1..=1000 {
+            h.add(Histogram::bucket(ns * 1000));
+        }
+        for (percent, ns) in [(50.0, 500_000), (99.0, 990_000), (100.0, 1_000_000)] {
+            let got = h.percentile(percent);
+            assert!(got >= ns && got <= ns + ns / 8, "{percent} {got}");
+        }
+        assert_eq!(Histogram::default().percentile(50.0), 0);
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        let mut meter = Meter::default();
+        let mut now = Sample::default();
+        for tick in 1..=20 {
+            now.commands += 100;
+            now.bytes_in += 10;
+            meter.take(tick * 100_000_000, now);
+        }
+        assert_eq!(meter.rate().commands, 1000);
+        assert_eq!(meter.rate().bytes_in, 100);
+        // CONFIG RESETSTAT: the counter falls; that is no rate.
+        meter.take(2_100_000_000, Sample::default());
+        assert!(meter.rate().commands < 1000);
+    }
+
+    #[test]
+    fn the_peak_is_of_all_cores_together() {
+        let gauge = MemoryGauge::new(2);
+        gauge.tell(0, 100, 1);
+        gauge.tell(1, 50, 2);
+        gauge.tell(0, 20, 3);
+        assert_eq!(gauge.used(), 70);
+        assert_eq!(gauge.startup(), 150);
+        assert_eq!(gauge.peak(), (150, 2));
+        // What one core allocates another may free.
+        gauge.tell(1, -10, 4);
+        assert_eq!(gauge.used(), 10);
+    }
+}
