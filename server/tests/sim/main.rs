@@ -50,7 +50,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         clients: (0..count).map(|_| AtomicUsize::new(0)).collect(),
         total_connections: AtomicU64::new(0),
         rejected_connections: AtomicU64::new(0),
-        memory: ringwood::stats::MemoryGauge::new(cores),
+        memory: ringwood::stats::MemoryGauge::new(count),
         run_id: "simulation".into(),
         started_unix_ms: 0,
     });
