@@ -202,6 +202,14 @@ impl<'a> Reply<'a> {
 /// The length of the first whole RESP value in `bytes`, or `None` where it is cut off or malformed.
 /// For taking apart replies that Ringwood itself wrote.
 pub fn value_len(bytes: &[u8]) -> Option<usize> {
+    // A short bulk string, as nearly every value of MGET is.
+    if let [b'$', a @ b'0'..=b'9', b'\r', ..] = bytes {
+        return Some(6 + (a - b'0') as usize).filter(|&len| len <= bytes.len());
+    }
+    if let [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', ..] = bytes {
+        return Some(7 + (a - b'0') as usize * 10 + (b - b'0') as usize)
+            .filter(|&len| len <= bytes.len());
+    }
     let mut at = 0;
     let mut left: usize = 1;
     while left > 0 {

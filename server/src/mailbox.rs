@@ -46,6 +46,8 @@ pub struct Words {
 impl Words {
     pub fn new<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut new = Self::default();
+        new.bytes.reserve(512);
+        new.ends.reserve(16);
         for word in words {
             new.push(word);
         }

@@ -23,7 +23,7 @@ use ringwood_protocol::command::{Merge, Route};
 use ringwood_protocol::reply::{Reply, Version, value_len};
 use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::entry::Parts;
-use ringwood_shard::locks::{Order, Slots};
+use ringwood_shard::locks::{Locks, Order, Slots};
 
 /// What one owner does of a transaction.
 #[derive(Debug)]
@@ -51,7 +51,8 @@ pub enum PartWork {
 /// What waits in a core's lock queue.
 #[derive(Debug)]
 pub enum Waiting {
-    Part(Part),
+    /// Boxed: the queue is sorted and moved about.
+    Part(Box<Part>),
     /// A command of this core alone that came while one of its slots was in use.
     Single {
         ticket: Ticket,
@@ -60,6 +61,12 @@ pub enum Waiting {
         db: usize,
         version: Version,
     },
+}
+
+/// Puts a part into the lock queue.
+fn hold(locks: &mut Locks<Waiting>, mut part: Part) {
+    let slots = std::mem::replace(&mut part.slots, Slots::Some(Box::default()));
+    locks.insert(part.number, slots, Waiting::Part(Box::new(part)));
 }
 
 /// Entries on their way: database, key, and what is stored there.
@@ -179,8 +186,7 @@ impl Core {
                     work,
                 };
                 if core as usize == *id {
-                    let slots = part.slots.clone();
-                    locks.insert(number, slots, Waiting::Part(part));
+                    hold(locks, part);
                 } else {
                     mailbox.send_part(core as usize, part);
                 }
@@ -323,8 +329,7 @@ impl Core {
         // The order matters: the frontier first, then the inbox (see the sequencer's proof).
         let frontier = self.shared.sequencer.frontier();
         while let Some(part) = self.mailbox.next_part() {
-            self.locks
-                .insert(part.number, part.slots.clone(), Waiting::Part(part));
+            hold(&mut self.locks, part);
         }
         self.locks.advance(frontier);
         self.run_unlocked();
@@ -347,58 +352,61 @@ impl Core {
                     self.locks.release(order);
                     self.answer(ticket, reply);
                 }
-                Waiting::Part(Part {
-                    coordinator,
-                    transaction,
-                    number,
-                    work,
-                    ..
-                }) => match work {
-                    PartWork::Run {
-                        entry,
-                        words,
-                        db,
-                        version,
-                    } => {
-                        let mut reply = Vec::new();
-                        self.run_owned(entry, &words, db, version, &mut reply);
-                        self.locks.release(order);
-                        if coordinator as usize == self.id {
-                            self.part_done(self.id, transaction, number, reply);
-                        } else {
+                Waiting::Part(part) => {
+                    let Part {
+                        coordinator,
+                        transaction,
+                        number,
+                        work,
+                        ..
+                    } = *part;
+                    match work {
+                        PartWork::Run {
+                            entry,
+                            words,
+                            db,
+                            version,
+                        } => {
+                            let mut reply = Vec::with_capacity(1024);
+                            self.run_owned(entry, &words, db, version, &mut reply);
+                            self.locks.release(order);
+                            if coordinator as usize == self.id {
+                                self.part_done(self.id, transaction, number, reply);
+                            } else {
+                                self.mailbox.send(
+                                    coordinator as usize,
+                                    Mail::PartDone {
+                                        transaction,
+                                        number,
+                                        reply,
+                                    },
+                                );
+                            }
+                        }
+                        PartWork::Lend { .. } if coordinator as usize == self.id => {
+                            self.lent(self.id, transaction, number, Loan::default(), order);
+                        }
+                        PartWork::Lend { keys } => {
+                            let entries = keys
+                                .into_iter()
+                                .map(|(db, key)| {
+                                    let parts = self.shard.lend(db, &key);
+                                    (db, key, parts)
+                                })
+                                .collect();
+                            let loan = Loan { entries };
                             self.mailbox.send(
                                 coordinator as usize,
-                                Mail::PartDone {
+                                Mail::Lent {
                                     transaction,
                                     number,
-                                    reply,
+                                    loan,
+                                    order,
                                 },
                             );
                         }
                     }
-                    PartWork::Lend { .. } if coordinator as usize == self.id => {
-                        self.lent(self.id, transaction, number, Loan::default(), order);
-                    }
-                    PartWork::Lend { keys } => {
-                        let entries = keys
-                            .into_iter()
-                            .map(|(db, key)| {
-                                let parts = self.shard.lend(db, &key);
-                                (db, key, parts)
-                            })
-                            .collect();
-                        let loan = Loan { entries };
-                        self.mailbox.send(
-                            coordinator as usize,
-                            Mail::Lent {
-                                transaction,
-                                number,
-                                loan,
-                                order,
-                            },
-                        );
-                    }
-                },
+                }
             }
         }
     }

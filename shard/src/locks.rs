@@ -66,6 +66,9 @@ pub struct Locks<T> {
     frontier: u64,
     /// Entries that have not started.
     waiting: usize,
+    /// Entries were added out of order since the last [`Locks::advance`], which sorts them in: one merge of sorted runs
+    /// instead of a move of the queue's tail for each.
+    unsorted: bool,
 }
 
 impl<T> Default for Locks<T> {
@@ -76,6 +79,7 @@ impl<T> Default for Locks<T> {
             deferred: 0,
             frontier: 0,
             waiting: 0,
+            unsorted: false,
         }
     }
 }
@@ -137,25 +141,26 @@ impl<T> Locks<T> {
         let bloom = slots.bloom();
         self.bloom |= bloom;
         self.waiting += 1;
-        let at = self.queue.partition_point(|e| e.order < order);
-        self.queue.insert(
-            at,
-            Entry {
-                order,
-                slots,
-                bloom,
-                work: Some(work),
-            },
-        );
+        self.unsorted |= self.queue.back().is_some_and(|last| last.order > order);
+        self.queue.push_back(Entry {
+            order,
+            slots,
+            bloom,
+            work: Some(work),
+        });
     }
 
-    /// Everything numbered below `frontier` has been inserted.
+    /// Everything numbered below `frontier` has been inserted. To be called after insertions, before anything else.
     pub fn advance(&mut self, frontier: u64) {
+        if std::mem::take(&mut self.unsorted) {
+            self.queue.make_contiguous().sort_by_key(|e| e.order);
+        }
         self.frontier = self.frontier.max(frontier);
     }
 
     /// The first work that may start now. It holds its slots until released.
     pub fn start_next(&mut self) -> Option<(Order, T)> {
+        debug_assert!(!self.unsorted, "start_next without advance");
         if self.waiting == 0 {
             return None;
         }
@@ -211,6 +216,7 @@ mod tests {
         locks.insert(7, slots(&[1, 2]), 'b');
         locks.insert(5, slots(&[2, 3]), 'a');
         assert!(locks.in_use(3) && !locks.in_use(4) && !locks.in_use(65));
+        locks.advance(5);
         assert!(locks.start_next().is_none());
         locks.advance(6);
         let (a, work) = locks.start_next().unwrap();
