@@ -531,8 +531,11 @@ impl Core {
         args: Args<'_>,
         key: Option<Key<'_>>,
     ) -> Flow {
-        // RANDOMKEY's parts are no replies yet, so one core picks as well.
-        if self.cores() == 1 && entry.spec.route != Route::AllShards(Merge::WeightedPick) {
+        // RANDOMKEY's parts are no replies yet, so one core picks as well; what comes after it must not overtake it.
+        if self.cores() == 1
+            && self.locks.is_empty()
+            && entry.spec.route != Route::AllShards(Merge::WeightedPick)
+        {
             return self.execute_here(conn, entry, args, key);
         }
         if let (Keys::One(_), Route::Owner, Some(key)) = (entry.keys, entry.spec.route, key) {

@@ -197,6 +197,40 @@ pub const EXCEPTIONS: &[Exception] = &[
     help("MEMORY HELP"),
     help("XGROUP HELP"),
     help("XINFO HELP"),
+    Exception {
+        name: "CONFIG SET",
+        reason: "Redis reads a number up to its first zero byte; here it is no number",
+        applies: |case| case.args.iter().any(|arg| arg.contains(&0)) && case.ours.is_error(),
+    },
+    Exception {
+        name: "COMMAND GETKEYS",
+        reason: "asks for the keys of a command that is not there yet",
+        applies: |case| {
+            case.ours.raw == b"-ERR Invalid command specified\r\n" && !case.theirs.is_error()
+        },
+    },
+    Exception {
+        name: "COMMAND GETKEYSANDFLAGS",
+        reason: "asks for the keys of a command that is not there yet",
+        applies: |case| {
+            case.ours.raw == b"-ERR Invalid command specified\r\n" && !case.theirs.is_error()
+        },
+    },
+    Exception {
+        name: "COMMAND GETKEYS",
+        reason: "as in 8.2, which takes a command without arguments",
+        applies: |case| case.args.len() == 3 && case.ours.is_error() && case.theirs.is_error(),
+    },
+    Exception {
+        name: "COMMAND GETKEYSANDFLAGS",
+        reason: "as in 8.2, which takes a command without arguments",
+        applies: |case| case.args.len() == 3 && case.ours.is_error() && case.theirs.is_error(),
+    },
+    Exception {
+        name: "SCAN",
+        reason: "Redis reads a cursor up to its first zero byte; here it is no number",
+        applies: |case| case.args.iter().any(|arg| arg.contains(&0)) && case.ours.is_error(),
+    },
 ];
 
 const fn help(name: &'static str) -> Exception {

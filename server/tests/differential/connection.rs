@@ -1,7 +1,7 @@
 //! The connection, and what a server says about itself.
 
 use crate::compare::Check;
-use crate::grammar::Arg::{Integer, Key, Maybe, OneOf, Raw, SomeOf, Times, Value, Within, Word};
+use crate::grammar::Arg::{Integer, Key, Maybe, OneOf, Raw, Times, Value, Within, Word};
 use crate::grammar::Kind::Any;
 use crate::grammar::{Arg, Spec, spec};
 
@@ -20,13 +20,15 @@ pub const SPECS: &[Spec] = &[
     spec("ECHO", &[Value]),
     spec("HELLO", &[Maybe(&[OneOf(&[&[Raw("2")], &[Raw("3")]])])]).check(Check::Hello).weight(2),
     spec("HELLO", &[OneOf(&[&[Raw("1")], &[Raw("4")], &[Raw("x")], &[Integer]])]).check(Check::Hello).weight(1),
+    // Each option once: 7.0 carries them out one by one, later versions read all of them first.
     spec(
         "HELLO",
         &[
             OneOf(&[&[Raw("2")], &[Raw("3")]]),
-            SomeOf(&[
+            OneOf(&[
                 &[Word("SETNAME"), NAME],
                 &[Word("AUTH"), Raw("default"), Raw("")],
+                &[Word("AUTH"), Raw("default"), Raw("x"), Word("SETNAME"), NAME],
                 &[Word("AUTH"), Raw("nobody"), Raw("x")],
                 &[Raw("WRONG")],
                 &[Word("SETNAME")],
@@ -34,7 +36,9 @@ pub const SPECS: &[Spec] = &[
         ],
     )
     .check(Check::Hello)
-    .weight(2),
+    .weight(2)
+    .never_spoilt(),
+
     spec("AUTH", &[Times(1, 3, &[OneOf(&[&[Raw("default")], &[Raw("x")], &[Raw("")]])])]).weight(1),
     spec("SELECT", &[OneOf(&[&[Raw("16")], &[Raw("-1")], &[Integer], &[Raw("")]])]).weight(1),
     spec("RESET", &[]).weight(1),

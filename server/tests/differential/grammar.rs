@@ -71,6 +71,9 @@ pub enum Arg {
     Millis,
     UnixSeconds,
     UnixMillis,
+    /// The same, never in the past: SET keeps a key that is over until someone asks for it, and others count it.
+    LaterSeconds,
+    LaterMillis,
     Pattern,
     StreamId,
     /// A new entry's id, mostly above the ones before.
@@ -614,6 +617,12 @@ impl<'a> Generator<'a> {
                     .to_string()
                     .into_bytes(),
             },
+            Arg::LaterSeconds => (self.now_ms / 1000 + self.random.range(10_000, 1_000_000))
+                .to_string()
+                .into_bytes(),
+            Arg::LaterMillis => (self.now_ms + self.random.range(10_000_000, 1_000_000_000))
+                .to_string()
+                .into_bytes(),
             Arg::UnixSeconds => match self.random.below(12) {
                 0 => self.odd(),
                 1 => self.random.range(1, 1000).to_string().into_bytes(),

@@ -152,6 +152,10 @@ impl Pair {
         }
         for (index, step) in steps[at..end].iter().enumerate() {
             if let Err(text) = self.step(clients, step, count) {
+                // What is left of the pipeline must not run into the next stream.
+                for client in [&mut clients.ours, &mut clients.theirs] {
+                    drain(client);
+                }
                 return Some(Failure {
                     at: at + index,
                     name: step.name.to_owned(),
@@ -295,37 +299,39 @@ impl Pair {
         budget: Duration,
     ) -> Shrunk {
         let end = Instant::now() + budget;
-        let mut best: Vec<Step> = steps[..steps.len().min(failure.at + 1)].to_vec();
-        let mut text = failure.text;
-        let mut how = batching;
         let fails = |pair: &mut Self, steps: &[Step], how: Batching| -> Option<(usize, String)> {
             let found = pair.run(steps, how, &mut Count::default()).ok()??;
             (found.name == failure.name).then_some((found.at, found.text))
         };
-        // One at a time is the plainest way to fail; a whole pipeline the next.
-        let plainer = [Batching::One, Batching::All]
-            .into_iter()
-            .find_map(|simple| {
-                let (at, text) = fails(self, &best, simple)?;
-                Some((simple, at, text))
+        // One at a time is the plainest way to fail; a whole pipeline the next. What follows in the pipeline may matter
+        // too: then it is kept. Each is tried again, since timing may be part of it.
+        let to_failure = steps.len().min(failure.at + 1);
+        let with_rest = steps.len().min(failure.at + 64);
+        let ways = [
+            (to_failure, Batching::One),
+            (to_failure, Batching::All),
+            (to_failure, batching),
+            (with_rest, Batching::All),
+            (with_rest, batching),
+        ];
+        let found = ways
+            .iter()
+            .flat_map(|way| [way, way])
+            .find_map(|(length, how)| {
+                let (at, text) = fails(self, &steps[..*length], *how)?;
+                Some((*length == to_failure, *how, at, text))
             });
-        match plainer {
-            Some((simple, at, new)) => {
-                how = simple;
-                text = new;
-                best.truncate(at + 1);
-            }
-            // Not even the same way again: timing is part of it, and only the whole stream is worth showing.
-            None if fails(self, &best, batching).is_none() => {
-                return Shrunk {
-                    steps: best,
-                    text,
-                    how,
-                    repeats: false,
-                };
-            }
-            None => {}
-        }
+        let Some((ends_there, how, at, mut text)) = found else {
+            let (steps, text) = (steps[..to_failure].to_vec(), failure.text);
+            return Shrunk {
+                steps,
+                text,
+                how: batching,
+                repeats: false,
+            };
+        };
+        let length = if ends_there { at + 1 } else { with_rest };
+        let mut best = steps[..length.min(steps.len())].to_vec();
         let mut chunk = (best.len() / 2).max(1);
         while Instant::now() < end {
             let mut from = 0;
@@ -336,7 +342,9 @@ impl Pair {
                 if !candidate.is_empty()
                     && let Some((at, new)) = fails(self, &candidate, how)
                 {
-                    candidate.truncate(at + 1);
+                    if ends_there {
+                        candidate.truncate(at + 1);
+                    }
                     best = candidate;
                     text = new;
                     shorter = true;
@@ -404,6 +412,21 @@ impl Shrunk {
         out.push_str("    ");
         out.push_str(&self.text);
         out
+    }
+}
+
+/// Waits for the end of what was sent. A connection that fails meanwhile has nothing left to run.
+fn drain(client: &mut Client) {
+    const END: &[u8] = b"the end of a failed pipeline";
+    let mut bytes = Vec::new();
+    encode(&[b"ECHO".to_vec(), END.to_vec()], &mut bytes);
+    if client.send(&bytes).is_err() {
+        return;
+    }
+    while let Ok(reply) = client.reply() {
+        if matches!(&reply.value, Value::Bulk(text) if text == END) {
+            return;
+        }
     }
 }
 

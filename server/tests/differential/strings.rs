@@ -2,8 +2,8 @@
 
 use crate::compare::Check;
 use crate::grammar::Arg::{
-    Integer, Key, Maybe, Member, Millis, OneOf, Raw, Seconds, SomeOf, Times, UnixMillis,
-    UnixSeconds, Value, Within, Word,
+    Integer, Key, LaterMillis, LaterSeconds, Maybe, Member, Millis, OneOf, Raw, Seconds, SomeOf,
+    Times, UnixMillis, UnixSeconds, Value, Within, Word,
 };
 use crate::grammar::Kind::String as S;
 use crate::grammar::{Arg, From, Spec, spec};
@@ -11,8 +11,8 @@ use crate::grammar::{Arg, From, Spec, spec};
 const LIFE: Arg = OneOf(&[
     &[Word("EX"), Seconds],
     &[Word("PX"), Millis],
-    &[Word("EXAT"), UnixSeconds],
-    &[Word("PXAT"), UnixMillis],
+    &[Word("EXAT"), LaterSeconds],
+    &[Word("PXAT"), LaterMillis],
     &[Word("KEEPTTL")],
 ]);
 const GETEX_LIFE: Arg = OneOf(&[
@@ -40,6 +40,17 @@ pub const SPECS: &[Spec] = &[
             Times(1, 4, &[OneOf(&[&[LIFE], &[CONDITION], GET])]),
         ],
     ),
+    spec(
+        "SET",
+        &[
+            Key(S),
+            Value,
+            OneOf(&[&[Word("EXAT"), UnixSeconds], &[Word("PXAT"), UnixMillis]]),
+        ],
+    )
+    .weight(1)
+    .pause(1)
+    .never_spoilt(),
     // Over at once: nothing may be left of it a little later.
     spec("SET", &[Key(S), Value, Word("PX"), Raw("1")])
         .weight(1)
