@@ -149,7 +149,9 @@ pub trait Io: Sized {
     fn release(&mut self, buf: RecvBuf);
     /// The next bytes of the connection go straight to the end of `buf` until it holds `want` bytes in all:
     /// for values larger than a receive buffer. Then [`Event::Filled`], and ordinary receiving goes on.
-    /// Bytes already received by the backend, and not yet reported, are copied into it first.
+    /// Bytes already received by the backend, and not yet reported, are copied into it first; those of events that
+    /// the loop has yet to look at are not, so it takes them all before it calls this.
+    /// If the peer ends first, there is [`Event::Eof`] or [`Event::Closed`], no `Filled`, and `buf` is dropped.
     fn recv_into(&mut self, conn: ConnId, buf: Vec<u8>, want: usize);
     /// Stops reading from a client whose replies or requests pile up; what has already arrived is still reported.
     fn pause(&mut self, conn: ConnId);

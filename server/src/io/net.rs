@@ -362,3 +362,96 @@ pub(super) fn recv_append(fd: RawFd, buf: &mut Vec<u8>, room: usize) -> io::Resu
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|word| word.to_string()).collect()
+    }
+
+    fn free_port() -> u16 {
+        let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+        listener.tcp_addr().unwrap().port()
+    }
+
+    #[test]
+    fn several_addresses_of_which_some_are_optional() {
+        let port = free_port();
+        // 192.0.2.0/24 is for documentation: no machine has it.
+        let bound = bind(&words(&["127.0.0.1", "-192.0.2.1", "-127.0.0.2"]), port, 16).unwrap();
+        let addrs: Vec<_> = bound
+            .listeners
+            .iter()
+            .map(|l| l.tcp_addr().unwrap().to_string())
+            .collect();
+        assert_eq!(
+            addrs,
+            [format!("127.0.0.1:{port}"), format!("127.0.0.2:{port}")]
+        );
+        assert_eq!(bound.skipped.len(), 1);
+        assert_eq!(bound.skipped[0].addr, format!("192.0.2.1:{port}"));
+    }
+
+    #[test]
+    fn an_address_that_must_be_there() {
+        let error = bind(&words(&["127.0.0.1", "192.0.2.1"]), free_port(), 16).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrNotAvailable);
+        assert!(
+            error.to_string().starts_with("cannot listen on 192.0.2.1:"),
+            "{error}"
+        );
+        // Optional, but then nothing is left.
+        assert!(bind(&words(&["-192.0.2.1"]), free_port(), 16).is_err());
+        assert!(bind(&words(&["no such host.invalid"]), free_port(), 16).is_err());
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_even_where_optional() {
+        let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+        let port = listener.tcp_addr().unwrap().port();
+        let error = bind(&words(&["-127.0.0.1"]), port, 16).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn everywhere_by_default() {
+        let port = free_port();
+        let bound = bind(&[], port, 16).unwrap();
+        assert_eq!(
+            bound.listeners[0].tcp_addr().unwrap(),
+            SocketAddr::from(([0, 0, 0, 0], port))
+        );
+        match bound.listeners.get(1) {
+            Some(second) => assert!(second.tcp_addr().unwrap().is_ipv6()),
+            // Without IPv6 that one was left out.
+            None => assert_eq!(bound.skipped.len(), 1),
+        }
+    }
+
+    #[test]
+    fn ipv6_addresses_are_in_brackets() {
+        let addr = SockAddr::from("[::1]:6379".parse::<SocketAddr>().unwrap());
+        assert_eq!(format_addr(&addr), "[::1]:6379");
+        let addr = SockAddr::from("10.1.2.3:6379".parse::<SocketAddr>().unwrap());
+        assert_eq!(format_addr(&addr), "10.1.2.3:6379");
+        assert_eq!(
+            format_addr(&SockAddr::unix("/run/x.sock").unwrap()),
+            "/run/x.sock:0"
+        );
+    }
+
+    #[test]
+    fn a_unix_socket_does_not_replace_another_file() {
+        let path = std::env::temp_dir().join(format!("ringwood-{}-file", std::process::id()));
+        std::fs::write(&path, "precious").unwrap();
+        let error = Listener::unix(&path, None, 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        std::fs::remove_file(&path).unwrap();
+        // Neither a directory that is not there nor a path that is too long is a panic.
+        assert!(Listener::unix(Path::new("/nowhere/at/all.sock"), None, 1).is_err());
+        assert!(Listener::unix(Path::new(&"x".repeat(200)), None, 1).is_err());
+    }
+}

@@ -308,3 +308,123 @@ fn signalled<I: Backend>(io: I) {
     thread.join().unwrap();
     world.silence();
 }
+
+/// Without io_uring, as under a container's filter, the error is one to fall back on, and says why.
+#[test]
+fn io_uring_is_forbidden() {
+    for (errno, reason) in [(libc::EPERM, "forbidden"), (libc::ENOSYS, "no io_uring")] {
+        // A filter holds for the thread that installs it.
+        let refused = std::thread::spawn(move || {
+            forbid(libc::SYS_io_uring_setup, errno);
+            Epoll::new().unwrap();
+            Uring::new(&Options::default()).err().unwrap()
+        });
+        let error = refused.join().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+/// The epoll backend without the newest way to wait.
+#[test]
+fn coarse_waits() {
+    let thread = std::thread::spawn(|| {
+        forbid(libc::SYS_epoll_pwait2, libc::ENOSYS);
+        let mut world = World::new(Epoll::new().unwrap());
+        let start = Instant::now();
+        world.turn(Duration::from_micros(300));
+        assert!(start.elapsed() >= Duration::from_micros(300));
+        super::receive::echo(Epoll::new().unwrap());
+    });
+    thread.join().unwrap();
+}
+
+/// Makes a system call fail in this thread from now on.
+fn forbid(call: libc::c_long, errno: i32) {
+    let rule = |code: u32, jf: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    let filter = [
+        // The number of the call, at the start of the data.
+        rule(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        rule(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, call as u32),
+        rule(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | errno as u32,
+        ),
+        rule(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: the program is copied during the call, and only lets calls of this thread fail.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program
+            ),
+            0
+        );
+    }
+}
+
+/// A burst of many connections makes the receive buffers grow; a quiet time gives them back.
+#[test]
+fn buffers_grow_and_shrink() {
+    for plain in [false, true] {
+        let options = Options {
+            plain,
+            ..Options::default()
+        };
+        let mut world = World::new(Uring::new(&options).unwrap());
+        let mut clients: Vec<TcpStream> = (0..400)
+            .map(|_| TcpStream::connect(world.addr).unwrap())
+            .collect();
+        for _ in &clients {
+            world.adopt_next();
+        }
+        let at_first = world.io.buffer_memory();
+        for _ in 0..10 {
+            clients
+                .iter_mut()
+                .for_each(|client| client.write_all(&[7; 3000]).unwrap());
+            let mut got = 0;
+            while got < 3000 * clients.len() {
+                match world.next() {
+                    Event::Received { buf, .. } => {
+                        got += buf.len();
+                        world.io.release(buf);
+                    }
+                    event => panic!("unexpected {event:?}"),
+                }
+            }
+        }
+        let grown = world.io.buffer_memory();
+        assert!(
+            grown >= at_first * 2 && grown <= options.memory_max + (1 << 20),
+            "{at_first} to {grown}"
+        );
+        // Those in the kernel's hands come back as they are used.
+        let start = Instant::now();
+        while world.io.buffer_memory() > grown / 2 {
+            assert!(start.elapsed() < PATIENCE, "memory is kept");
+            clients[0].write_all(&[7; 60_000]).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+            world.turn(Duration::from_millis(50));
+            for event in world.queue.drain(..) {
+                match event {
+                    Event::Received { buf, .. } => world.io.release(buf),
+                    event => panic!("unexpected {event:?}"),
+                }
+            }
+        }
+    }
+}
