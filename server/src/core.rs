@@ -804,8 +804,9 @@ impl Core {
         self.stopping = true;
     }
 
-    pub(crate) fn moved(&self, slot: u16, owner: u16) -> CommandError {
-        let address = crate::cluster::address(&self.config, owner as usize);
+    pub(crate) fn moved(&self, conn: ConnId, slot: u16, owner: u16) -> CommandError {
+        let local = self.clients.get(conn).map_or("", |c| &c.local);
+        let address = crate::cluster::address(&self.config, local, owner as usize);
         CommandError::Text(format!("MOVED {slot} {address}").into())
     }
 }

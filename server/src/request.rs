@@ -20,6 +20,7 @@ use ringwood_protocol::command::{BARRIER, MAY_REPLICATE, Merge, NO_AUTH, Route, 
 use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::resp::{Limits, Parsed, parse};
+use ringwood_shard::commands::keys::LOCAL_CURSOR;
 use ringwood_shard::ctx::{Args, Ctx, Log};
 use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::Slots;
@@ -535,6 +536,8 @@ impl Core {
         if self.cores() == 1
             && self.locks.is_empty()
             && entry.spec.route != Route::AllShards(Merge::WeightedPick)
+            // A cluster's client gets CROSSSLOT.
+            && (!self.config.shard_ports || matches!(entry.keys, Keys::None | Keys::One(_)))
         {
             return self.execute_here(conn, entry, args, key);
         }
@@ -591,6 +594,9 @@ impl Core {
                     .get(1)
                     .and_then(|c| std::str::from_utf8(c).ok())
                     .and_then(|c| c.parse::<u64>().ok());
+                if cluster {
+                    return self.scan_own(conn, entry, args, cursor);
+                }
                 // The cursor stands for a key: the owner of its slot is asked, or this core for the error's text.
                 let slot = cursor.map_or(0, |c| (c & 0x3fff) as u16);
                 let owner = self.owner(slot);
@@ -657,6 +663,28 @@ impl Core {
             &keys,
         );
         Flow::Next
+    }
+
+    /// SCAN on a core's own port: the node's own keys only, since a cluster's client scans every node.
+    #[cold]
+    fn scan_own(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        cursor: Option<u64>,
+    ) -> Flow {
+        let Some(cursor) = cursor else {
+            return self.execute_here(conn, entry, args, None);
+        };
+        let slot = (cursor & 0x3fff) as u16;
+        let cursor = (cursor | LOCAL_CURSOR).to_string();
+        let mut words = args.to_vec();
+        words[1] = cursor.as_bytes();
+        if self.locks.in_use(slot) {
+            return self.defer(conn, entry, &words, vec![slot]);
+        }
+        self.execute_here(conn, entry, &words, None)
     }
 
     /// Runs a data command on this core, its reply straight into the client's output.
@@ -772,7 +800,7 @@ impl Core {
     ) -> Flow {
         let client = self.clients.get_mut(conn).expect("looked up by the caller");
         if client.cluster {
-            let error = self.moved(key.slot, owner);
+            let error = self.moved(conn, key.slot, owner);
             return self.refuse(conn, Some(entry), error);
         }
         let waiting = client.waiting_count();

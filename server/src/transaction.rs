@@ -126,7 +126,13 @@ impl Core {
     pub(crate) fn coordinate(&mut self, request: &Request<'_>, keys: &[usize]) {
         match request.entry.spec.route {
             Route::AllShards(merge) => {
-                let shares = (0..self.cores() as u16).map(|core| Share {
+                // A node of a cluster speaks for itself; the client asks the others too.
+                let conn = request.ticket.conn;
+                let cores = match self.clients.get(conn) {
+                    Some(client) if client.cluster => self.id as u16..self.id as u16 + 1,
+                    _ => 0..self.cores() as u16,
+                };
+                let shares = cores.map(|core| Share {
                     core,
                     slots: Vec::new(),
                     keys: Vec::new(),

@@ -2,6 +2,7 @@
 //! connection.
 
 mod client;
+mod cluster;
 mod command;
 mod config;
 mod connection;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Every command of the server itself.
 pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     client::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,

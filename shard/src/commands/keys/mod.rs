@@ -24,6 +24,7 @@ use matcher::Matcher;
 use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
+pub use scan::LOCAL_CURSOR;
 use std::borrow::Cow;
 
 pub const COMMANDS: &[Command<Handler>] = &[

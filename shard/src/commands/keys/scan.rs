@@ -47,8 +47,10 @@ pub const SCAN: Command<Handler> = command("SCAN", at_least(2), scan as Handler)
     .route(Route::Cursor);
 
 const SLOT_BITS: u32 = 14;
-const PREFIX_BITS: u32 = 48;
+const PREFIX_BITS: u32 = 47;
 const BEGIN: u64 = 1 << (SLOT_BITS + PREFIX_BITS);
+/// In a cursor: the scan ends where this shard's slots end.
+pub const LOCAL_CURSOR: u64 = BEGIN << 1;
 /// Bits of a hash that a cursor has no room for.
 const HASH_REST: u64 = (1 << (64 - PREFIX_BITS)) - 1;
 
@@ -56,7 +58,7 @@ const HASH_REST: u64 = (1 << (64 - PREFIX_BITS)) - 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     slot: u16,
-    /// Everything with a hash below this was looked at. The last 16 bits are 0.
+    /// Everything with a hash below this was looked at. The last 17 bits are 0.
     hash: u64,
 }
 
@@ -148,9 +150,11 @@ fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let mut found: Vec<&[u8]> = Vec::new();
     let mut expired: Vec<Vec<u8>> = Vec::new();
     let mut looked = 0;
+    let local = cursor & LOCAL_CURSOR != 0;
     let mut place = Some(Place::from_cursor(cursor));
     let next = loop {
-        let here = match place.and_then(|place| settle(shard, db, place, &options)) {
+        let here = match place.and_then(|place| settle(shard, db, place, &options, local)) {
+            Some(here) if local && !shard.owned.contains(here.slot) => break None,
             Some(here) if looked < options.count && shard.owned.contains(here.slot) => here,
             other => break other,
         };
@@ -178,7 +182,8 @@ fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         };
     };
     ctx.reply.array(2);
-    let cursor = next.map_or(0, Place::cursor);
+    let mark = if local { LOCAL_CURSOR } else { 0 };
+    let cursor = next.map_or(0, |place| place.cursor() | mark);
     ctx.reply.bulk_str(&cursor.to_string());
     ctx.reply.bulks(&found);
     for name in expired {
@@ -189,7 +194,13 @@ fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 /// The first place from `place` on that may have keys to return, or that another core has to look at.
-fn settle(shard: &Shard, db: usize, mut place: Place, options: &Options<'_>) -> Option<Place> {
+fn settle(
+    shard: &Shard,
+    db: usize,
+    mut place: Place,
+    options: &Options<'_>,
+    local: bool,
+) -> Option<Place> {
     let only = options.matcher.as_ref().and_then(Matcher::slot);
     if let Some(only) = only
         && place.slot < only
@@ -198,7 +209,11 @@ fn settle(shard: &Shard, db: usize, mut place: Place, options: &Options<'_>) -> 
     }
     if place.hash == 0 {
         let filled = shard.keyspace.next_slot(db, place.slot);
-        let foreign = shard.owned.first_absent(place.slot);
+        let foreign = if local {
+            None
+        } else {
+            shard.owned.first_absent(place.slot)
+        };
         let slot = match (filled, foreign) {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b)?,
@@ -394,12 +409,40 @@ mod tests {
     }
 
     #[test]
+    fn a_local_scan_ends_with_the_shards_own_slots() {
+        let mut t = filled(1000);
+        let all = whole(&mut t, "COUNT 10").concat();
+        let upper: Vec<_> = (all.iter())
+            .filter(|k| ringwood_protocol::slot::key_slot(k.as_bytes()) >= 8000)
+            .collect();
+        t.shard.owned = SlotSet::from_slots(0..8000);
+        for key in &upper {
+            t.check(&format!("DEL {key}"), ":1");
+        }
+        let (mut cursor, mut seen, mut calls) = (LOCAL_CURSOR, Vec::new(), 0);
+        while cursor != 0 {
+            let (next, keys) = call(&mut t, &format!("SCAN {cursor} COUNT 50"));
+            seen.extend(keys);
+            assert!(next == 0 || next & LOCAL_CURSOR != 0);
+            (cursor, calls) = (next, calls + 1);
+        }
+        assert_eq!(seen.len(), 1000 - upper.len());
+        assert!(calls > 5);
+        // A shard whose slots do not begin at 0, and one pattern's slot that is another's.
+        t.shard.owned = SlotSet::from_slots(8000..16384);
+        t.check(
+            &format!("SCAN {LOCAL_CURSOR} MATCH {}", seen[0]),
+            "*2 $1 0 *0",
+        );
+    }
+
+    #[test]
     fn places_and_cursors_go_round() {
         for slot in [0, 1, 16383] {
             for prefix in [0, 1, (1 << PREFIX_BITS) - 1] {
                 let place = Place {
                     slot,
-                    hash: prefix << 16,
+                    hash: prefix << (64 - PREFIX_BITS),
                 };
                 assert_ne!(place.cursor(), 0);
                 assert_eq!(Place::from_cursor(place.cursor()), place);
