@@ -23,7 +23,7 @@ impl Chance {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -31,7 +31,7 @@ impl Chance {
     }
     /// Below `n`, which is not 0.
     pub fn below(&mut self, n: usize) -> usize {
-        ((self.next() as u128 * n as u128) >> 64) as usize
+        ((self.draw() as u128 * n as u128) >> 64) as usize
     }
     /// True once in `n` times.
     pub fn one_in(&mut self, n: usize) -> bool {
@@ -233,7 +233,7 @@ impl Io for SimIo {
         self.net.borrow().mono_ns
     }
     fn random(&mut self) -> u64 {
-        self.net.borrow_mut().chance.next()
+        self.net.borrow_mut().chance.draw()
     }
     fn waker(&self) {}
     fn connect(&mut self, _: Vec<()>) {}

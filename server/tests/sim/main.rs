@@ -54,7 +54,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         run_id: "simulation".into(),
         started_unix_ms: 0,
     });
-    let hasher = KeyHasher::new(chance.next());
+    let hasher = KeyHasher::new(chance.draw());
     let (_, boxes) = mailboxes(count);
     boxes
         .into_iter()
@@ -65,7 +65,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
                 io.listen_simulated(ListenerId(0));
             }
             let settings = Arc::new(settings(&config, &Settings::default()));
-            let mut shard = Shard::new(settings, hasher.clone(), io.now().unix_ms, chance.next());
+            let mut shard = Shard::new(settings, hasher.clone(), io.now().unix_ms, chance.draw());
             let owned = shared
                 .owners
                 .iter()
@@ -99,7 +99,7 @@ struct Simulation {
 impl Simulation {
     fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
-        let net = Net::shared(chance.next());
+        let net = Net::shared(chance.draw());
         let (count, strict) = (1 + chance.below(5), chance.one_in(5));
         let cores = cores(count, strict, &net, &mut chance);
         let clients = (0..2 + chance.below(5))
