@@ -5,8 +5,8 @@
 //!
 //! Idea: only `target` buffers are in the ring at a time, the rest waits in a stack, so that the same few, still in
 //! the CPU's cache, are used over and over. When a receive finds the ring empty, the target doubles, up to a limit;
-//! a quiet time halves it, and memory is given back as the buffers come out of the ring. When the limit is reached, [`Buffers::own`] makes buffers outside
-//! the ring, so that a loop that holds all of them still gets on.
+//! a quiet time halves it, and memory is given back as the buffers come out of the ring. When the limit is reached,
+//! [`Buffers::own`] makes buffers outside the ring, so that a loop that holds all of them still gets on.
 //!
 //! Invariants
 //! - A buffer is in the ring, or has pieces out, or both (incremental), or is spare. It becomes spare when the
