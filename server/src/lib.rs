@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod core;
+pub mod crash;
 pub mod io;
 pub mod mailbox;
 pub mod registry;

@@ -207,6 +207,16 @@ impl Registry {
             let full = format!("{name}|{}", sub.name.to_ascii_lowercase());
             subcommands.push(self.entry(full, with_run(sub, wrap), Vec::new(), Some(command.name)));
         }
+        for (_, more) in commands::SUBCOMMANDS
+            .iter()
+            .filter(|(container, _)| *container == command.name)
+        {
+            for sub in *more {
+                let full = format!("{name}|{}", sub.name.to_ascii_lowercase());
+                let spec = with_run(sub, &Run::Server);
+                subcommands.push(self.entry(full, spec, Vec::new(), Some(command.name)));
+            }
+        }
         let entry = self.entry(name, with_run(command, wrap), subcommands, None);
         let bytes = command.name.as_bytes();
         let mut at = name_hash(load(bytes), bytes) as usize >> 53;

@@ -442,6 +442,7 @@ impl Core {
                 break 'run self.refuse(conn, entry, error);
             }
             let entry = entry.expect("admitted");
+            crate::crash::note_command(entry, client.id);
             if self.paused != Paused::No && self.paused.holds(entry) {
                 break 'run Flow::Stall;
             }
@@ -726,6 +727,7 @@ impl Core {
         version: Version,
         out: &mut Vec<u8>,
     ) {
+        crate::crash::note_command(entry, 0);
         run(
             &mut self.shard,
             &mut self.stats,
@@ -907,6 +909,7 @@ impl Core {
                 return;
             }
         }
+        crate::crash::note_command(entry, ticket.client);
         let key = match entry.keys {
             Keys::One(at) | Keys::Rest { first: at, .. } => {
                 args.get(at).map(|bytes| Key { bytes, hash, slot })

@@ -75,6 +75,8 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
         started_unix_ms: now,
     });
+    let newest = shared.clone();
+    crate::crash::install(move || crate::crash::newest_of(&newest));
     let hasher = KeyHasher::new(random());
     let (_, boxes) = mailboxes(cores);
     let (wakers_out, wakers_in) = mpsc::channel::<(usize, Result<Waker, Error>)>();
@@ -155,6 +157,7 @@ fn run_core(
         listeners,
         shard_listeners,
     } = plan;
+    crate::crash::note_core(id);
     if let Some(cpu) = cpu {
         core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
     }

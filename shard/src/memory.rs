@@ -72,3 +72,18 @@ pub fn purge() {
     // SAFETY: mi_collect may be called at any time from any thread.
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
+
+/// What the allocator says about itself, for people (MEMORY MALLOC-STATS).
+pub fn statistics() -> String {
+    unsafe extern "C" fn collect(text: *const std::ffi::c_char, into: *mut std::ffi::c_void) {
+        // SAFETY: mimalloc passes a string that ends with a zero byte, and the pointer that it was given below.
+        unsafe {
+            let into = &mut *into.cast::<Vec<u8>>();
+            into.extend_from_slice(std::ffi::CStr::from_ptr(text).to_bytes());
+        }
+    }
+    let mut text: Vec<u8> = Vec::with_capacity(16 << 10);
+    // SAFETY: `collect` is called only during this call, so the pointer to `text` lives long enough and is not shared.
+    unsafe { libmimalloc_sys::mi_stats_print_out(Some(collect), (&raw mut text).cast()) };
+    String::from_utf8_lossy(&text).into_owned()
+}

@@ -143,7 +143,9 @@ fn act(directive: &Directive, config: &Config) -> std::result::Result<(), String
     match directive.name {
         "loglevel" => log::set_level(config.loglevel),
         "maxclients" => raise_descriptor_limit(config.maxclients)?,
-        "port" | "bind" => return Err("not supported while the server runs".into()),
+        "port" | "bind" => {
+            return Err("Ringwood cannot change where it listens while it runs".into());
+        }
         _ => {}
     }
     Ok(())

@@ -6,8 +6,14 @@ mod cluster;
 mod command;
 mod config;
 mod connection;
+pub mod debug;
 pub mod hello;
 mod info;
+mod lolwut;
+mod memory;
+mod replication;
+mod shutdown;
+mod time;
 
 use crate::client::Client;
 use crate::core::Core;
@@ -28,8 +34,16 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     hello::COMMANDS,
+    debug::COMMANDS,
     info::COMMANDS,
+    lolwut::COMMANDS,
+    replication::COMMANDS,
+    shutdown::COMMANDS,
+    time::COMMANDS,
 ];
+
+/// Subcommands of the server's that belong to containers of the shard's.
+pub const SUBCOMMANDS: &[(&str, &[Command<ConnHandler>])] = &[("MEMORY", memory::SUBCOMMANDS)];
 
 /// What a command sees while it runs.
 pub struct Call<'a> {

@@ -4,8 +4,8 @@
 //! `Shards` and, in the others, names that begin with `ringwood_`.
 
 pub mod report;
-mod system;
-mod text;
+pub mod system;
+pub mod text;
 
 use super::{Answer, Call, ConnHandler, lock};
 use ringwood_protocol::command::*;
