@@ -11,6 +11,7 @@ use crate::io::ConnId;
 use ringwood_protocol::reply::Version;
 use ringwood_protocol::resp::Progress;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 /// A reply's place in order.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,15 @@ pub enum ReplyMode {
     SkipNext,
     /// This command is not answered.
     Skip,
+}
+
+/// Whether a peer's address, as CLIENT LIST shows it, is this host's loopback interface or a unix socket.
+pub fn is_local(peer: &str) -> bool {
+    match peer.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().is_loopback(),
+        // A unix socket's path, with port 0. A peer that went before its address was read shows as "?:0": it is gone.
+        Err(_) => peer.ends_with(":0") && !peer.starts_with('?'),
+    }
 }
 
 pub struct Client {
@@ -233,6 +243,22 @@ mod tests {
         let from = buffer.len();
         buffer.extend_from_slice(text);
         c.replied(from);
+    }
+
+    #[test]
+    fn loopback_and_unix_peers_are_local() {
+        for local in [
+            "127.0.0.1:5",
+            "127.9.9.9:5",
+            "[::1]:5",
+            "[::ffff:127.0.0.1]:5",
+            "/run/s.sock:0",
+        ] {
+            assert!(is_local(local), "{local}");
+        }
+        for other in ["10.0.0.1:5", "[2001:db8::1]:5", "0.0.0.0:1", "?:0", ""] {
+            assert!(!is_local(other), "{other}");
+        }
     }
 
     #[test]

@@ -609,11 +609,20 @@ impl Core {
                 .min_by_key(|&c| load(c))
                 .expect("there is a core")
         };
-        if total >= self.config.maxclients as usize {
+        let refusal = if total >= self.config.maxclients as usize {
+            Some("-ERR max number of clients reached\r\n")
+        } else if self.config.protected_mode
+            && self.config.requirepass.is_empty()
+            && !crate::client::is_local(&peer)
+        {
+            Some(DENIED)
+        } else {
+            None
+        };
+        if let Some(text) = refusal {
             shared.rejected_connections.fetch_add(1, Ordering::Relaxed);
             let conn = self.io.adopt(stream);
-            self.io
-                .send(conn, b"-ERR max number of clients reached\r\n".to_vec());
+            self.io.send(conn, text.as_bytes().to_vec());
             self.io.close(conn, true);
             return;
         }
@@ -810,6 +819,13 @@ impl Core {
         CommandError::Text(format!("MOVED {slot} {address}").into())
     }
 }
+
+/// What `protected-mode` tells a client from elsewhere.
+const DENIED: &str = "-DENIED Protected mode is on and the default user has no password, so only connections from the \
+    loopback interface are accepted. To connect from other hosts, do one of these: 1) set a password (requirepass); \
+    2) 'CONFIG SET protected-mode no' from this host, with CONFIG REWRITE to keep it; 3) 'protected-mode no' in the \
+    configuration file or '--protected-mode no' on the command line. Without a password, see to it that nobody else can \
+    reach the port.\r\n";
 
 /// The listener of a core's own port; all others have lower numbers.
 pub const SHARD_LISTENER: ListenerId = ListenerId(u32::MAX);

@@ -1,7 +1,7 @@
 //! Starts the cores: binds the ports, makes a thread for each core, pins it, exchanges the wakers, and waits for the end.
 
 use crate::cluster;
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 use crate::core::{Core, SHARD_LISTENER, Shared, settings};
 use crate::io::{Io, ListenerId, World, net};
 use crate::mailbox::{Mailbox, mailboxes};
@@ -11,7 +11,7 @@ use ringwood_shard::shard::{Settings, Shard, SlotSet};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Error, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -39,6 +39,9 @@ fn cpus(wanted: &[usize]) -> Vec<usize> {
 
 /// Serves until told to stop.
 pub fn serve(loaded: Loaded) -> std::io::Result<()> {
+    if loaded.config.daemonize {
+        daemonize()?;
+    }
     crate::config::log::install(&loaded.config).map_err(Error::other)?;
     let config = Arc::new(loaded.config.clone());
     let cpus = cpus(config.cpus.cpus());
@@ -59,6 +62,8 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         }
     }
 
+    // With the ports bound: a second server on them must not write over the first one's file.
+    let _pid_file = PidFile::write(&config);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as i64);
@@ -119,7 +124,13 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
             .send(wakers.clone())
             .map_err(|_| Error::other("a core ended while it started"))?;
     }
-    tracing::info!("Ready to accept connections");
+    tracing::info!("Server initialized");
+    if config.port > 0 {
+        tracing::info!("Ready to accept connections tcp");
+    }
+    if !config.unixsocket.is_empty() {
+        tracing::info!("Ready to accept connections unix");
+    }
     let mut result = Ok(());
     for thread in threads {
         match thread.join() {
@@ -130,6 +141,48 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     }
     tracing::warn!("Ringwood is now ready to exit, bye bye...");
     result
+}
+
+/// Goes on in the background: in a child with its own session, its standard streams on /dev/null.
+fn daemonize() -> std::io::Result<()> {
+    // SAFETY: `daemon` forks, which is sound while the process has one thread; this is the first thing after reading the
+    // configuration, before the log and the cores start theirs.
+    match unsafe { libc::daemon(1, 0) } {
+        0 => Ok(()),
+        _ => Err(Error::last_os_error()),
+    }
+}
+
+/// The file with the process id, there as long as the process serves.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Where `daemonize` puts it unless told otherwise.
+    const DEFAULT: &str = "/var/run/ringwood.pid";
+
+    /// As in Redis, a server that cannot write it starts all the same.
+    fn write(config: &Config) -> Option<Self> {
+        let path = match (config.pidfile.is_empty(), config.daemonize) {
+            (true, false) => return None,
+            (true, true) => PathBuf::from(Self::DEFAULT),
+            (false, _) => config.dir.path().join(config.pidfile.as_path()),
+        };
+        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                tracing::warn!("Failed to write PID file {}: {error}", path.display());
+                None
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!("Failed to remove PID file {}: {error}", self.0.display());
+        }
+    }
 }
 
 /// What a core's thread starts from.
