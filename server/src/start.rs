@@ -1,6 +1,7 @@
 //! Starts the cores: binds the ports, makes a thread for each core, pins it, exchanges the wakers, and waits for the end.
 
 use crate::cluster;
+use crate::config::enums::IoEngine;
 use crate::config::{Config, Loaded};
 use crate::core::{Core, SHARD_LISTENER, Shared, settings};
 use crate::io::{Io, ListenerId, World, net};
@@ -83,6 +84,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     let newest = shared.clone();
     crate::crash::install(move || crate::crash::newest_of(&newest));
     let hasher = KeyHasher::new(random());
+    let engine = World::choose(config.io_engine);
     let (_, boxes) = mailboxes(cores);
     let (wakers_out, wakers_in) = mpsc::channel::<(usize, Result<Waker, Error>)>();
     let mut listeners = Some(listeners);
@@ -92,6 +94,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         let (start, started) = mpsc::channel::<Vec<Waker>>();
         let plan = Plan {
             id,
+            engine,
             cpu: (cores <= cpus.len()).then(|| cpus[id]),
             mailbox,
             shared: shared.clone(),
@@ -188,6 +191,7 @@ impl Drop for PidFile {
 /// What a core's thread starts from.
 struct Plan {
     id: usize,
+    engine: IoEngine,
     cpu: Option<usize>,
     mailbox: Mailbox,
     shared: Arc<Shared>,
@@ -203,6 +207,7 @@ fn run_core(
 ) -> std::io::Result<()> {
     let Plan {
         id,
+        engine,
         cpu,
         mailbox,
         shared,
@@ -219,7 +224,7 @@ fn run_core(
         .lock()
         .unwrap_or_else(|e| e.into_inner())
         .clone();
-    let mut io = match World::start(&config) {
+    let mut io = match World::start(engine) {
         Ok(io) => io,
         Err(error) => {
             let copy = Error::new(error.kind(), error.to_string());

@@ -2,7 +2,6 @@
 
 use super::net::{Listener, Stream};
 use super::{ConnId, Event, Io, ListenerId, Now, RecvBuf, Wait, epoll, sim, uring};
-use crate::config::Config;
 use crate::config::enums::IoEngine;
 
 /// io_uring, epoll, or the simulation.
@@ -22,18 +21,27 @@ pub enum Waker {
 }
 
 impl World {
-    /// Opens the backend that the configuration asks for, on the thread that will use it.
-    pub fn start(config: &Config) -> std::io::Result<Self> {
-        match config.io_engine {
+    /// Decides once for all cores, which wake each other by the backend's own means: `auto` becomes io_uring where it can be
+    /// had, else epoll.
+    pub fn choose(engine: IoEngine) -> IoEngine {
+        if engine != IoEngine::Auto {
+            return engine;
+        }
+        match uring::Uring::new(&uring::Options::default()) {
+            Ok(_) => IoEngine::Uring,
+            Err(error) => {
+                tracing::warn!("io_uring is not available ({error}); using epoll");
+                IoEngine::Epoll
+            }
+        }
+    }
+    /// Opens the backend that [`World::choose`] chose, on the thread that will use it.
+    pub fn start(engine: IoEngine) -> std::io::Result<Self> {
+        match engine {
             IoEngine::Epoll => Ok(Self::Epoll(epoll::Epoll::new()?)),
-            IoEngine::Uring => Ok(Self::Uring(uring::Uring::new(&uring::Options::default())?)),
-            IoEngine::Auto => match uring::Uring::new(&uring::Options::default()) {
-                Ok(ring) => Ok(Self::Uring(ring)),
-                Err(error) => {
-                    tracing::warn!("io_uring is not available ({error}); using epoll");
-                    Ok(Self::Epoll(epoll::Epoll::new()?))
-                }
-            },
+            IoEngine::Uring | IoEngine::Auto => {
+                Ok(Self::Uring(uring::Uring::new(&uring::Options::default())?))
+            }
         }
     }
     /// In the simulation, this core accepts what arrives; real listeners go through [`Io::listen`].
