@@ -222,7 +222,10 @@ impl MemoryGauge {
         if self.startup[core].load(Ordering::Relaxed) == 0 {
             self.startup[core].store(used, Ordering::Relaxed);
         }
-        let all = self.used();
+        self.note_peak(self.used(), now_ms);
+    }
+    /// So much is in use now.
+    pub fn note_peak(&self, all: u64, now_ms: i64) {
         if self.peak.fetch_max(all, Ordering::Relaxed) < all {
             self.peak_unix_ms.store(now_ms, Ordering::Relaxed);
         }

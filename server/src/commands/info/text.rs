@@ -169,6 +169,8 @@ pub struct MemoryUse {
 impl MemoryUse {
     pub fn of(core: &Core, all: &Report) -> Self {
         let used = all.memory_used().max(0) as u64;
+        // The cores look ten times a second; what is told now counts too.
+        core.shared.memory.note_peak(used, core.now.unix_ms);
         let (peak, peak_unix_ms) = core.shared.memory.peak();
         let startup = core.shared.memory.startup();
         let overhead = startup + all.client_memory as u64;
@@ -176,13 +178,8 @@ impl MemoryUse {
         let grown = used.saturating_sub(startup);
         Self {
             used,
-            // The peak is looked at ten times a second; now counts too.
-            peak: peak.max(used),
-            peak_unix_ms: if used > peak {
-                core.now.unix_ms
-            } else {
-                peak_unix_ms
-            },
+            peak,
+            peak_unix_ms,
             startup,
             overhead,
             dataset,

@@ -1,0 +1,205 @@
+//! CONFIG, INFO, DEBUG, SHUTDOWN and the crash report.
+
+use crate::server::{Client, Server};
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+/// The value of an INFO field.
+fn field(client: &mut Client, name: &str) -> String {
+    let info = client.call("INFO everything");
+    let start = format!("{name}:");
+    let found = info.lines().find_map(|line| line.strip_prefix(&start));
+    found
+        .unwrap_or_else(|| panic!("no {name} in {info}"))
+        .to_string()
+}
+
+fn number(client: &mut Client, name: &str) -> u64 {
+    field(client, name).parse().expect(name)
+}
+
+#[test]
+fn a_setting_reaches_every_core_before_it_is_answered() {
+    for shards in [1, 3] {
+        let server = Server::start(shards, &[]);
+        let mut clients: Vec<Client> = (0..6).map(|_| server.client()).collect();
+        assert_eq!(
+            clients[0].call("CONFIG SET proto-max-bulk-len 1048576 timeout 300"),
+            "+OK\r\n"
+        );
+        for client in &mut clients {
+            assert_eq!(
+                client.call("CONFIG GET timeout"),
+                "*2\r\n$7\r\ntimeout\r\n$3\r\n300\r\n"
+            );
+            // Another core's limit shows whether it has the new snapshot.
+            client.send(b"*2\r\n$3\r\nGET\r\n$1048577\r\n");
+            assert_eq!(
+                client.reply().as_deref(),
+                Some("-ERR Protocol error: invalid bulk length\r\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_refused_set_changes_nothing() {
+    let server = Server::start(2, &[]);
+    let mut c = server.client();
+    let refused = c.call("CONFIG SET timeout 5 port x");
+    assert!(
+        refused.starts_with("-ERR CONFIG SET failed (possibly related to argument 'port')"),
+        "{refused}"
+    );
+    assert_eq!(
+        c.call("CONFIG GET timeout"),
+        "*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n"
+    );
+    assert!(
+        c.call("CONFIG SET port 1")
+            .contains("cannot change where it listens")
+    );
+    assert_eq!(c.call("CONFIG SET a b c"), "-ERR syntax error\r\n");
+    assert!(
+        c.call("CONFIG REWRITE")
+            .starts_with("-ERR The server is running without a config file")
+    );
+}
+
+#[test]
+fn info_adds_up_what_all_cores_did() {
+    let server = Server::start(3, &[]);
+    let mut clients: Vec<Client> = (0..3).map(|_| server.client()).collect();
+    for n in 0..300 {
+        let client = &mut clients[n % 3];
+        assert_eq!(client.call(&format!("SET key:{n} value")), "+OK\r\n");
+        assert_eq!(client.call(&format!("GET key:{n}")), "$5\r\nvalue\r\n");
+    }
+    let c = &mut clients[0];
+    assert_eq!(c.call("GET nosuch"), "$-1\r\n");
+    assert_eq!(
+        c.call("MGET key:1 key:2 key:3"),
+        "*3\r\n$5\r\nvalue\r\n$5\r\nvalue\r\n$5\r\nvalue\r\n"
+    );
+    assert!(c.call("SET a").starts_with("-ERR wrong number"));
+    assert_eq!(number(c, "keyspace_hits"), 303);
+    assert_eq!(number(c, "keyspace_misses"), 1);
+    assert_eq!(field(c, "db0"), "keys=300,expires=0,avg_ttl=0");
+    assert_eq!(number(c, "connected_clients"), 3);
+    assert!(
+        number(c, "used_memory") > 300 * 5
+            && number(c, "used_memory_rss") > number(c, "used_memory")
+    );
+    let used = number(c, "used_memory");
+    assert!(number(c, "used_memory_peak") >= used);
+    // One call, though it ran on several cores; and a refused one is none.
+    assert!(field(c, "cmdstat_mget").starts_with("calls=1,"));
+    let set = field(c, "cmdstat_set");
+    assert!(
+        set.starts_with("calls=300,") && set.contains("rejected_calls=1"),
+        "{set}"
+    );
+    let usec = set
+        .split(',')
+        .find_map(|f| f.strip_prefix("usec="))
+        .expect("usec");
+    assert!(usec.parse::<u64>().is_ok_and(|usec| usec > 0), "{set}");
+    assert_eq!(field(c, "errorstat_ERR"), "count=1");
+    let shards: Vec<String> = (0..3).map(|n| field(c, &format!("shard{n}"))).collect();
+    let keys = |text: &str| -> usize {
+        let found = text.split(',').find_map(|f| f.strip_prefix("keys="));
+        found
+            .and_then(|n| n.parse().ok())
+            .expect("a number of keys")
+    };
+    assert_eq!(shards.iter().map(|s| keys(s)).sum::<usize>(), 300);
+    assert!(shards.iter().all(|s| keys(s) > 50), "{shards:?}");
+    assert_eq!(c.call("CONFIG RESETSTAT"), "+OK\r\n");
+    assert_eq!(number(c, "keyspace_hits"), 0);
+    assert_eq!(field(c, "db0"), "keys=300,expires=0,avg_ttl=0");
+}
+
+#[test]
+fn info_answers_in_its_place_of_a_pipeline() {
+    for shards in [1, 2] {
+        let server = Server::start(shards, &[]);
+        let mut c = server.client();
+        c.send(b"SET a 1\r\nINFO keyspace\r\nGET a\r\nPING\r\n");
+        assert_eq!(c.reply().as_deref(), Some("+OK\r\n"));
+        assert!(c.reply().is_some_and(|info| info.contains("db0:keys=1")));
+        assert_eq!(c.reply().as_deref(), Some("$1\r\n1\r\n"));
+        assert_eq!(c.reply().as_deref(), Some("+PONG\r\n"));
+    }
+}
+
+#[test]
+fn debug_needs_permission() {
+    let server = Server::start(1, &[]);
+    assert!(
+        server
+            .client()
+            .call("DEBUG SLEEP 0")
+            .starts_with("-ERR DEBUG command not allowed.")
+    );
+}
+
+/// A failed assertion on one core ends the process, also the other cores, with a report.
+#[test]
+fn a_crash_is_reported_and_ends_the_process() {
+    for (command, signal, said) in [
+        ("DEBUG PANIC", libc::SIGABRT, "called by DEBUG PANIC"),
+        ("DEBUG ASSERT", libc::SIGABRT, "ASSERTION FAILED"),
+        ("DEBUG SEGFAULT", libc::SIGSEGV, "crashed by signal: 11"),
+    ] {
+        let options = ["--enable-debug-command", "yes", "--requirepass", "s3cret"];
+        let mut server = Server::start(2, &options);
+        let mut c = server.client();
+        assert_eq!(c.call("AUTH s3cret"), "+OK\r\n");
+        c.ask(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(c.reply(), None, "{command}");
+        assert_eq!(server.ended().signal(), Some(signal), "{command}");
+        let log = server.log();
+        for part in [
+            "BUG REPORT START",
+            said,
+            "debug client id",
+            "STACK TRACE",
+            "enable-debug-command yes",
+        ] {
+            assert!(log.contains(part), "{command}: no {part:?} in {log}");
+        }
+        assert!(!log.contains("s3cret"));
+    }
+}
+
+#[test]
+fn shutdown_ends_the_process_without_an_error() {
+    let mut server = Server::start(2, &[]);
+    let mut c = server.client();
+    assert!(
+        c.call("SHUTDOWN SAVE")
+            .starts_with("-ERR Ringwood cannot save")
+    );
+    assert_eq!(
+        c.call("SHUTDOWN ABORT"),
+        "-ERR No shutdown in progress.\r\n"
+    );
+    c.ask(&["SHUTDOWN", "NOSAVE"]);
+    assert_eq!(c.reply(), None);
+    assert!(server.ended().success(), "{}", server.log());
+}
+
+#[test]
+fn the_rate_of_commands_is_measured() {
+    let server = Server::start(2, &[]);
+    let mut c = server.client();
+    let end = std::time::Instant::now() + Duration::from_millis(1000);
+    let mut calls = 0u64;
+    while std::time::Instant::now() < end {
+        c.call("GET a");
+        calls += 1;
+    }
+    let rate = number(&mut c, "instantaneous_ops_per_sec");
+    // 16 samples of a tenth of a second, of which the calls filled about ten.
+    assert!(rate > calls / 4 && rate < calls * 2, "{rate} of {calls}");
+}

@@ -1,0 +1,122 @@
+//! A server process, and a client that writes raw requests and reads raw replies.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// Killed by its process id when dropped.
+pub struct Server {
+    pub port: u16,
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Server {
+    /// Starts the binary under test; `options` are directives as on the command line.
+    pub fn start(shards: usize, options: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
+        let dir = std::env::temp_dir().join(format!("ringwood-wire-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a folder");
+        let log = File::create(dir.join("log")).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_ringwood"))
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--shards", &shards.to_string()])
+            .args(options)
+            .current_dir(&dir)
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
+        let mut server = Self { port, child, dir };
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let gone = server.child.try_wait().expect("it can be asked");
+            assert!(gone.is_none() && Instant::now() < end, "{}", server.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+    pub fn client(&self) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).expect("a timeout");
+        Client(BufReader::new(stream))
+    }
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+    /// Waits for the process to end by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be asked") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it goes on: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+pub struct Client(BufReader<TcpStream>);
+
+impl Client {
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.0.get_mut().write_all(bytes).expect("it takes bytes");
+    }
+    /// Sends a request of these words.
+    pub fn ask(&mut self, words: &[&str]) {
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.send(request.as_bytes());
+    }
+    /// The next whole reply, as it came. Nothing when the connection has ended.
+    pub fn reply(&mut self) -> Option<String> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let number = || line[1..].trim_end().parse::<i64>().ok();
+        match line.as_bytes()[0] {
+            b'$' | b'=' => {
+                let len = usize::try_from(number()?).ok();
+                if let Some(len) = len {
+                    let mut body = vec![0; len + 2];
+                    self.0.read_exact(&mut body).ok()?;
+                    line.push_str(&String::from_utf8_lossy(&body));
+                }
+            }
+            kind @ (b'*' | b'%' | b'~' | b'>') => {
+                let parts = number()?.max(0) * if kind == b'%' { 2 } else { 1 };
+                for _ in 0..parts {
+                    line.push_str(&self.reply()?);
+                }
+            }
+            _ => {}
+        }
+        Some(line)
+    }
+    /// A request on one line, and its reply.
+    pub fn call(&mut self, line: &str) -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        self.ask(&words);
+        self.reply().expect("a reply")
+    }
+}
