@@ -53,6 +53,9 @@ pub fn is_local(peer: &str) -> bool {
     }
 }
 
+/// Memory that `held` may keep while it holds nothing.
+const HELD_KEPT: usize = 16 << 10;
+
 pub struct Client {
     pub id: u64,
     pub conn: ConnId,
@@ -88,6 +91,8 @@ pub struct Client {
     pub receiving: bool,
     /// Requests wait until outstanding replies are there (a barrier), then go on from `query`.
     pub stalled: bool,
+    /// The peer sends no more. What it has sent is still handled.
+    pub half_closed: bool,
     /// In the core's list of clients with something to send.
     pub dirty: bool,
     /// A send is under way.
@@ -98,6 +103,8 @@ pub struct Client {
     /// The place number of `pending`'s front.
     first_seq: u32,
     held: Vec<u8>,
+    /// Bytes of `held` that have moved on to `out`.
+    held_done: usize,
     /// Slots, modulo 64, of outstanding commands that went to other cores.
     pub outstanding: u64,
 }
@@ -131,12 +138,14 @@ impl Client {
             progress: None,
             receiving: false,
             stalled: false,
+            half_closed: false,
             dirty: false,
             sending: false,
             out: Vec::new(),
             pending: VecDeque::new(),
             first_seq: 0,
             held: Vec::new(),
+            held_done: 0,
             outstanding: 0,
         }
     }
@@ -215,14 +224,33 @@ impl Client {
         self.first_seq = self.first_seq.wrapping_add(1);
         while let Some(&Place::Held { from, to }) = self.pending.front() {
             self.out.extend_from_slice(&self.held[from..to]);
+            self.held_done += to - from;
             self.pending.pop_front();
             self.first_seq = self.first_seq.wrapping_add(1);
         }
         if self.pending.is_empty() {
             self.held.clear();
-            self.held.shrink_to(16 << 10);
+            self.held.shrink_to(HELD_KEPT);
+            self.held_done = 0;
             self.outstanding = 0;
+        } else if self.held_done >= HELD_KEPT && self.held_done > self.held.len() / 2 {
+            self.compact_held();
         }
+    }
+
+    /// Drops what has moved on: a client that never stops sending may never have nothing outstanding.
+    #[cold]
+    fn compact_held(&mut self) {
+        let mut left = Vec::with_capacity(self.held.len() - self.held_done);
+        for place in &mut self.pending {
+            if let Place::Held { from, to } = place {
+                let begin = left.len();
+                left.extend_from_slice(&self.held[*from..*to]);
+                (*from, *to) = (begin, left.len());
+            }
+        }
+        self.held = left;
+        self.held_done = 0;
     }
 
     /// Bytes held for this client, beside the structure itself.
@@ -279,5 +307,25 @@ mod tests {
         assert!(!c.is_waiting());
         say(&mut c, b"g");
         assert_eq!(c.out, b"abcdefg");
+    }
+
+    #[test]
+    fn replies_that_have_left_take_no_memory_while_others_are_outstanding() {
+        let mut c = Client::new(1, ConnId(0), String::new(), String::new(), 0);
+        let mut expected = Vec::new();
+        let mut left = Vec::new();
+        let mut outstanding = c.await_reply();
+        for n in 0..10_000 {
+            // There is always one outstanding, and something behind it.
+            let behind = format!("({n} and something behind it)");
+            say(&mut c, behind.as_bytes());
+            let next = c.await_reply();
+            c.answer(outstanding, b"later");
+            outstanding = next;
+            expected.extend_from_slice(format!("later{behind}").as_bytes());
+            left.append(&mut c.out);
+            assert!(c.is_waiting() && c.held.capacity() <= 8 * HELD_KEPT);
+        }
+        assert_eq!(left, expected);
     }
 }

@@ -170,6 +170,8 @@ pub struct Core {
     pub(crate) paused_until_ns: u64,
     /// Clients that a pause holds.
     pub(crate) held: Vec<ConnId>,
+    /// Clients that send no more, but have requests waiting.
+    half_closed: Vec<ConnId>,
     pub(crate) batch: BatchStore,
     pub(crate) taken: Vec<ServeState>,
     chunks: Vec<Chunk>,
@@ -218,6 +220,7 @@ impl Core {
             paused: Paused::No,
             paused_until_ns: 0,
             held: Vec::new(),
+            half_closed: Vec::new(),
             batch: BatchStore::default(),
             taken: Vec::new(),
             chunks: Vec::new(),
@@ -305,6 +308,7 @@ impl Core {
         self.serve(&mut chunks);
         self.chunks = chunks;
         self.continue_stalled();
+        self.end_half_closed();
         while std::mem::take(&mut self.unlocked) {
             self.run_unlocked();
         }
@@ -371,7 +375,12 @@ impl Core {
                         self.mark_dirty(conn);
                     }
                 }
-                Event::Eof { conn } => self.end(conn),
+                Event::Eof { conn } => {
+                    if let Some(client) = self.clients.get_mut(conn) {
+                        client.half_closed = true;
+                        self.half_closed.push(conn);
+                    }
+                }
                 Event::Closed { conn, reason } => self.closed(conn, reason),
                 Event::Accepted {
                     listener,
@@ -482,6 +491,24 @@ impl Core {
         let mut chunks = std::mem::take(&mut self.chunks);
         self.serve(&mut chunks);
         self.chunks = chunks;
+    }
+
+    /// Clients that send no more end as soon as the requests that they sent have been handled.
+    fn end_half_closed(&mut self) {
+        if self.half_closed.is_empty() {
+            return;
+        }
+        let mut conns = std::mem::take(&mut self.half_closed);
+        conns.retain(|&conn| {
+            // The number may be another client's by now.
+            let client = self.clients.get(conn).filter(|c| c.half_closed);
+            let stalled = client.is_some_and(|c| c.stalled && c.life == Life::Open);
+            if client.is_some() && !stalled {
+                self.end(conn);
+            }
+            stalled
+        });
+        self.half_closed = conns;
     }
 
     fn take_mail(&mut self) {

@@ -13,6 +13,8 @@ pub mod registry;
 pub mod request;
 pub mod sequencer;
 mod signals;
+pub mod sleeper;
 pub mod start;
 pub mod stats;
+mod sync;
 pub mod transaction;

@@ -6,11 +6,11 @@
 //!   announcement is taken back (see [`crate::sequencer`]), so putting one there may not have to wait.
 //! - A control channel per core: new connections, configuration, questions to all cores.
 //!
-//! Waking: a core about to sleep says so, then looks once more at all its sources; a sender puts its message in place, then
-//! looks whether the receiver sleeps. With a full fence on both sides between the two steps, one of them sees the other.
+//! Waking whom a message finds asleep: see [`crate::sleeper`].
 
 use crate::core::Control;
 use crate::registry::Entry;
+use crate::sleeper::{Sleeper, published};
 use crate::transaction::{Loan, Part};
 use crossbeam_channel::{Receiver, Sender};
 use crossbeam_queue::SegQueue;
@@ -18,7 +18,6 @@ use ringwood_protocol::reply::Version;
 use ringwood_shard::locks::Order;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crate::io::ConnId;
 
@@ -156,11 +155,8 @@ pub enum Mail {
 pub struct Inboxes {
     parts: Box<[SegQueue<Part>]>,
     control: Box<[Sender<Control>]>,
-    sleeping: Box<[Sleeping]>,
+    sleepers: Box<[Sleeper]>,
 }
-
-#[repr(align(128))]
-struct Sleeping(AtomicBool);
 
 /// One core's ends of all rings and inboxes.
 pub struct Mailbox {
@@ -183,9 +179,7 @@ pub fn mailboxes(cores: usize) -> (Arc<Inboxes>, Vec<Mailbox>) {
     let shared = Arc::new(Inboxes {
         parts: (0..cores).map(|_| SegQueue::new()).collect(),
         control: senders.into_boxed_slice(),
-        sleeping: (0..cores)
-            .map(|_| Sleeping(AtomicBool::new(false)))
-            .collect(),
+        sleepers: (0..cores).map(|_| Sleeper::new()).collect(),
     });
     let mut boxes: Vec<Mailbox> = receivers
         .into_iter()
@@ -220,9 +214,7 @@ impl Inboxes {
     }
     /// True when `core` sleeps and the caller is the one to wake it.
     pub fn must_wake(&self, core: usize) -> bool {
-        fence(Ordering::SeqCst);
-        let sleeping = &self.sleeping[core].0;
-        sleeping.load(Ordering::Relaxed) && sleeping.swap(false, Ordering::Relaxed)
+        self.sleepers[core].must_wake(&published())
     }
 }
 
@@ -305,16 +297,12 @@ impl Mailbox {
         if self.touched == 0 {
             return;
         }
-        fence(Ordering::SeqCst);
+        let published = published();
         let mut touched = std::mem::take(&mut self.touched);
         while touched != 0 {
             let core = touched.trailing_zeros() as usize;
             touched &= touched - 1;
-            let sleeping = &self.shared.sleeping[core].0;
-            if core != self.core
-                && sleeping.load(Ordering::Relaxed)
-                && sleeping.swap(false, Ordering::Relaxed)
-            {
+            if core != self.core && self.shared.sleepers[core].must_wake(&published) {
                 wake(core);
             }
         }
@@ -322,19 +310,9 @@ impl Mailbox {
 
     /// Announces sleep. False when something has come meanwhile: do not sleep.
     pub fn fall_asleep(&self) -> bool {
-        self.shared.sleeping[self.core]
-            .0
-            .store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if self.has_any() {
-            self.wake_up();
-            return false;
-        }
-        true
+        self.shared.sleepers[self.core].fall_asleep(|| self.has_any())
     }
     pub fn wake_up(&self) {
-        self.shared.sleeping[self.core]
-            .0
-            .store(false, Ordering::Relaxed);
+        self.shared.sleepers[self.core].wake_up();
     }
 }

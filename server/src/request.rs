@@ -300,16 +300,18 @@ impl Core {
                     self.go_on(conn);
                 }
             } else if rest > 0 && taken.need > rest {
-                if rest >= RESUME_MIN && client.progress.is_none() {
+                // Inline commands are short, and no array whose words could be counted.
+                let array = client.query.first() == Some(&b'*');
+                if rest >= RESUME_MIN && array && client.progress.is_none() {
                     client.progress = Some(Box::default());
                 }
-                if taken.need - rest >= DIRECT_MIN {
+                if taken.need as u64 > self.config.client_query_buffer_limit {
+                    self.query_too_long(conn);
+                } else if taken.need - rest >= DIRECT_MIN {
                     let mut query = std::mem::take(&mut client.query);
                     query.reserve_exact(taken.need - query.len());
                     client.receiving = true;
                     self.io.recv_into(conn, query, taken.need);
-                } else if client.query.len() as u64 > self.config.client_query_buffer_limit {
-                    self.query_too_long(conn);
                 }
             }
         }

@@ -1,4 +1,20 @@
-//! Real sockets against a server process of its own: what a client sees on the wire, and how the process ends.
+//! The built server over real sockets: what only the wire shows. Split and merged requests, pipelines and the order of their
+//! replies, malformed bytes, large values, slow and dying clients, thousands of connections, atomicity under contention.
+//!
+//! Each test runs against both io engines, and with one and four shards where that makes a difference ([`setups`]).
+//! Replies are checked against a model or an invariant, never against the server itself.
+//!
+//! RINGWOOD_WIRE_PORT=30000 takes ports from there on (100 of them) instead of the kernel's choice; RINGWOOD_WIRE_SEED repeats
+//! a failed run's random choices. A failed test prints the seed and the server's log.
 
 mod admin;
+mod atomic;
+mod clients;
+mod garbage;
+mod harness;
+mod large;
+mod lifecycle;
+mod pipeline;
+mod resp;
 mod server;
+mod split;

@@ -1,0 +1,89 @@
+//! Bytes that are no request: the exact error, then the end of the connection, and nobody else notices.
+
+use crate::harness::{Server, setups};
+use crate::resp::{Value, ok, request};
+
+/// What is sent, and the text after `-ERR Protocol error: `.
+fn cases() -> Vec<(Vec<u8>, &'static str)> {
+    let long = |first: &[u8]| {
+        let mut bytes = first.to_vec();
+        bytes.resize(first.len() + (64 << 10) + 1, b'1');
+        bytes
+    };
+    let fixed = |bytes: &[u8]| bytes.to_vec();
+    vec![
+        (long(b"PING "), "too big inline request"),
+        (long(b"*"), "too big mbulk count string"),
+        (fixed(b"*x\r\n"), "invalid multibulk length"),
+        (fixed(b"*2147483648\r\n"), "invalid multibulk length"),
+        (long(b"*1\r\n$"), "too big bulk count string"),
+        (fixed(b"*1\r\n!4\r\nPING\r\n"), "expected '$', got '!'"),
+        (fixed(b"*1\r\n$-1\r\n"), "invalid bulk length"),
+        (fixed(b"*1\r\n$536870913\r\n"), "invalid bulk length"),
+        (fixed(b"SET a \"open\r\n"), "unbalanced quotes in request"),
+    ]
+}
+
+fn protocol_error(text: &str) -> Value {
+    Value::Error(format!("ERR Protocol error: {text}"))
+}
+
+#[test]
+fn each_protocol_error_is_told_then_the_connection_closes() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut other = server.connect();
+        for (bytes, text) in cases() {
+            let mut client = server.connect();
+            client.send(&bytes);
+            client.expect(&[protocol_error(text)]);
+            client.expect_end();
+            assert_eq!(other.call(&["PING"]), Value::Simple("PONG".into()));
+        }
+    }
+}
+
+#[test]
+fn requests_before_the_garbage_are_answered_and_those_behind_it_are_not_run() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut other = server.connect();
+        // An endless line is none when a line end follows.
+        let cases = cases().into_iter().filter(|(bytes, _)| bytes.len() < 1_000);
+        for (bytes, text) in cases {
+            let mut client = server.connect();
+            let mut sent = Vec::new();
+            // Keys of several cores, so that some of these replies come later than the error is found.
+            let mut replies = Vec::new();
+            for n in 0..20 {
+                sent.extend(request(&["SET", &format!("before:{n}"), "x"]));
+                replies.push(ok());
+            }
+            sent.extend(&bytes);
+            sent.extend(request(&["SET", "behind", "x"]));
+            replies.push(protocol_error(text));
+            client.send(&sent);
+            client.expect(&replies);
+            client.expect_end();
+            assert_eq!(other.call(&["EXISTS", "behind"]), Value::Int(0), "{text}");
+        }
+    }
+}
+
+#[test]
+fn strangers_may_send_little() {
+    for setup in setups(&[1]) {
+        let server = Server::start_with(setup, &["--requirepass", "secret"]);
+        for (bytes, text) in [
+            (&b"*11\r\n"[..], "unauthenticated multibulk length"),
+            (b"*2\r\n$4\r\nAUTH\r\n$16385\r\n", {
+                "unauthenticated bulk length"
+            }),
+        ] {
+            let mut client = server.connect();
+            client.send(bytes);
+            client.expect(&[protocol_error(text)]);
+            client.expect_end();
+        }
+    }
+}
