@@ -12,7 +12,7 @@ const TTL_TOLERANCE_MS: i64 = 5000;
 type Keys = BTreeMap<(usize, Vec<u8>), Vec<(Vec<Vec<u8>>, Check, Reply)>>;
 
 /// The first differences, if any, as text.
-pub fn compare(ours: u16, theirs: u16) -> io::Result<Option<String>> {
+pub fn compare(ours: u16, theirs: u16, version: &str) -> io::Result<Option<String>> {
     let ours = read(ours)?;
     let theirs = read(theirs)?;
     let mut found = Vec::new();
@@ -28,6 +28,7 @@ pub fn compare(ours: u16, theirs: u16) -> io::Result<Option<String>> {
                     args: command,
                     ours: got,
                     theirs: expected,
+                    version,
                 };
                 if excepted("keyspace", &case).is_none() {
                     let command = shown(&command.join(&b' '), 100);

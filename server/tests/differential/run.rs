@@ -110,7 +110,7 @@ impl Pair {
             }
             at = end;
         }
-        let compared = keyspace::compare(self.ours.port, self.theirs.port);
+        let compared = keyspace::compare(self.ours.port, self.theirs.port, &self.version);
         let text = compared.unwrap_or_else(|error| Some(self.describe(&error)));
         Ok(text.map(|text| Failure {
             at: steps.len(),
@@ -254,6 +254,7 @@ impl Pair {
                 args: command,
                 ours: &ours,
                 theirs: &theirs,
+                version: &self.version,
             };
             if excepted(name, &case).is_none() {
                 return Err(text);

@@ -252,8 +252,9 @@ class Unit:
 def wrap_server(options, suite, shards):
     """Puts the server under test where the suite starts its own."""
     script = suite / "src/redis-server"
-    arguments = "" if options.redis else f" --shards {shards}"
-    script.write_text(f'#!/bin/sh\nexec "{options.server}" "$@"{arguments}\n')
+    # Straight after the configuration file: the suite tries what happens at the end of the command line.
+    shards = "" if options.redis else f'file=$1; shift; set -- "$file" --shards {shards} "$@"\n'
+    script.write_text(f'#!/bin/sh\n{shards}exec "{options.server}" "$@"\n')
     script.chmod(0o755)
 
 
