@@ -10,10 +10,13 @@
 mod admin;
 mod atomic;
 mod clients;
+mod cluster;
+mod conn;
 mod garbage;
 mod harness;
 mod large;
 mod lifecycle;
+mod logins;
 mod pipeline;
 mod resp;
 mod server;
