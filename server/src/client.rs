@@ -91,6 +91,8 @@ pub struct Client {
     pub receiving: bool,
     /// Requests wait until outstanding replies are there (a barrier), then go on from `query`.
     pub stalled: bool,
+    /// Too much has piled up behind what it waits for: it is not read for now.
+    pub unread: bool,
     /// The peer sends no more. What it has sent is still handled.
     pub half_closed: bool,
     /// In the core's list of clients with something to send.
@@ -138,6 +140,7 @@ impl Client {
             progress: None,
             receiving: false,
             stalled: false,
+            unread: false,
             half_closed: false,
             dirty: false,
             sending: false,

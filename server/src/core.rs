@@ -14,7 +14,7 @@ use crate::config::{Config, SharedConfig};
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
 use crate::registry::Registry;
-use crate::request::{BatchStore, Chunk, Data, Paused, ServeState};
+use crate::request::{BatchStore, Chunk, Data, Paused, ServeState, UNREAD_MIN};
 use crate::sequencer::Sequencer;
 use crate::stats::{MemoryGauge, Meter, Sample, Stats};
 use crate::transaction::{Coordinated, Waiting};
@@ -451,6 +451,10 @@ impl Core {
             if client.query.len() as u64 > self.config.client_query_buffer_limit {
                 self.query_too_long(conn);
             } else {
+                if client.stalled && !client.unread && client.query.len() >= UNREAD_MIN {
+                    client.unread = true;
+                    self.io.pause(conn);
+                }
                 self.queue_query(conn);
             }
         }

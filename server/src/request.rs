@@ -35,6 +35,9 @@ const RESUME_MIN: usize = 16 << 10;
 /// What is missing of a request is received straight into the query buffer from this size on.
 const DIRECT_MIN: usize = 64 << 10;
 
+/// A stalled client is not read while this many bytes wait: each time that it goes on and stalls again they are moved.
+pub(crate) const UNREAD_MIN: usize = 128 << 10;
+
 /// Received bytes of one connection, in the backend's buffer or in the connection's own.
 pub(crate) struct Chunk {
     pub conn: ConnId,
@@ -289,6 +292,10 @@ impl Core {
                     client.query.extend_from_slice(&bytes[taken.bytes..]);
                 }
                 Data::Received(buf) => client.query.extend_from_slice(&buf[taken.bytes..]),
+            }
+            if client.unread && (!taken.stopped || rest < UNREAD_MIN / 2) {
+                client.unread = false;
+                self.io.resume(conn);
             }
             if taken.stopped && rest > 0 {
                 client.stalled = true;

@@ -1,10 +1,10 @@
 //! Clients that are slow, dead or many.
 
 use crate::harness::{Server, setups};
-use crate::resp::{Value, bulk, ok, push_request};
+use crate::resp::{Client, Value, bulk, ok, push_request};
 use std::io::{Read, Write};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_slow_reader_gets_everything_and_holds_nobody_up() {
@@ -51,6 +51,7 @@ fn a_client_that_never_reads_and_dies() {
         for n in 0..500 {
             push_request(&mut pipeline, &["GET", &format!("never:{}", n % 4)]);
         }
+        let before = used_memory(&mut other);
         for round in 0..10 {
             let mut dead = server.connect();
             dead.send(&pipeline);
@@ -61,7 +62,28 @@ fn a_client_that_never_reads_and_dies() {
             drop(dead);
             assert_eq!(other.call(&["PING"]), Value::Simple("PONG".into()));
         }
+        // 500 MB of replies were made; what was held for the dead is given back.
+        let end = Instant::now() + Duration::from_secs(20);
+        while used_memory(&mut other) > before + (4 << 20) {
+            assert!(
+                Instant::now() < end,
+                "{setup:?}: {before} bytes before, {} after",
+                used_memory(&mut other)
+            );
+            sleep(Duration::from_millis(50));
+        }
     }
+}
+
+/// Bytes in use, all cores together, as the server counts them.
+fn used_memory(client: &mut Client) -> u64 {
+    let Value::Bulk(info) = client.call(&["INFO", "memory"]) else {
+        panic!("INFO answered no bulk string")
+    };
+    let info = String::from_utf8(info).expect("INFO is text");
+    info.lines()
+        .find_map(|line| line.strip_prefix("used_memory:")?.parse().ok())
+        .expect("INFO memory has used_memory")
 }
 
 /// As many connections as the descriptors allow, up to 6,000.

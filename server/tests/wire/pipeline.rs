@@ -271,3 +271,43 @@ fn a_half_closed_socket_gets_all_replies() {
         half_closed(setup, &bytes, &replies);
     }
 }
+
+#[test]
+fn requests_that_wait_do_not_pile_up_in_the_server() {
+    // Each DBSIZE has what follows wait. All of it taken in at once would be moved each time, which grows with the square.
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let rounds = 20_000;
+        let mut pipeline = Vec::new();
+        for n in 0..rounds {
+            let key = format!("pile:{}", n % 50);
+            push_request(&mut pipeline, &["SET", &key, &"v".repeat(100)]);
+            push_request(&mut pipeline, &["DBSIZE"]);
+        }
+        let mut client = server.connect();
+        let mut writer = client.writer();
+        let mut watcher = server.connect();
+        thread::scope(|scope| {
+            scope.spawn(move || writer.write_all(&pipeline).expect("the server reads"));
+            let reader = scope.spawn(move || {
+                for n in 0..rounds {
+                    assert_eq!(client.read(), ok());
+                    assert_eq!(client.read(), Value::Int(50.min(n + 1)), "round {n}");
+                }
+            });
+            while !reader.is_finished() {
+                let Value::Bulk(list) = watcher.call(&["CLIENT", "LIST"]) else {
+                    panic!("CLIENT LIST answered no bulk string")
+                };
+                let list = String::from_utf8_lossy(&list).into_owned();
+                let most = list
+                    .split(' ')
+                    .filter_map(|field| field.strip_prefix("qbuf=")?.parse::<usize>().ok())
+                    .max()
+                    .expect("CLIENT LIST has qbuf");
+                assert!(most < 512 << 10, "{setup:?}: {most} bytes wait");
+                thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+    }
+}
