@@ -253,7 +253,8 @@ def wrap_server(options, suite, shards):
     """Puts the server under test where the suite starts its own."""
     script = suite / "src/redis-server"
     # Straight after the configuration file: the suite tries what happens at the end of the command line.
-    shards = "" if options.redis else f'file=$1; shift; set -- "$file" --shards {shards} "$@"\n'
+    shards = "" if options.redis else (
+        f'case $1 in -*) set -- --shards {shards} "$@" ;; *) file=$1; shift; set -- "$file" --shards {shards} "$@" ;; esac\n')
     script.write_text(f'#!/bin/sh\n{shards}exec "{options.server}" "$@"\n')
     script.chmod(0o755)
 
