@@ -319,8 +319,8 @@ impl Io for SimIo {
                     break;
                 };
                 let (peer, local) = (
-                    format!("10.0.0.1:{}", pipe + 1024),
-                    "10.0.0.2:6379".to_string(),
+                    format!("127.0.0.1:{}", pipe + 1024),
+                    "127.0.0.1:6379".to_string(),
                 );
                 let (token, _) = UnixStream::pair()?;
                 let stream = Stream::from(token);
