@@ -56,6 +56,20 @@ impl KeyspaceEvents {
         (b'm', Self::KEY_MISS, false),
     ];
 
+    /// Classes that Redis does not show behind an A, though A does not stand for them.
+    const BESIDE_ALL: u32 = Self::NEW | Self::OVERWRITTEN | Self::TYPE_CHANGED;
+
+    /// The classes as letters, with A for those that it stands for; `hides` says whether A hides such a letter.
+    fn letters(self, hides: impl Fn(bool) -> bool) -> Vec<u8> {
+        let all = self.0 & Self::ALL == Self::ALL;
+        let mut text = if all { b"A".to_vec() } else { Vec::new() };
+        let shown = Self::LETTERS
+            .iter()
+            .filter(|(_, class, hidden)| self.any(*class) && !(all && hides(*hidden)));
+        text.extend(shown.map(|(letter, _, _)| *letter));
+        text
+    }
+
     /// Whether any of these classes is on.
     pub fn any(self, classes: u32) -> bool {
         self.0 & classes != 0
@@ -81,18 +95,15 @@ impl Field for KeyspaceEvents {
     }
 
     fn show(&self, _: &Limits) -> Vec<u8> {
-        let all = self.0 & Self::ALL == Self::ALL;
-        let mut text = if all { b"A".to_vec() } else { Vec::new() };
-        let shown = Self::LETTERS
-            .iter()
-            .filter(|(_, class, hidden)| self.any(*class) && !(all && *hidden));
-        text.extend(shown.map(|(letter, _, _)| *letter));
-        text
+        self.letters(|hidden| hidden)
     }
 
-    fn lines(&self, default: &Self, limits: &Limits) -> Vec<Line> {
+    fn lines(&self, default: &Self, _: &Limits) -> Vec<Line> {
         vec![Line {
-            value: super::value::quoted(&self.show(limits)),
+            // A file keeps the classes that Redis leaves out behind an A, though A does not stand for them.
+            value: super::value::quoted(
+                &self.letters(|hidden| hidden && self.0 & Self::BESIDE_ALL == 0),
+            ),
             force: self != default,
         }]
     }

@@ -436,8 +436,11 @@ mod tests {
             };
             let once = rewritten(&text)?;
             prop_assert_eq!(&read(&once, &mut no_files()).map_err(TestCaseError::fail)?, &config);
+            // As in Redis, a class of client-output-buffer-limit with built-in values is written only where a line of
+            // any class is left to take, so the second rewriting can add lines. From then on each has its own.
             let twice = rewritten(&once)?;
-            prop_assert_eq!(String::from_utf8_lossy(&twice), String::from_utf8_lossy(&once));
+            let thrice = rewritten(&twice)?;
+            prop_assert_eq!(String::from_utf8_lossy(&thrice), String::from_utf8_lossy(&twice));
         }
 
         #[test]
