@@ -21,7 +21,7 @@ use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::resp::{Limits, Parsed, parse};
 use ringwood_shard::commands::keys::LOCAL_CURSOR;
-use ringwood_shard::ctx::{Args, Ctx, Log};
+use ringwood_shard::ctx::{Args, Ctx};
 use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::Slots;
 use ringwood_shard::shard::Shard;
@@ -1054,13 +1054,7 @@ fn run(
     };
     let reply = Reply::new(out, version);
     let mark = reply.mark();
-    let mut ctx = Ctx {
-        shard,
-        db,
-        reply,
-        first_key,
-        log: Log::default(),
-    };
+    let mut ctx = Ctx::new(shard, db, reply, first_key);
     if let Err(error) = handler(&mut ctx, args) {
         ctx.reply.rewind(mark);
         ctx.reply.command_error(&error);

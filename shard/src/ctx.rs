@@ -24,6 +24,59 @@ pub struct Ctx<'a> {
     pub first_key: Option<Key<'a>>,
     /// Set by commands that are logged as something other than their own words: see [`Ctx::log_as`].
     pub log: Log,
+    /// The command runs again for a client that it blocked, because one of its keys on this core changed. Its keys on
+    /// other cores look missing, which is no error then.
+    pub serving: bool,
+    /// Set by [`Ctx::block`].
+    pub block: Option<Block>,
+    /// Set by [`Ctx::widen`].
+    pub widen: Vec<Box<[u8]>>,
+}
+
+/// What a client waits for whose command found nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub db: usize,
+    /// The command runs again when one of these changes; a subset of the command's keys.
+    pub keys: Vec<Box<[u8]>>,
+    pub wake: Wake,
+    /// `None`: it waits for ever.
+    pub timeout_ms: Option<u64>,
+    /// What a timeout answers.
+    pub null: Null,
+    /// The command as it runs again, where that is not what the client sent (XREAD's `$` is an ID from now on).
+    pub words: Option<Vec<Vec<u8>>>,
+}
+
+/// Which changes of a key a blocked client is served for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Those after which the key is there with this type.
+    Type(Type),
+    /// All, also when it is deleted or gets another type (XREADGROUP then answers an error).
+    Any,
+}
+
+/// The two forms of nothing in RESP2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Null {
+    Bulk,
+    Array,
+}
+
+/// A blocking command's timeout in seconds, with fractions: milliseconds, or `None` for 0, which is no timeout.
+pub fn timeout_ms(word: &[u8]) -> Result<Option<u64>, CommandError> {
+    let seconds =
+        ringwood_protocol::number::parse_f64(word).ok_or(CommandError::TimeoutNotFloat)?;
+    let ms = (seconds * 1000.0).ceil();
+    if ms < 0.0 {
+        return Err(CommandError::NegativeTimeout);
+    }
+    // Redis adds it to the time of day in milliseconds, which must not overflow.
+    if ms.is_nan() || ms >= i64::MAX as f64 / 2.0 {
+        return Err(CommandError::TimeoutOutOfRange);
+    }
+    Ok((ms > 0.0).then_some(ms as u64))
 }
 
 /// How a change goes into the log and to replicas.
@@ -39,6 +92,43 @@ pub enum Log {
 }
 
 impl<'a> Ctx<'a> {
+    pub fn new(
+        shard: &'a mut Shard,
+        db: usize,
+        reply: Reply<'a>,
+        first_key: Option<Key<'a>>,
+    ) -> Self {
+        Self {
+            shard,
+            db,
+            reply,
+            first_key,
+            log: Log::default(),
+            serving: false,
+            block: None,
+            widen: Vec::new(),
+        }
+    }
+
+    /// Nothing to do yet: the client waits for a change of these keys, and the command runs again. The command must have
+    /// changed nothing and written no reply. Where waiting is not allowed (MULTI, scripts) the null reply is given.
+    pub fn block(&mut self, block: Block) -> CommandResult {
+        self.block = Some(block);
+        Ok(())
+    }
+
+    /// True for a key that this command may use: one of this core, or one that another core lent for it. False for the
+    /// others; a command that finds it needs such keys calls [`Ctx::widen`].
+    pub fn reaches(&self, key: &[u8]) -> bool {
+        self.shard.reaches(self.db, key)
+    }
+    /// The command needs these keys too, which it could not know before it ran (SORT's patterns). It must have changed
+    /// nothing, and returns at once; it runs again when it can reach them.
+    pub fn widen(&mut self, keys: Vec<Box<[u8]>>) -> CommandResult {
+        self.widen = keys;
+        Ok(())
+    }
+
     /// A key with slot and hash; those of the request's first key are at hand already.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {

@@ -1,5 +1,6 @@
 //! One core's data: the keyspace, the value encodings and the commands on them. No I/O, no clock, no threads: all are passed in.
 
+pub mod collections;
 pub mod commands;
 pub mod ctx;
 pub mod keyspace;

@@ -119,21 +119,51 @@ pub fn is_canonical_integer(text: &[u8]) -> bool {
     }
 }
 
-/// A value that lives outside its entry. Each type adds its large encodings here.
-#[derive(Debug)]
-pub enum Object {}
-
-impl Object {
-    /// Bytes that the value takes, everything counted.
-    pub fn memory(&self) -> usize {
-        match *self {}
-    }
-    /// How many elements freeing it must visit: large values are freed in slices.
-    pub fn free_effort(&self) -> usize {
-        match *self {}
-    }
+/// What every large encoding can do.
+pub trait Body {
+    /// Bytes that the value takes, everything counted. It may walk the structure's nodes, but not its elements.
+    fn memory(&self) -> usize;
+    /// How many steps freeing it takes, a step being about one block given back.
+    fn free_effort(&self) -> usize;
+    /// Gives back about `budget` blocks; returns how many. It is freed when this returns less than `budget`; until then nothing
+    /// else is done with it. So a large value is freed in slices.
+    fn free_some(&mut self, budget: usize) -> usize;
     /// An independent copy (COPY).
-    pub fn duplicate(&self) -> Box<Object> {
-        match *self {}
-    }
+    fn duplicate(&self) -> Self;
 }
+
+macro_rules! objects {
+    ($($(#[$doc:meta])* $name:ident($body:ty),)*) => {
+        /// A value that lives outside its entry. Each type adds its large encodings here.
+        #[derive(Debug)]
+        pub enum Object {
+            $($(#[$doc])* $name($body),)*
+        }
+
+        impl Object {
+            pub fn memory(&self) -> usize {
+                match *self {
+                    $(Self::$name(ref body) => size_of::<Self>() + Body::memory(body),)*
+                }
+            }
+            pub fn free_effort(&self) -> usize {
+                match *self {
+                    $(Self::$name(ref body) => Body::free_effort(body),)*
+                }
+            }
+            #[allow(unused_variables)]
+            pub fn free_some(&mut self, budget: usize) -> usize {
+                match *self {
+                    $(Self::$name(ref mut body) => Body::free_some(body, budget),)*
+                }
+            }
+            pub fn duplicate(&self) -> Box<Object> {
+                match *self {
+                    $(Self::$name(ref body) => Box::new(Self::$name(Body::duplicate(body))),)*
+                }
+            }
+        }
+    };
+}
+
+objects! {}

@@ -7,6 +7,7 @@ use crate::keyspace::entry::{Header, Parts};
 use crate::keyspace::{EntryMut, EntryRef, Found, Key, KeyHasher, Keyspace};
 use crate::object::{Encoding, Type};
 use crate::wheel::{PREFIX_BITS, Record, Wheel};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What of the configuration concerns data. Replaced as a whole when CONFIG SET changes it.
@@ -138,6 +139,12 @@ pub struct Shard {
     pub listening: bool,
     /// What happened to keys since the listener last took this; empty unless `listening`.
     pub events: Vec<KeyEvent>,
+    /// Keys that blocked clients wait for, with how many wait.
+    pub waited: HashMap<(usize, Box<[u8]>), usize>,
+    /// Keys of [`Shard::waited`] that changed since the server last took this.
+    pub touched: Vec<(usize, Box<[u8]>)>,
+    /// Keys lent by other cores to the command that runs.
+    pub guests: HashSet<(usize, Box<[u8]>)>,
     /// Somebody takes [`crate::ctx::Ctx::log`]: while nobody does, commands do not write down what they are logged as.
     pub logging: bool,
     /// The slots whose owner this core is.
@@ -204,6 +211,9 @@ impl Shard {
             now_ms,
             listening: false,
             events: Vec::new(),
+            waited: HashMap::new(),
+            touched: Vec::new(),
+            guests: HashSet::new(),
             logging: false,
             owned: SlotSet::from_slots(0..16384),
             wheel: Wheel::new(now_ms),
@@ -244,6 +254,29 @@ impl Shard {
             self.events
                 .push(KeyEvent::new(db, key, class, event, modified));
         }
+        if modified && !self.waited.is_empty() {
+            self.touch_waited(db, key, class);
+        }
+    }
+
+    /// Remembers that a key changed for which blocked clients wait.
+    #[cold]
+    pub fn touch_waited(&mut self, db: usize, key: &[u8], class: u32) {
+        if class == notify::ALL_KEYS {
+            let keys = self.waited.keys().filter(|(d, _)| *d == db);
+            self.touched.extend(keys.cloned());
+            return;
+        }
+        let name = (db, Box::from(key));
+        if self.waited.contains_key(&name) {
+            self.touched.push(name);
+        }
+    }
+
+    /// True for a key of this core, or one that another core lent it.
+    pub fn reaches(&self, db: usize, key: &[u8]) -> bool {
+        self.owned.contains(ringwood_protocol::slot::key_slot(key))
+            || self.guests.contains(&(db, Box::from(key)))
     }
 
     /// Access bits of an entry that is made now.
@@ -287,11 +320,16 @@ impl Shard {
             random,
             events,
             listening,
+            waited,
+            touched,
             ..
         } = self;
         let mut note = |class, event, modified| {
             if *listening {
                 events.push(KeyEvent::new(db, key.bytes, class, event, modified));
+            }
+            if modified && !waited.is_empty() {
+                touched.push((db, key.bytes.into()));
             }
         };
         match keyspace.find_live(db, key, *now_ms) {
@@ -333,6 +371,9 @@ impl Shard {
                 if self.listening {
                     let event = KeyEvent::new(db, key.bytes, notify::EXPIRED, "expired", true);
                     self.events.push(event);
+                }
+                if !self.waited.is_empty() {
+                    self.touched.push((db, key.bytes.into()));
                 }
                 None
             }
@@ -492,6 +533,9 @@ impl Shard {
             entry.set_in_wheel(true);
             self.arm(db, key, at);
         }
+        if !self.waited.is_empty() {
+            self.touch_waited(db, key.bytes, 0);
+        }
     }
 
     // ---- background ----
@@ -559,7 +603,8 @@ impl Shard {
         let Some(mut entry) = found else { return };
         match entry.expire_at() {
             Some(at) if at <= self.now_ms => {
-                let name = self.listening.then(|| entry.get().key().to_vec());
+                let heard = self.listening || !self.waited.is_empty();
+                let name = heard.then(|| entry.get().key().to_vec());
                 entry.remove();
                 self.stats.expired += 1;
                 if let Some(name) = name {

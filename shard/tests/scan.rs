@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::slot::{SLOT_COUNT, key_slot};
 use ringwood_shard::commands::FAMILIES;
-use ringwood_shard::ctx::{Ctx, Log};
+use ringwood_shard::ctx::Ctx;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard, SlotSet};
 use std::collections::BTreeSet;
@@ -50,13 +50,8 @@ impl Cores {
         let mut commands = FAMILIES.iter().flat_map(|f| f.iter());
         let command = commands.find(|c| c.name == name).unwrap();
         let mut out = Vec::new();
-        let mut ctx = Ctx {
-            shard: &mut self.shards[self.owner[slot as usize]],
-            db,
-            reply: Reply::new(&mut out, Version::Resp2),
-            first_key: None,
-            log: Log::default(),
-        };
+        let shard = &mut self.shards[self.owner[slot as usize]];
+        let mut ctx = Ctx::new(shard, db, Reply::new(&mut out, Version::Resp2), None);
         (command.run)(&mut ctx, &words).unwrap();
         String::from_utf8(out).unwrap()
     }

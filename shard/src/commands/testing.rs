@@ -8,7 +8,7 @@
 //! The expected reply is the wire text with line ends as blanks.
 
 use super::FAMILIES;
-use crate::ctx::{Ctx, Log};
+use crate::ctx::{Block, Ctx, Log};
 use crate::keyspace::KeyHasher;
 use crate::shard::{Settings, Shard};
 use ringwood_protocol::error::CommandError;
@@ -21,6 +21,8 @@ pub struct Tester {
     pub version: Version,
     /// How the last command is logged.
     pub log: Log,
+    /// What the last command waits for; its reply is empty then.
+    pub block: Option<Block>,
 }
 
 impl Default for Tester {
@@ -43,6 +45,7 @@ impl Tester {
             db: 0,
             version: Version::Resp2,
             log: Log::Verbatim,
+            block: None,
         }
     }
 
@@ -86,15 +89,10 @@ impl Tester {
             return out;
         }
         let mark = reply.mark();
-        let mut ctx = Ctx {
-            shard: &mut self.shard,
-            db: self.db,
-            reply,
-            first_key: None,
-            log: Log::default(),
-        };
+        let mut ctx = Ctx::new(&mut self.shard, self.db, reply, None);
         let result = (command.run)(&mut ctx, words);
         self.log = std::mem::take(&mut ctx.log);
+        self.block = ctx.block.take();
         if let Err(e) = result {
             ctx.reply.rewind(mark);
             ctx.reply.command_error(&e);

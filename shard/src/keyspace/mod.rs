@@ -753,9 +753,12 @@ impl Keyspace {
     pub fn free_some(&mut self, budget: usize) -> bool {
         let mut left = budget;
         while left > 0 {
-            if let Some(object) = self.graveyard.objects.pop() {
-                left = left.saturating_sub(object.free_effort().max(1));
-                drop(object);
+            if let Some(object) = self.graveyard.objects.last_mut() {
+                let freed = object.free_some(left);
+                if freed < left {
+                    self.graveyard.objects.pop();
+                }
+                left = left.saturating_sub(freed.max(1));
                 continue;
             }
             let Some(flushed) = self.graveyard.tables.last_mut() else {

@@ -1,0 +1,3 @@
+//! The structures that collections are made of, without any knowledge of commands, keys or clients.
+//!
+//! Small collections lie packed in their entry, as bytes; large ones are an [`crate::object::Object`].
