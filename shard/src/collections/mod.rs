@@ -1,3 +1,5 @@
 //! The structures that collections are made of, without any knowledge of commands, keys or clients.
 //!
 //! Small collections lie packed in their entry, as bytes; large ones are an [`crate::object::Object`].
+
+pub mod listpack;
