@@ -7,11 +7,13 @@
 //! Invariants: `held` is empty when `pending` is; the front of `pending` is never a reply that is there already; bytes in
 //! `out` are replies to the oldest requests not yet answered.
 
+use crate::blocking::Waiter;
 use crate::io::ConnId;
 use ringwood_protocol::reply::Version;
 use ringwood_protocol::resp::Progress;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A reply's place in order.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,17 @@ pub enum ReplyMode {
     SkipNext,
     /// This command is not answered.
     Skip,
+}
+
+/// Whether a blocking command holds the client: while it does, no request behind that command runs.
+#[derive(Debug, Default)]
+pub enum Wait {
+    #[default]
+    No,
+    /// The command is on its way over its keys' cores.
+    Unknown,
+    /// It waits for keys.
+    Keys(Arc<Waiter>),
 }
 
 /// Whether a peer's address, as CLIENT LIST shows it, is this host's loopback interface or a unix socket.
@@ -95,6 +108,7 @@ pub struct Client {
     pub unread: bool,
     /// The peer sends no more. What it has sent is still handled.
     pub half_closed: bool,
+    pub wait: Wait,
     /// In the core's list of clients with something to send.
     pub dirty: bool,
     /// A send is under way.
@@ -142,6 +156,7 @@ impl Client {
             stalled: false,
             unread: false,
             half_closed: false,
+            wait: Wait::No,
             dirty: false,
             sending: false,
             out: Vec::new(),
@@ -162,6 +177,13 @@ impl Client {
     #[inline]
     pub fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
+    }
+    /// What the client waits for, if a blocking command found nothing.
+    pub fn waiter(&self) -> Option<&Arc<Waiter>> {
+        match &self.wait {
+            Wait::Keys(waiter) => Some(waiter),
+            _ => None,
+        }
     }
     pub fn waiting_count(&self) -> usize {
         self.pending.len()

@@ -9,6 +9,7 @@
 //! 6. replies go out, one send per connection;
 //! 7. background work gets a slice.
 
+use crate::blocking::Blocking;
 use crate::client::{Client, Life};
 use crate::config::{Config, SharedConfig};
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
@@ -153,6 +154,7 @@ pub struct Core {
     pub(crate) locks: Locks<Waiting>,
     pub(crate) transactions: HashMap<u32, Coordinated>,
     pub(crate) next_transaction: u32,
+    pub(crate) blocking: Blocking,
     /// Slots were freed outside the lock queue's own loop.
     pub(crate) unlocked: bool,
     /// `pipeline-order strict`.
@@ -211,6 +213,7 @@ impl Core {
             locks: Locks::default(),
             transactions: HashMap::new(),
             next_transaction: 0,
+            blocking: Blocking::default(),
             unlocked: false,
             strict: false,
             outbox: (0..cores).map(|_| None).collect(),
@@ -309,6 +312,10 @@ impl Core {
         self.chunks = chunks;
         self.continue_stalled();
         self.end_half_closed();
+        self.end_overdue_waits();
+        if !self.shard.touched.is_empty() {
+            self.serve_blocked();
+        }
         while std::mem::take(&mut self.unlocked) {
             self.run_unlocked();
         }
@@ -330,6 +337,7 @@ impl Core {
         let backlog = self.mailbox.retry();
         self.wake_receivers();
         let busy = !self.going_on.is_empty()
+            || !self.shard.touched.is_empty()
             || !self.dirty.is_empty()
             || self.unlocked
             || self.locks.awaits_frontier()
@@ -341,6 +349,10 @@ impl Core {
             Duration::from_nanos(self.next_cron_ns.saturating_sub(self.now.mono_ns));
         if self.paused != Paused::No {
             let left = self.paused_until_ns.saturating_sub(self.now.mono_ns);
+            until_cron = until_cron.min(Duration::from_nanos(left));
+        }
+        if let Some(at) = self.blocking.next_timer() {
+            let left = at.saturating_sub(self.now.mono_ns);
             until_cron = until_cron.min(Duration::from_nanos(left));
         }
         let until_expiry = self.shard.next_expiry().map_or(Duration::MAX, |at| {
@@ -506,6 +518,11 @@ impl Core {
         conns.retain(|&conn| {
             // The number may be another client's by now.
             let client = self.clients.get(conn).filter(|c| c.half_closed);
+            if client.is_some_and(|c| c.waiter().is_some()) {
+                // As Redis: who is gone waits for nothing, and what it sent behind is dropped.
+                self.close(conn);
+                return false;
+            }
             let stalled = client.is_some_and(|c| c.stalled && c.life == Life::Open);
             if client.is_some() && !stalled {
                 self.end(conn);
@@ -534,7 +551,14 @@ impl Core {
                     loan,
                     order,
                 } => self.lent(from, transaction, number, loan, order),
-                Mail::GiveBack { order, loan } => self.given_back(order, loan),
+                Mail::GiveBack {
+                    order,
+                    loan,
+                    waiter,
+                } => self.given_back(order, loan, waiter),
+                Mail::Retry(waiter) => self.retry_wait(waiter),
+                Mail::Forget(waiter) => self.dequeue(&waiter),
+                Mail::LookAgain(waiter) => self.touch_keys(&waiter),
             }
         }
     }
@@ -689,6 +713,7 @@ impl Core {
 
     /// No more requests from this client; it closes when its replies have been sent.
     pub(crate) fn end(&mut self, conn: ConnId) {
+        self.abandon_wait(conn);
         if let Some(client) = self.clients.get_mut(conn)
             && client.life == Life::Open
         {
@@ -698,6 +723,7 @@ impl Core {
     }
     /// Closes a connection at once.
     pub fn close(&mut self, conn: ConnId) {
+        self.abandon_wait(conn);
         if let Some(client) = self.clients.get_mut(conn)
             && client.life != Life::Closed
         {
@@ -707,6 +733,7 @@ impl Core {
     }
 
     fn closed(&mut self, conn: ConnId, reason: CloseReason) {
+        self.abandon_wait(conn);
         if let Some(client) = self.clients.remove(conn) {
             self.shared.clients[self.id].fetch_sub(1, Ordering::Relaxed);
             self.chunks.retain_mut(|chunk| {

@@ -1,6 +1,7 @@
 //! The server: one thread per core, each with its own event loop and shard.
 
 mod banner;
+pub mod blocking;
 pub mod client;
 pub mod cluster;
 pub mod commands;

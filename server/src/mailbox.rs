@@ -8,6 +8,7 @@
 //!
 //! Waking whom a message finds asleep: see [`crate::sleeper`].
 
+use crate::blocking::Waiter;
 use crate::core::Control;
 use crate::registry::Entry;
 use crate::sleeper::{Sleeper, published};
@@ -148,7 +149,18 @@ pub enum Mail {
         order: Order,
     },
     /// The borrowed keys come home.
-    GiveBack { order: Order, loan: Loan },
+    GiveBack {
+        order: Order,
+        loan: Loan,
+        /// A client that waits for some of these keys from now on.
+        waiter: Option<Arc<Waiter>>,
+    },
+    /// A blocked client of the receiver, claimed: its command is to run over all its keys.
+    Retry(Arc<Waiter>),
+    /// A blocked client waits no more for keys of the receiver.
+    Forget(Arc<Waiter>),
+    /// Keys of the receiver changed while the waiter was taken in vain.
+    LookAgain(Arc<Waiter>),
 }
 
 /// What all cores share of the mail.

@@ -7,7 +7,8 @@
 
 use std::borrow::Cow;
 
-use crate::client::{Client, Life, ReplyMode};
+use crate::blocking::may_block;
+use crate::client::{Client, Life, ReplyMode, Wait};
 use crate::commands::{Answer, Call};
 use crate::config::enums::PipelineOrder;
 use crate::core::Core;
@@ -16,12 +17,12 @@ use crate::mailbox::{Item, Parcel, Ticket, Words};
 use crate::registry::{Entry, Keys, Run};
 use crate::stats::{Histogram, Stats};
 use crate::transaction::Waiting;
-use ringwood_protocol::command::{BARRIER, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE};
+use ringwood_protocol::command::{BARRIER, BLOCKING, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE};
 use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::resp::{Limits, Parsed, parse};
 use ringwood_shard::commands::keys::LOCAL_CURSOR;
-use ringwood_shard::ctx::{Args, Ctx};
+use ringwood_shard::ctx::{Args, Ctx, Wants};
 use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::Slots;
 use ringwood_shard::shard::Shard;
@@ -440,6 +441,9 @@ impl Core {
         if client.life != Life::Open {
             return Flow::Stop;
         }
+        if !matches!(client.wait, Wait::No) {
+            return Flow::Stall;
+        }
         let mode = client.reply_mode;
         if mode == ReplyMode::SkipNext {
             client.reply_mode = ReplyMode::Skip;
@@ -461,6 +465,9 @@ impl Core {
                         break 'run Flow::Stall;
                     }
                     self.call(conn, entry, args, handler)
+                }
+                Run::Shard(_) if entry.has(BLOCKING) && may_block(entry, args) => {
+                    self.route_blocking(conn, entry, args)
                 }
                 Run::Shard(_) => self.route(conn, entry, args, key),
             }
@@ -717,12 +724,109 @@ impl Core {
         let (db, version) = (client.db, client.version);
         let out = client.reply_buffer();
         let from = out.len();
-        run(shard, stats, entry, args, db, version, key, out);
+        let call = DataCall {
+            entry,
+            db,
+            version,
+            first_key: key,
+            serving: false,
+        };
+        let wants = run(shard, stats, &call, args, out);
         stats.called(entry);
+        if let Some(wants) = wants {
+            return self.wanted(conn, entry, args, *wants);
+        }
         client.replied(from);
         if !client.dirty {
             client.dirty = true;
             dirty.push(conn);
+        }
+        if !self.shard.touched.is_empty() {
+            self.serve_blocked();
+        }
+        Flow::Next
+    }
+
+    /// A command that ran here wants something before it can do its work.
+    #[cold]
+    fn wanted(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        wants: Wants,
+    ) -> Flow {
+        let ticket = self.ticket(conn);
+        let client = self
+            .clients
+            .get(conn)
+            .expect("a client that just sent a command");
+        let (db, version) = (client.db, client.version);
+        match wants {
+            Wants::Change(block) => {
+                let words = Words::new(args.iter().copied());
+                self.begin_wait(ticket, entry, words, db, version, block);
+            }
+            Wants::Keys(_) => {
+                let request = crate::transaction::Request {
+                    ticket,
+                    entry,
+                    args,
+                    db,
+                    version,
+                };
+                self.widen(&request, wants);
+            }
+        }
+        Flow::Next
+    }
+
+    /// Routes a command that may have to wait. With all keys here it runs in place; else it runs over all of them as a
+    /// transaction, at whose end the keys' owners learn who waits.
+    #[cold]
+    fn route_blocking(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) -> Flow {
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        if client.is_waiting() {
+            // The replies before it go out first.
+            return Flow::Stall;
+        }
+        let (db, version, cluster) = (client.db, client.version, client.cluster);
+        let mut keys = Vec::new();
+        if !entry.key_indexes(args, &mut keys) || keys.is_empty() {
+            // The command says what is wrong with its words.
+            return self.execute_here(conn, entry, args, None);
+        }
+        let slots = keys
+            .iter()
+            .map(|&k| ringwood_protocol::slot::key_slot(args[k]));
+        let slots: Vec<u16> = slots.collect();
+        if cluster && slots.iter().any(|s| *s != slots[0]) {
+            let text = "CROSSSLOT Keys in request don't hash to the same slot";
+            return self.refuse(conn, Some(entry), CommandError::fixed(text));
+        }
+        let owner = self.owner(slots[0]);
+        if cluster && owner as usize != self.id {
+            let error = self.moved(conn, slots[0], owner);
+            return self.refuse(conn, Some(entry), error);
+        }
+        let mut here = slots
+            .iter()
+            .map(|&s| self.owner(s) as usize == self.id && !self.locks.in_use(s));
+        if here.all(|here| here) {
+            return self.execute_here(conn, entry, args, None);
+        }
+        let ticket = self.ticket(conn);
+        let request = crate::transaction::Request {
+            ticket,
+            entry,
+            args,
+            db,
+            version,
+        };
+        self.borrow(&request, &keys, Vec::new(), None);
+        // What follows waits until it is known whether the client blocks.
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.wait = Wait::Unknown;
         }
         Flow::Next
     }
@@ -735,21 +839,26 @@ impl Core {
         db: usize,
         version: Version,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Option<Box<Wants>> {
         crate::crash::note_command(entry, 0);
-        run(
-            &mut self.shard,
-            &mut self.stats,
+        let call = DataCall {
             entry,
-            &words.slices(),
             db,
             version,
-            None,
+            first_key: None,
+            serving: false,
+        };
+        let wants = run(
+            &mut self.shard,
+            &mut self.stats,
+            &call,
+            &words.slices(),
             out,
         );
         let ns = self.share(1);
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
         self.stats.spent(entry, ns, bucket);
+        wants
     }
 
     /// Puts a command of this core behind the work that uses its slots.
@@ -925,17 +1034,29 @@ impl Core {
             }
             _ => None,
         };
-        run(
-            &mut self.shard,
-            &mut self.stats,
+        let call = DataCall {
             entry,
-            args,
             db,
             version,
-            key,
-            replies,
-        );
+            first_key: key,
+            serving: false,
+        };
+        let wants = run(&mut self.shard, &mut self.stats, &call, args, replies);
         self.stats.called(entry);
+        if let Some(wants) = wants {
+            let request = crate::transaction::Request {
+                ticket,
+                entry,
+                args,
+                db,
+                version,
+            };
+            self.widen(&request, *wants);
+            item.deferred = true;
+        }
+        if !self.shard.touched.is_empty() {
+            self.serve_blocked();
+        }
     }
 
     /// A parcel has come back: its replies go to their clients.
@@ -976,6 +1097,9 @@ impl Core {
         };
         client.answer(ticket.seq, reply);
         let go_on = client.stalled && !client.is_waiting();
+        if !matches!(client.wait, Wait::No) {
+            self.unblocked(ticket.conn);
+        }
         self.mark_dirty(ticket.conn);
         if go_on {
             self.go_on(ticket.conn);
@@ -1036,30 +1160,40 @@ fn unknown_subcommand(entry: &Entry, args: Args<'_>) -> CommandError {
     ))
 }
 
-/// Runs a data command on a shard; the reply goes to the end of `out`.
+/// A data command that is to run on a shard, beside its words.
+pub(crate) struct DataCall<'a> {
+    pub entry: &'static Entry,
+    pub db: usize,
+    pub version: Version,
+    pub first_key: Option<Key<'a>>,
+    /// See [`Ctx::serving`].
+    pub serving: bool,
+}
+
+/// Runs a data command on a shard; the reply goes to the end of `out`. What it wants before it can do its work comes back;
+/// then there is no reply.
 #[inline]
-#[allow(clippy::too_many_arguments)]
-fn run(
+pub(crate) fn run(
     shard: &mut Shard,
     stats: &mut Stats,
-    entry: &'static Entry,
+    call: &DataCall<'_>,
     args: Args<'_>,
-    db: usize,
-    version: Version,
-    first_key: Option<Key<'_>>,
     out: &mut Vec<u8>,
-) {
+) -> Option<Box<Wants>> {
+    let entry = call.entry;
     let Run::Shard(handler) = entry.spec.run else {
         panic!("{} is no data command", entry.name)
     };
-    let reply = Reply::new(out, version);
+    let reply = Reply::new(out, call.version);
     let mark = reply.mark();
-    let mut ctx = Ctx::new(shard, db, reply, first_key);
+    let mut ctx = Ctx::new(shard, call.db, reply, call.first_key);
+    ctx.serving = call.serving;
     if let Err(error) = handler(&mut ctx, args) {
         ctx.reply.rewind(mark);
         ctx.reply.command_error(&error);
         stats.error(entry, &error);
     }
+    ctx.wants
 }
 
 /// CLIENT PAUSE.

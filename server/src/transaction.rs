@@ -16,14 +16,16 @@
 //! coordinator:                                all there ─ put in, run, take out ─ reply
 //! ```
 
+use crate::blocking::Waiter;
 use crate::core::Core;
 use crate::mailbox::{Mail, Ticket, Words};
 use crate::registry::{Entry, Keys};
 use ringwood_protocol::command::{Merge, Route};
 use ringwood_protocol::reply::{Reply, Version, value_len};
-use ringwood_shard::ctx::Args;
+use ringwood_shard::ctx::{Args, Wants};
 use ringwood_shard::keyspace::entry::Parts;
 use ringwood_shard::locks::{Locks, Order, Slots};
+use std::sync::Arc;
 
 /// What one owner does of a transaction.
 #[derive(Debug)]
@@ -101,6 +103,10 @@ enum Kind {
         loans: Vec<(u16, Loan, Order)>,
         /// The coordinator's own locks.
         own: Option<Order>,
+        /// Keys that the command asked for when it ran before: see [`Wants::Keys`].
+        extra: Vec<Box<[u8]>>,
+        /// The blocked client whose command this is, claimed.
+        waiter: Option<Arc<Waiter>>,
     },
 }
 
@@ -144,31 +150,35 @@ impl Core {
                 let shares = self.shares(request.args, keys, &mut owners);
                 self.gather(request, merge, shares, owners);
             }
-            _ => self.borrow(request, keys),
+            _ => self.borrow(request, keys, Vec::new(), None),
         }
     }
 
-    fn shares(&self, args: Args<'_>, keys: &[usize], owners: &mut Vec<u16>) -> Vec<Share> {
+    /// Who owns which of these words.
+    fn shares(&self, words: &[&[u8]], keys: &[usize], owners: &mut Vec<u16>) -> Vec<Share> {
         let mut shares: Vec<Share> = Vec::new();
+        // Where each core's share is in `shares`.
+        let mut places = vec![usize::MAX; self.cores()];
         for &index in keys {
-            let slot = ringwood_protocol::slot::key_slot(args[index]);
+            let slot = ringwood_protocol::slot::key_slot(words[index]);
             let core = self.owner(slot);
             owners.push(core);
-            let share = match shares.iter_mut().position(|s| s.core == core) {
-                Some(at) => &mut shares[at],
-                None => {
-                    shares.push(Share {
-                        core,
-                        slots: Vec::new(),
-                        keys: Vec::new(),
-                    });
-                    shares.last_mut().expect("pushed just now")
-                }
-            };
-            if !share.slots.contains(&slot) {
-                share.slots.push(slot);
+            let place = &mut places[core as usize];
+            if *place == usize::MAX {
+                *place = shares.len();
+                shares.push(Share {
+                    core,
+                    slots: Vec::new(),
+                    keys: Vec::new(),
+                });
             }
+            let share = &mut shares[*place];
+            share.slots.push(slot);
             share.keys.push(index);
+        }
+        for share in &mut shares {
+            share.slots.sort_unstable();
+            share.slots.dedup();
         }
         shares
     }
@@ -268,7 +278,15 @@ impl Core {
         );
     }
 
-    fn borrow(&mut self, request: &Request<'_>, keys: &[usize]) {
+    /// Runs a command on this core with all its keys, wherever they are, and the `extra` ones; for a blocked client with its
+    /// `waiter`.
+    pub(crate) fn borrow(
+        &mut self,
+        request: &Request<'_>,
+        keys: &[usize],
+        extra: Vec<Box<[u8]>>,
+        waiter: Option<Arc<Waiter>>,
+    ) {
         let &Request {
             ticket,
             entry,
@@ -278,32 +296,31 @@ impl Core {
         } = request;
         let transaction = self.next_transaction;
         self.next_transaction = self.next_transaction.wrapping_add(1);
-        let mut owners = Vec::new();
-        let shares = self.shares(args, keys, &mut owners);
+        // A key named twice is lent once.
+        let mut named: Vec<&[u8]> = keys
+            .iter()
+            .map(|&k| args[k])
+            .chain(extra.iter().map(|k| &**k))
+            .collect();
+        named.sort_unstable();
+        named.dedup();
+        let all: Vec<usize> = (0..named.len()).collect();
+        let shares = self.shares(&named, &all, &mut Vec::new());
         let left = shares.len();
         // COPY's destination may be in another database; both keys are lent from both.
         let other_db = (entry.spec.name == "COPY").then(|| copy_db(args)).flatten();
         let databases = self.shard.keyspace.databases();
+        let dbs = [Some(db), other_db.filter(|&o| o != db && o < databases)];
         let parts = shares
             .into_iter()
             .map(|share| {
-                let mut lent: Vec<(usize, Box<[u8]>)> = Vec::new();
-                for &key in &share.keys {
-                    for db in [Some(db), other_db.filter(|&o| o != db && o < databases)]
-                        .into_iter()
-                        .flatten()
-                    {
-                        // A key named twice is lent once.
-                        if !lent.iter().any(|(d, k)| *d == db && **k == *args[key]) {
-                            lent.push((db, args[key].into()));
-                        }
-                    }
-                }
-                (
-                    share.core,
-                    Slots::Some(share.slots.into()),
-                    PartWork::Lend { keys: lent },
-                )
+                let keys = share.keys.iter().flat_map(|&key| {
+                    let dbs = dbs.iter().flatten();
+                    dbs.map(move |&db| (db, key))
+                });
+                let keys = keys.map(|(db, key)| (db, Box::from(named[key]))).collect();
+                let slots = Slots::Some(share.slots.into());
+                (share.core, slots, PartWork::Lend { keys })
             })
             .collect();
         let number = self.issue(transaction, parts);
@@ -315,6 +332,8 @@ impl Core {
             version,
             loans: Vec::new(),
             own: None,
+            extra,
+            waiter,
         };
         self.transactions.insert(
             transaction,
@@ -353,10 +372,23 @@ impl Core {
                     version,
                 } => {
                     let mut reply = Vec::new();
-                    self.run_owned(entry, &words, db, version, &mut reply);
+                    let wants = self.run_owned(entry, &words, db, version, &mut reply);
                     self.stats.called(entry);
                     self.locks.release(order);
-                    self.answer(ticket, reply);
+                    match wants {
+                        None => self.answer(ticket, reply),
+                        Some(wants) => {
+                            let args = words.slices();
+                            let request = Request {
+                                ticket,
+                                entry,
+                                args: &args,
+                                db,
+                                version,
+                            };
+                            self.widen(&request, *wants);
+                        }
+                    }
                 }
                 Waiting::Part(part) => {
                     let Part {
@@ -374,7 +406,12 @@ impl Core {
                             version,
                         } => {
                             let mut reply = Vec::with_capacity(1024);
-                            self.run_owned(entry, &words, db, version, &mut reply);
+                            let wants = self.run_owned(entry, &words, db, version, &mut reply);
+                            assert!(
+                                wants.is_none(),
+                                "{} runs in parts and wants more",
+                                entry.name
+                            );
                             self.locks.release(order);
                             if coordinator as usize == self.id {
                                 self.part_done(self.id, transaction, number, reply);
@@ -488,6 +525,8 @@ impl Core {
             version,
             mut loans,
             own,
+            mut extra,
+            waiter,
         } = t.kind
         else {
             unreachable!("the caller's")
@@ -497,33 +536,109 @@ impl Core {
                 if let Some(parts) = parts.take() {
                     self.shard.restore(*db, key, parts);
                 }
+                // Only commands that have asked for more ask what they reach.
+                if !extra.is_empty() {
+                    self.shard.guests.insert((*db, key.clone()));
+                }
             }
         }
         let mut reply = Vec::new();
-        self.run_owned(entry, &words, db, version, &mut reply);
-        self.stats.called(entry);
+        let wants = self.run_owned(entry, &words, db, version, &mut reply);
+        self.shard.guests.clear();
+        if waiter.is_none() {
+            self.stats.called(entry);
+        }
+        let (block, wider) = match wants.map(|w| *w) {
+            None => (None, None),
+            Some(Wants::Change(block)) => (Some(block), None),
+            Some(Wants::Keys(keys)) => (None, Some(keys)),
+        };
+        let begun = match (block, &waiter) {
+            (Some(block), None) => {
+                let begun = self.begin_wait(t.ticket, entry, words.clone(), db, version, block);
+                reply.clear();
+                begun
+            }
+            (Some(_), Some(waiter)) => {
+                self.retried(waiter, None);
+                None
+            }
+            (None, Some(waiter)) => {
+                self.retried(waiter, Some(&reply));
+                None
+            }
+            (None, None) => {
+                match wider {
+                    None => self.answer(t.ticket, reply),
+                    Some(keys) => {
+                        // Before the entries go home: nothing was changed, and what is issued now comes later anyway.
+                        let args = words.slices();
+                        let mut own_keys = Vec::new();
+                        entry.key_indexes(&args, &mut own_keys);
+                        extra.extend(keys);
+                        let request = Request {
+                            ticket: t.ticket,
+                            entry,
+                            args: &args,
+                            db,
+                            version,
+                        };
+                        self.borrow(&request, &own_keys, extra, None);
+                    }
+                }
+                None
+            }
+        };
         for (core, mut loan, order) in loans {
             for (db, key, parts) in &mut loan.entries {
                 *parts = self.shard.lend(*db, key);
             }
-            self.mailbox
-                .send(core as usize, Mail::GiveBack { order, loan });
+            let waiter = begun.clone();
+            let mail = Mail::GiveBack {
+                order,
+                loan,
+                waiter,
+            };
+            self.mailbox.send(core as usize, mail);
         }
         if let Some(order) = own {
             self.locks.release(order);
         }
-        self.answer(t.ticket, reply);
+        if !self.shard.touched.is_empty() {
+            self.serve_blocked();
+        }
         // Called from within `run_unlocked` or from the mail; what waited for our own slots goes on in the next round.
         self.unlocked = true;
     }
 
-    pub(crate) fn given_back(&mut self, order: Order, loan: Loan) {
+    /// A command that ran on its owner wants more keys: it runs again with all of them.
+    pub(crate) fn widen(&mut self, request: &Request<'_>, wants: Wants) {
+        let Wants::Keys(extra) = wants else {
+            panic!(
+                "{} waits on a path for commands that do not block",
+                request.entry.name
+            )
+        };
+        let mut keys = Vec::new();
+        request.entry.key_indexes(request.args, &mut keys);
+        self.borrow(request, &keys, extra, None);
+    }
+
+    pub(crate) fn given_back(&mut self, order: Order, loan: Loan, waiter: Option<Arc<Waiter>>) {
         for (db, key, parts) in loan.entries {
-            if let Some(parts) = parts {
-                self.shard.restore(db, &key, parts);
+            match parts {
+                Some(parts) => self.shard.restore(db, &key, parts),
+                // It may have been deleted there.
+                None => self.shard.touch_waited(db, &key, 0),
             }
         }
+        if let Some(waiter) = waiter {
+            self.enqueue(&waiter);
+        }
         self.locks.release(order);
+        if !self.shard.touched.is_empty() {
+            self.serve_blocked();
+        }
         self.unlocked = true;
     }
 }

@@ -27,10 +27,17 @@ pub struct Ctx<'a> {
     /// The command runs again for a client that it blocked, because one of its keys on this core changed. Its keys on
     /// other cores look missing, which is no error then.
     pub serving: bool,
-    /// Set by [`Ctx::block`].
-    pub block: Option<Block>,
-    /// Set by [`Ctx::widen`].
-    pub widen: Vec<Box<[u8]>>,
+    /// Set by [`Ctx::block`] and [`Ctx::widen`].
+    pub wants: Option<Box<Wants>>,
+}
+
+/// What a command wants before it can do its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// A change of some keys.
+    Change(Block),
+    /// To reach these keys too.
+    Keys(Vec<Box<[u8]>>),
 }
 
 /// What a client waits for whose command found nothing to do.
@@ -105,15 +112,14 @@ impl<'a> Ctx<'a> {
             first_key,
             log: Log::default(),
             serving: false,
-            block: None,
-            widen: Vec::new(),
+            wants: None,
         }
     }
 
     /// Nothing to do yet: the client waits for a change of these keys, and the command runs again. The command must have
     /// changed nothing and written no reply. Where waiting is not allowed (MULTI, scripts) the null reply is given.
     pub fn block(&mut self, block: Block) -> CommandResult {
-        self.block = Some(block);
+        self.wants = Some(Box::new(Wants::Change(block)));
         Ok(())
     }
 
@@ -125,7 +131,7 @@ impl<'a> Ctx<'a> {
     /// The command needs these keys too, which it could not know before it ran (SORT's patterns). It must have changed
     /// nothing, and returns at once; it runs again when it can reach them.
     pub fn widen(&mut self, keys: Vec<Box<[u8]>>) -> CommandResult {
-        self.widen = keys;
+        self.wants = Some(Box::new(Wants::Keys(keys)));
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 //! The expected reply is the wire text with line ends as blanks.
 
 use super::FAMILIES;
-use crate::ctx::{Block, Ctx, Log};
+use crate::ctx::{Block, Ctx, Log, Wants};
 use crate::keyspace::KeyHasher;
 use crate::shard::{Settings, Shard};
 use ringwood_protocol::error::CommandError;
@@ -92,7 +92,11 @@ impl Tester {
         let mut ctx = Ctx::new(&mut self.shard, self.db, reply, None);
         let result = (command.run)(&mut ctx, words);
         self.log = std::mem::take(&mut ctx.log);
-        self.block = ctx.block.take();
+        self.block = match ctx.wants.take().map(|wants| *wants) {
+            Some(Wants::Change(block)) => Some(block),
+            Some(Wants::Keys(keys)) => panic!("one shard reaches every key, {keys:?} too"),
+            None => None,
+        };
         if let Err(e) = result {
             ctx.reply.rewind(mark);
             ctx.reply.command_error(&e);

@@ -6,6 +6,7 @@ use crate::client::{Client, Life};
 use crate::core::Core;
 use ringwood_protocol::command::*;
 use ringwood_protocol::number::parse_i64;
+use ringwood_shard::ctx::Null;
 
 /// Which clients are meant: those that fit all that is given.
 #[derive(Clone, Debug, Default)]
@@ -200,21 +201,34 @@ pub(super) const CLIENT_UNBLOCK: Command<ConnHandler> =
         ])
         .route(Route::Connection);
 
-/// No command blocks yet, so there is nobody to wake.
 pub(super) fn client_unblock(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
-    match args {
-        [_, _, _] => {}
-        [_, _, _, reason]
-            if reason.eq_ignore_ascii_case(b"TIMEOUT") || reason.eq_ignore_ascii_case(b"ERROR") => {
-        }
+    let with_error = match args {
+        [_, _, _] => false,
+        [_, _, _, reason] if reason.eq_ignore_ascii_case(b"TIMEOUT") => false,
+        [_, _, _, reason] if reason.eq_ignore_ascii_case(b"ERROR") => true,
         [_, _, _, _] => {
             return Err(CommandError::fixed(
                 "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
             ));
         }
         _ => return Err(wrong_words(args)),
-    }
-    parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
-    call.reply.integer(0);
-    Ok(Answer::Now)
+    };
+    let id = parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
+    let ask = move |core: &mut Core| {
+        let conn = core
+            .clients
+            .iter()
+            .find(|c| c.id as i64 == id)
+            .map(|c| c.conn);
+        conn.is_some_and(|conn| {
+            core.end_wait(conn, |reply, null| match (with_error, null) {
+                (true, _) => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+                (false, Null::Bulk) => reply.null(),
+                (false, Null::Array) => reply.null_array(),
+            })
+        }) as usize
+    };
+    Ok(call.gather(ask, |_, reply, ended| {
+        reply.integer(ended.iter().sum::<usize>() as i64);
+    }))
 }

@@ -220,6 +220,7 @@ fn flags(client: &Client) -> String {
             flags.push(letter);
         }
     };
+    add('b', client.waiter().is_some());
     add('c', client.life == Life::Ending);
     add('A', client.life == Life::Closed);
     add('U', client.is_unix());

@@ -26,6 +26,8 @@ pub struct Report {
     pub dirty: u64,
     pub clients: usize,
     pub clients_waiting: usize,
+    pub blocked: usize,
+    pub blocking_keys: usize,
     pub input_max: usize,
     pub output_max: usize,
     pub client_memory: usize,
@@ -70,6 +72,8 @@ impl Report {
             dirty: data.dirty,
             clients: clients.len(),
             clients_waiting: clients.iter().filter(|c| c.is_waiting()).count(),
+            blocked: core.blocking.clients,
+            blocking_keys: core.blocking.keys(),
             input_max: clients.iter().map(|c| c.query.len()).max().unwrap_or(0),
             output_max: clients.iter().map(|c| c.output_len()).max().unwrap_or(0),
             client_memory: clients.iter().map(|c| c.memory()).sum(),
@@ -134,9 +138,11 @@ impl Report {
             (&mut self.dirty, r.dirty),
         ];
         counters.into_iter().for_each(|(sum, n)| *sum += n);
-        let sizes: [(&mut usize, usize); 9] = [
+        let sizes: [(&mut usize, usize); 11] = [
             (&mut self.clients, r.clients),
             (&mut self.clients_waiting, r.clients_waiting),
+            (&mut self.blocked, r.blocked),
+            (&mut self.blocking_keys, r.blocking_keys),
             (&mut self.client_memory, r.client_memory),
             (&mut self.locked, r.locked),
             (&mut self.locks_waiting, r.locks_waiting),

@@ -133,13 +133,13 @@ fn clients(v: &View<'_>, out: &mut String) {
     line!(out, "maxclients", v.config.maxclients);
     line!(out, "client_recent_max_input_buffer", v.all.input_max);
     line!(out, "client_recent_max_output_buffer", v.all.output_max);
-    line!(out, "blocked_clients", 0);
+    line!(out, "blocked_clients", v.all.blocked);
     line!(out, "tracking_clients", 0);
     line!(out, "pubsub_clients", 0);
     line!(out, "watching_clients", 0);
     line!(out, "clients_in_timeout_table", 0);
     line!(out, "total_watched_keys", 0);
-    line!(out, "total_blocking_keys", 0);
+    line!(out, "total_blocking_keys", v.all.blocking_keys);
     line!(out, "total_blocking_keys_on_nokey", 0);
     line!(
         out,
