@@ -3,3 +3,4 @@
 //! Small collections lie packed in their entry, as bytes; large ones are an [`crate::object::Object`].
 
 pub mod listpack;
+pub mod ranked_tree;
