@@ -3,4 +3,5 @@
 //! Small collections lie packed in their entry, as bytes; large ones are an [`crate::object::Object`].
 
 pub mod listpack;
+pub mod packed_table;
 pub mod ranked_tree;
