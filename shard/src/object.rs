@@ -166,4 +166,6 @@ macro_rules! objects {
     };
 }
 
-objects! {}
+objects! {
+    List(crate::collections::quicklist::List),
+}

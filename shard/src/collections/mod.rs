@@ -4,4 +4,5 @@
 
 pub mod listpack;
 pub mod packed_table;
+pub mod quicklist;
 pub mod ranked_tree;
