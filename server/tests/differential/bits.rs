@@ -4,7 +4,7 @@ use crate::grammar::Arg::{
     Index, Integer, Key, Maybe, Member, OneOf, Raw, Times, Value, Within, Word,
 };
 use crate::grammar::Kind::{Bits as B, Hll, String as S};
-use crate::grammar::{Arg, Spec, spec};
+use crate::grammar::{Arg, From, Spec, spec};
 
 const TYPE: Arg = OneOf(&[
     &[Raw("u8")],
@@ -57,7 +57,22 @@ pub const SPECS: &[Spec] = &[
     .weight(1),
     spec("GETBIT", &[Key(B), Within(0, 300)]).weight(6),
     spec("SET", &[Key(B), Value]),
-    spec("BITCOUNT", &[Key(B), Maybe(&[Index, Index, UNIT])]).weight(8),
+    // Redis 7.0 looks at the key before it looks at the words.
+    spec("BITCOUNT", &[Key(B), Maybe(&[Index, Index, UNIT])])
+        .weight(8)
+        .from(From::Redis82),
+    spec(
+        "BITCOUNT",
+        &[Key(B), Maybe(&[Within(-40, 40), Within(-40, 40)])],
+    )
+    .weight(4)
+    .never_spoilt(),
+    spec(
+        "BITCOUNT",
+        &[Key(B), Within(-300, 300), Within(-300, 300), Word("BIT")],
+    )
+    .weight(4)
+    .from(From::Redis82),
     spec(
         "BITPOS",
         &[
@@ -66,7 +81,35 @@ pub const SPECS: &[Spec] = &[
             Maybe(&[Index, Maybe(&[Index, UNIT])]),
         ],
     )
-    .weight(8),
+    .weight(8)
+    .from(From::Redis82),
+    spec(
+        "BITPOS",
+        &[
+            Key(B),
+            OneOf(&[&[Raw("1")], &[Raw("0")]]),
+            Within(-300, 300),
+            Within(-300, 300),
+            Word("BIT"),
+        ],
+    )
+    .weight(4)
+    .from(From::Redis82),
+    spec(
+        "BITOP",
+        &[
+            OneOf(&[
+                &[Word("DIFF")],
+                &[Word("DIFF1")],
+                &[Word("ANDOR")],
+                &[Word("ONE")],
+            ]),
+            Key(B),
+            Times(1, 4, &[Key(B)]),
+        ],
+    )
+    .weight(8)
+    .from(From::Redis82),
     spec(
         "BITOP",
         &[

@@ -163,7 +163,8 @@ fn known(port: u16, specs: &[&Spec]) -> io::Result<BTreeSet<&'static str>> {
 /// are compared with 7.0 only, whose behaviour Ringwood keeps where a later version changed it.
 const AROUND_NEW: &[&str] = &[
     "SET", "GET", "MGET", "APPEND", "INCR", "DEL", "EXISTS", "PTTL", "TTL", "EXPIRE", "PERSIST",
-    "RENAME", "HSET", "HGET", "HDEL", "HLEN", "HGETALL", "HINCRBY", "FLUSHALL",
+    "RENAME", "HSET", "HGET", "HDEL", "HLEN", "HGETALL", "HINCRBY", "FLUSHALL", "SETBIT", "GETBIT",
+    "BITFIELD",
 ];
 
 /// What runs against a reference: everything of 7.0, or what a newer one has that 7.0 has not.

@@ -1,5 +1,6 @@
 //! The data commands, a folder a family. A family's `mod.rs` lists its declarations; each stands beside its code.
 
+pub mod bitmap;
 pub mod keys;
 pub mod string;
 
@@ -7,7 +8,7 @@ use crate::ctx::Handler;
 use ringwood_protocol::command::Command;
 
 /// Every data command.
-pub const FAMILIES: &[&[Command<Handler>]] = &[string::COMMANDS, keys::COMMANDS];
+pub const FAMILIES: &[&[Command<Handler>]] = &[string::COMMANDS, keys::COMMANDS, bitmap::COMMANDS];
 
 #[cfg(test)]
 pub mod testing;
