@@ -56,7 +56,9 @@ pub const SPECS: &[Spec] = &[
     )
     .weight(1),
     spec("GETBIT", &[Key(B), Within(0, 300)]).weight(6),
-    spec("SET", &[Key(B), Value]),
+    // Not SET: 8.2 has other limits of its encodings.
+    spec("GETSET", &[Key(B), Value]),
+    spec("SETRANGE", &[Key(B), Raw("0"), Value]),
     // Redis 7.0 looks at the key before it looks at the words.
     spec("BITCOUNT", &[Key(B), Maybe(&[Index, Index, UNIT])])
         .weight(8)
@@ -66,7 +68,7 @@ pub const SPECS: &[Spec] = &[
         &[Key(B), Maybe(&[Within(-40, 40), Within(-40, 40)])],
     )
     .weight(4)
-    .never_spoilt(),
+    .from(From::Redis82),
     spec(
         "BITCOUNT",
         &[Key(B), Within(-300, 300), Within(-300, 300), Word("BIT")],

@@ -164,7 +164,7 @@ fn known(port: u16, specs: &[&Spec]) -> io::Result<BTreeSet<&'static str>> {
 const AROUND_NEW: &[&str] = &[
     "SET", "GET", "MGET", "APPEND", "INCR", "DEL", "EXISTS", "PTTL", "TTL", "EXPIRE", "PERSIST",
     "RENAME", "HSET", "HGET", "HDEL", "HLEN", "HGETALL", "HINCRBY", "FLUSHALL", "SETBIT", "GETBIT",
-    "BITFIELD",
+    "BITFIELD", "SETRANGE",
 ];
 
 /// What runs against a reference: everything of 7.0, or what a newer one has that 7.0 has not.

@@ -103,7 +103,7 @@ impl Width {
         (1..=most).contains(&bits).then_some(Self { signed, bits })
     }
     fn max(self) -> i64 {
-        (u64::MAX >> (64 - self.bits + u32::from(self.signed))) as i64
+        ((1_u128 << (self.bits - u32::from(self.signed))) - 1) as i64
     }
     fn min(self) -> i64 {
         if self.signed { -self.max() - 1 } else { 0 }
@@ -446,6 +446,10 @@ mod tests {
             (
                 "OVERFLOW SAT SET u3 0 7 INCRBY u3 0 1 OVERFLOW WRAP INCRBY u3 0 3",
                 "*3 :0 :7 :2",
+            ),
+            (
+                "OVERFLOW FAIL INCRBY i1 0 0 INCRBY i1 0 -1 INCRBY i1 0 -1",
+                "*3 :0 :-1 $-1",
             ),
             ("INCRBY u3 0 -1 OVERFLOW FAIL INCRBY u3 0 -8", "*2 :7 $-1"),
         ] {
