@@ -2,13 +2,19 @@
 
 pub mod bitmap;
 pub mod keys;
+pub mod sort;
 pub mod string;
 
 use crate::ctx::Handler;
 use ringwood_protocol::command::Command;
 
 /// Every data command.
-pub const FAMILIES: &[&[Command<Handler>]] = &[string::COMMANDS, keys::COMMANDS, bitmap::COMMANDS];
+pub const FAMILIES: &[&[Command<Handler>]] = &[
+    string::COMMANDS,
+    keys::COMMANDS,
+    bitmap::COMMANDS,
+    sort::COMMANDS,
+];
 
 #[cfg(test)]
 pub mod testing;
