@@ -168,4 +168,6 @@ macro_rules! objects {
 
 objects! {
     List(crate::collections::quicklist::List),
+    /// A set with encoding `hashtable`.
+    Set(crate::collections::packed_table::PackedTable<crate::collections::packed_table::Members>),
 }

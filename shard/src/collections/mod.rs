@@ -2,6 +2,8 @@
 //!
 //! Small collections lie packed in their entry, as bytes; large ones are an [`crate::object::Object`].
 
+pub mod hll;
+pub mod intset;
 pub mod listpack;
 pub mod packed_table;
 pub mod quicklist;

@@ -2,6 +2,7 @@
 
 pub mod bitmap;
 pub mod keys;
+pub mod set;
 pub mod sort;
 pub mod string;
 
@@ -14,6 +15,7 @@ pub const FAMILIES: &[&[Command<Handler>]] = &[
     keys::COMMANDS,
     bitmap::COMMANDS,
     sort::COMMANDS,
+    set::COMMANDS,
 ];
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
 pub use scan::LOCAL_CURSOR;
+pub(super) use scan::parse_cursor;
 use std::borrow::Cow;
 
 pub const COMMANDS: &[Command<Handler>] = &[

@@ -85,7 +85,7 @@ impl Place {
 }
 
 /// A cursor as Redis 7.0 reads it: with the C library's rules for signs, zero bytes and no digits at all.
-fn parse_cursor(word: &[u8]) -> Option<u64> {
+pub fn parse_cursor(word: &[u8]) -> Option<u64> {
     let (negative, digits) = match word.split(|&b| b == 0).next()? {
         [] => return Some(0),
         [b'-', digits @ ..] => (true, digits),
