@@ -6,7 +6,7 @@
 //! atomic has no place in any order.
 //!
 //! An operation precedes another if it was answered before the other was sent. Commands of one pipeline may be taken in
-//! any order unless they share a key. An operation without an answer (its client died) may be taken or left out.
+//! any order unless they share a key. A blocking command takes effect at one moment like any other, when it is served. An operation without an answer (its client died) may be taken or left out.
 
 use std::collections::HashSet;
 
@@ -23,6 +23,12 @@ pub enum Action {
     Rename(usize, usize),
     Copy(usize, usize),
     Echo(u32),
+    /// RPUSH of one value; lists have numbers of their own.
+    Push(usize, u32),
+    /// BLPOP of these lists, with a timeout in milliseconds.
+    Pop(Vec<usize>, u32),
+    /// BLMOVE from the head of one list to the tail of the other.
+    Move(usize, usize, u32),
 }
 
 /// What came back.
@@ -31,6 +37,8 @@ pub enum Seen {
     Done,
     Number(i64),
     Values(Vec<u32>),
+    /// Which list, and what was its head.
+    Popped(usize, u32),
     NoSuchKey,
 }
 
@@ -50,10 +58,22 @@ pub enum Verdict {
     Undecided,
 }
 
-type State = [u32; super::KEYS];
+/// What all keys hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct State {
+    strings: [u32; super::KEYS],
+    lists: [Vec<u32>; super::LISTS],
+}
 
 fn key(n: usize) -> String {
     format!("key{n}")
+}
+
+fn list(n: usize) -> String {
+    format!("list{n}")
+}
+fn seconds(ms: u32) -> String {
+    format!("0.{ms:03}")
 }
 
 fn words(list: &[String]) -> Vec<u8> {
@@ -90,6 +110,15 @@ impl Action {
             Self::Rename(a, b) => vec!["RENAME".into(), key(*a), key(*b)],
             Self::Copy(a, b) => vec!["COPY".into(), key(*a), key(*b), "REPLACE".into()],
             Self::Echo(v) => vec!["ECHO".into(), format!("{v}:")],
+            Self::Push(l, v) => vec!["RPUSH".into(), list(*l), value(v)],
+            Self::Pop(lists, ms) => std::iter::once("BLPOP".into())
+                .chain(lists.iter().map(|l| list(*l)))
+                .chain([seconds(*ms)])
+                .collect(),
+            Self::Move(a, b, ms) => ["BLMOVE".into(), list(*a), list(*b), "LEFT".into()]
+                .into_iter()
+                .chain(["RIGHT".into(), seconds(*ms)])
+                .collect(),
         })
     }
 
@@ -115,7 +144,22 @@ impl Action {
             }
             (Self::Rename(..), Some(b'-')) if line == "-ERR no such key" => Seen::NoSuchKey,
             (Self::Copy(a, b), Some(b'-')) if a == b && line.contains("same") => Seen::NoSuchKey,
-            (Self::Del(_) | Self::Exists(_) | Self::Msetnx(..) | Self::Copy(..), Some(b':')) => {
+            (Self::Pop(..), Some(b'*')) if line == "*-1" => Seen::Values(Vec::new()),
+            (Self::Pop(lists, _), Some(b'*')) => {
+                let from = text.split("\r\n").nth(2).unwrap_or_default();
+                match (lists.iter().find(|l| list(**l) == from), &values(&text)[..]) {
+                    (Some(l), [v]) => Seen::Popped(*l, *v),
+                    _ => wrong(),
+                }
+            }
+            // None is a timeout.
+            (Self::Move(..), Some(b'$')) if line == "$-1" => Seen::Values(Vec::new()),
+            (Self::Move(..), Some(b'$')) => match values(&text).as_slice() {
+                [v] => Seen::Values(vec![*v]),
+                _ => wrong(),
+            },
+            (Self::Push(..), Some(b':'))
+            | (Self::Del(_) | Self::Exists(_) | Self::Msetnx(..) | Self::Copy(..), Some(b':')) => {
                 Seen::Number(line[1..].parse().unwrap_or_else(|_| wrong()))
             }
             (Self::Get(_), Some(b'$')) => match values(&text).as_slice() {
@@ -139,55 +183,75 @@ impl Action {
             Self::Mset(keys, _) | Self::Msetnx(keys, _) => bits(keys),
             Self::Rename(a, b) | Self::Copy(a, b) => 1 << a | 1 << b,
             Self::Echo(_) => 0,
+            Self::Push(l, _) => 1 << (super::KEYS + l),
+            Self::Pop(lists, _) => bits(lists) << super::KEYS,
+            Self::Move(a, b, _) => (1 << a | 1 << b) << super::KEYS,
         }
     }
 
     /// What the command does on one thread.
     fn apply(&self, state: &mut State) -> Seen {
         match self {
-            Self::Get(k) => Seen::Values(vec![state[*k]]),
+            Self::Get(k) => Seen::Values(vec![state.strings[*k]]),
             Self::Set(k, v) => {
-                state[*k] = *v;
+                state.strings[*k] = *v;
                 Seen::Done
             }
             Self::Del(keys) => Seen::Number(
                 keys.iter()
-                    .filter(|k| std::mem::take(&mut state[**k]) != 0)
+                    .filter(|k| std::mem::take(&mut state.strings[**k]) != 0)
                     .count() as i64,
             ),
             Self::Exists(keys) => {
-                Seen::Number(keys.iter().filter(|k| state[**k] != 0).count() as i64)
+                Seen::Number(keys.iter().filter(|k| state.strings[**k] != 0).count() as i64)
             }
             Self::Mset(keys, v) => {
-                keys.iter().for_each(|k| state[*k] = *v);
+                keys.iter().for_each(|k| state.strings[*k] = *v);
                 Seen::Done
             }
-            Self::Mget(keys) => Seen::Values(keys.iter().map(|k| state[*k]).collect()),
+            Self::Mget(keys) => Seen::Values(keys.iter().map(|k| state.strings[*k]).collect()),
             Self::Msetnx(keys, v) => {
-                let free = keys.iter().all(|k| state[*k] == 0);
+                let free = keys.iter().all(|k| state.strings[*k] == 0);
                 if free {
-                    keys.iter().for_each(|k| state[*k] = *v);
+                    keys.iter().for_each(|k| state.strings[*k] = *v);
                 }
                 Seen::Number(free as i64)
             }
             Self::Rename(a, b) => {
-                if state[*a] == 0 {
+                if state.strings[*a] == 0 {
                     return Seen::NoSuchKey;
                 }
                 if a != b {
-                    state[*b] = std::mem::take(&mut state[*a]);
+                    state.strings[*b] = std::mem::take(&mut state.strings[*a]);
                 }
                 Seen::Done
             }
             Self::Copy(a, b) if a == b => Seen::NoSuchKey,
             Self::Copy(a, b) => {
-                let found = state[*a] != 0;
+                let found = state.strings[*a] != 0;
                 if found {
-                    state[*b] = state[*a];
+                    state.strings[*b] = state.strings[*a];
                 }
                 Seen::Number(found as i64)
             }
             Self::Echo(_) => Seen::Done,
+            Self::Push(l, v) => {
+                state.lists[*l].push(*v);
+                Seen::Number(state.lists[*l].len() as i64)
+            }
+            // While something is there, a pop takes it at once; a timeout is for a moment when nothing is.
+            Self::Pop(lists, _) => match lists.iter().find(|l| !state.lists[**l].is_empty()) {
+                Some(l) => Seen::Popped(*l, state.lists[*l].remove(0)),
+                None => Seen::Values(Vec::new()),
+            },
+            Self::Move(a, b, _) => {
+                if state.lists[*a].is_empty() {
+                    return Seen::Values(Vec::new());
+                }
+                let v = state.lists[*a].remove(0);
+                state.lists[*b].push(v);
+                Seen::Values(vec![v])
+            }
         }
     }
 }
@@ -197,7 +261,7 @@ pub fn check(ops: &[Op]) -> Verdict {
     assert!(ops.len() <= 128);
     let mut visited: HashSet<(u128, State)> = HashSet::new();
     let mut budget = 60_000usize;
-    match search(ops, 0, [0; super::KEYS], &mut visited, &mut budget) {
+    match search(ops, 0, &State::default(), &mut visited, &mut budget) {
         true => Verdict::Right,
         false if budget == 0 => Verdict::Undecided,
         false => Verdict::Wrong,
@@ -207,7 +271,7 @@ pub fn check(ops: &[Op]) -> Verdict {
 fn search(
     ops: &[Op],
     done: u128,
-    state: State,
+    state: &State,
     visited: &mut HashSet<(u128, State)>,
     budget: &mut usize,
 ) -> bool {
@@ -220,7 +284,7 @@ fn search(
     else {
         return true;
     };
-    if *budget == 0 || !visited.insert((done, state)) {
+    if *budget == 0 || !visited.insert((done, state.clone())) {
         return false;
     }
     *budget -= 1;
@@ -236,10 +300,10 @@ fn search(
         if behind {
             continue;
         }
-        let mut next = state;
+        let mut next = state.clone();
         let seen = op.action.apply(&mut next);
         if op.answered.as_ref().is_none_or(|(_, s)| *s == seen)
-            && search(ops, done | 1 << i, next, visited, budget)
+            && search(ops, done | 1 << i, &next, visited, budget)
         {
             return true;
         }
@@ -287,4 +351,13 @@ fn the_checker_tells_right_from_wrong() {
         op(1, Get(0), 4, 5, Seen::Values(vec![7])),
     ];
     assert_eq!(check(&unanswered), Verdict::Right);
+    let popped = |twice| {
+        [
+            op(0, Push(1, 7), 1, 2, Seen::Number(1)),
+            op(1, Pop(vec![0, 1], 10), 1, 5, Seen::Popped(1, 7)),
+            op(2, Pop(vec![1], 10), 3, 6, twice),
+        ]
+    };
+    assert_eq!(check(&popped(Seen::Values(vec![]))), Verdict::Right);
+    assert_eq!(check(&popped(Seen::Popped(1, 7))), Verdict::Wrong);
 }

@@ -1,7 +1,7 @@
 //! The production cores over a simulated world, driven by a seed.
 //!
 //! Each seed makes a server of 1 to 5 cores and up to 6 clients on one thread, in [`ringwood::io::sim`]'s network. Clients
-//! send pipelines of commands on a few keys, cut anywhere; some die in the middle, some stop reading. Cores take their turns
+//! send pipelines of commands on a few keys, cut anywhere; some wait for lists, some die in the middle, some stop reading. Cores take their turns
 //! in any order. What the clients saw is then checked: `history` says how.
 //!
 //! `RINGWOOD_SIM_SEED=n` runs one seed and shows its history; `RINGWOOD_SIM_SECONDS=n` runs as many as fit (default 5).
@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// The keys that clients fight over. On two or more cores they have different owners.
 const KEYS: usize = 6;
+/// Lists, from which clients pop and wait.
+const LISTS: usize = 3;
 /// Commands of one seed's history: as many as the checker takes.
 const OPS: usize = 60;
 
@@ -94,6 +96,8 @@ struct Simulation {
     ops: Vec<Op>,
     step: u64,
     next_value: u32,
+    /// Half of the commands are about lists.
+    lists: bool,
 }
 
 impl Simulation {
@@ -110,7 +114,9 @@ impl Simulation {
                 taken: 0,
             })
             .collect();
+        let lists = chance.one_in(2);
         Self {
+            lists,
             net,
             chance,
             cores,
@@ -133,7 +139,9 @@ impl Simulation {
         };
         let value = self.next_value;
         self.next_value += 1;
-        match chance.below(22) {
+        // Mostly strings, or mostly lists: the more of them meet on one key, the more can go wrong.
+        let lists = if self.lists { 22 } else { 3 };
+        match chance.below(22 + lists) {
             0..=3 => Action::Get(key(chance)),
             4..=6 => Action::Set(key(chance), value),
             7..=8 => Action::Del(some_keys(chance)),
@@ -143,7 +151,20 @@ impl Simulation {
             17..=18 => Action::Rename(key(chance), key(chance)),
             19 => Action::Copy(key(chance), key(chance)),
             20 => Action::Exists(some_keys(chance)),
-            _ => Action::Echo(value),
+            21 => Action::Echo(value),
+            n => {
+                let (a, b) = (chance.below(LISTS), chance.below(LISTS));
+                let ms = 1 + chance.below(60) as u32;
+                match n % 5 {
+                    0 | 1 => Action::Push(a, value),
+                    2 => Action::Pop(vec![a], ms),
+                    3 => {
+                        let all = (0..LISTS).map(|l| (l + a) % LISTS);
+                        Action::Pop(all.take(1 + b).collect(), ms)
+                    }
+                    _ => Action::Move(a, b, ms),
+                }
+            }
         }
     }
 
@@ -240,6 +261,8 @@ impl Simulation {
                     .expect("the simulated world does not fail");
             }
             self.step += 1;
+            // Who waits for a key waits until its timeout.
+            self.net.borrow_mut().mono_ns += 1_000_000;
             for client in 0..self.clients.len() {
                 if !self.clients[client].dead {
                     self.receive(client);

@@ -9,6 +9,7 @@
 
 mod admin;
 mod atomic;
+mod blocking;
 mod clients;
 mod cluster;
 mod conn;
