@@ -2,6 +2,7 @@
 
 pub mod bitmap;
 pub mod keys;
+pub mod list;
 pub mod set;
 pub mod sort;
 pub mod string;
@@ -14,8 +15,9 @@ pub const FAMILIES: &[&[Command<Handler>]] = &[
     string::COMMANDS,
     keys::COMMANDS,
     bitmap::COMMANDS,
-    sort::COMMANDS,
+    list::COMMANDS,
     set::COMMANDS,
+    sort::COMMANDS,
 ];
 
 #[cfg(test)]

@@ -627,6 +627,11 @@ impl Keyspace {
         }
     }
 
+    /// Frees in slices what was taken out of a value.
+    pub fn free_later(&mut self, object: Box<Object>) {
+        self.graveyard.objects.push(object);
+    }
+
     /// Finds the key whose hash begins with these bits and which `wanted` accepts (the expiry wheel's way back).
     pub fn find_by_prefix(
         &mut self,

@@ -240,7 +240,7 @@ impl<'a> Encoded<'a> {
         self.head_len as usize + self.body.len() + self.back_len as usize
     }
     #[inline]
-    fn pieces(&self) -> [&[u8]; 3] {
+    pub fn pieces(&self) -> [&[u8]; 3] {
         [
             &self.head[..self.head_len as usize],
             self.body,

@@ -47,6 +47,7 @@ pub fn len(entry: EntryRef<'_>) -> Result<usize, CommandError> {
     Ok(if entry.is_object() {
         match entry.object() {
             Object::List(list) => list.len(),
+            Object::Set(set) => set.len(),
         }
     } else {
         match (entry.kind(), entry.encoding()) {
@@ -67,6 +68,11 @@ pub fn load(entry: EntryRef<'_>, range: Range<usize>) -> Elements {
                 .iter_from(from)
                 .take(count)
                 .for_each(|item| elements.push(item)),
+            Object::Set(set) => set
+                .iter()
+                .skip(from)
+                .take(count)
+                .for_each(|item| elements.push(Item::Bytes(item.key))),
         }
     } else if entry.encoding() == Encoding::Intset {
         integers(entry.bytes())
