@@ -144,7 +144,9 @@ impl Action {
             }
             (Self::Rename(..), Some(b'-')) if line == "-ERR no such key" => Seen::NoSuchKey,
             (Self::Copy(a, b), Some(b'-')) if a == b && line.contains("same") => Seen::NoSuchKey,
-            (Self::Pop(..), Some(b'*')) if line == "*-1" => Seen::Values(Vec::new()),
+            (Self::Pop(..) | Self::Move(..), Some(b'*')) if line == "*-1" => {
+                Seen::Values(Vec::new())
+            }
             (Self::Pop(lists, _), Some(b'*')) => {
                 let from = text.split("\r\n").nth(2).unwrap_or_default();
                 match (lists.iter().find(|l| list(**l) == from), &values(&text)[..]) {
@@ -152,8 +154,6 @@ impl Action {
                     _ => wrong(),
                 }
             }
-            // None is a timeout.
-            (Self::Move(..), Some(b'$')) if line == "$-1" => Seen::Values(Vec::new()),
             (Self::Move(..), Some(b'$')) => match values(&text).as_slice() {
                 [v] => Seen::Values(vec![*v]),
                 _ => wrong(),

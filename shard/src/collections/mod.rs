@@ -7,4 +7,3 @@ pub mod intset;
 pub mod listpack;
 pub mod packed_table;
 pub mod quicklist;
-pub mod ranked_tree;
