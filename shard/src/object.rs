@@ -168,6 +168,8 @@ macro_rules! objects {
 
 objects! {
     List(crate::collections::quicklist::List),
+    /// A hash with encoding `hashtable`.
+    Hash(crate::collections::packed_table::PackedTable<crate::collections::packed_table::Fields>),
     /// A set with encoding `hashtable`.
     Set(crate::collections::packed_table::PackedTable<crate::collections::packed_table::Members>),
 }

@@ -1,6 +1,7 @@
 //! The data commands, a folder a family. A family's `mod.rs` lists its declarations; each stands beside its code.
 
 pub mod bitmap;
+pub mod hash;
 pub mod keys;
 pub mod list;
 pub mod set;
@@ -16,6 +17,7 @@ pub const FAMILIES: &[&[Command<Handler>]] = &[
     keys::COMMANDS,
     bitmap::COMMANDS,
     list::COMMANDS,
+    hash::COMMANDS,
     set::COMMANDS,
     sort::COMMANDS,
 ];

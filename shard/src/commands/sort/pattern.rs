@@ -1,7 +1,7 @@
 //! Patterns of BY and GET: `weight_*` names a string by the element in the star's place, `object_*->field` a hash's field, and `#` is the
 //! element itself.
 
-use crate::collections::listpack::{self, Item};
+use crate::commands::hash::value::View;
 use crate::keyspace::EntryRef;
 use crate::object::Type;
 use crate::shard::Shard;
@@ -89,10 +89,7 @@ impl<'a> Pattern<'a> {
 }
 
 fn hash_field<'a>(entry: EntryRef<'a>, field: &[u8]) -> Option<Cow<'a, [u8]>> {
-    let lp = entry.bytes();
-    let at = listpack::find(lp, listpack::HEADER, field, 1)?;
-    let item: Item<'a> = listpack::get(lp, listpack::next(lp, at)?);
-    Some(item.to_cow())
+    Some(View::of(entry).get(field)?.to_cow())
 }
 
 #[cfg(test)]

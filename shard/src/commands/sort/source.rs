@@ -48,6 +48,7 @@ pub fn len(entry: EntryRef<'_>) -> Result<usize, CommandError> {
         match entry.object() {
             Object::List(list) => list.len(),
             Object::Set(set) => set.len(),
+            Object::Hash(_) => return Err(CommandError::WrongType),
         }
     } else {
         match (entry.kind(), entry.encoding()) {
@@ -73,6 +74,7 @@ pub fn load(entry: EntryRef<'_>, range: Range<usize>) -> Elements {
                 .skip(from)
                 .take(count)
                 .for_each(|item| elements.push(Item::Bytes(item.key))),
+            Object::Hash(_) => unreachable!("SORT refuses hashes"),
         }
     } else if entry.encoding() == Encoding::Intset {
         integers(entry.bytes())
