@@ -13,8 +13,9 @@
 //! ```
 //! - Served once: only who moves the state from `Waiting` to `Taken` may run the command.
 //! - Nothing is taken for a client that is gone: its core moves the state to `Done`, and a claim fails from then on.
-//! - An owner serves with its own keys alone (`ctx.serving`). Only a command that writes a key of another core (BLMOVE)
+//! - An owner serves with its own keys alone (`ctx.serving`), so only a command all of whose keys are its own. Any other
 //!   goes back to the client's core, which runs it again over all its keys; younger waiters of the key wait for that.
+//!   An owner cannot know whether a key of another core that comes earlier in the command has something by now.
 
 use crate::client::{Life, Wait};
 use crate::core::Core;
@@ -62,7 +63,7 @@ pub struct Waiter {
     block_db: usize,
     /// The cores that own `keys`.
     owners: Vec<u16>,
-    /// It writes keys that are not all of one owner of `keys`.
+    /// The command's keys have several owners.
     crosses: bool,
 }
 
@@ -180,11 +181,12 @@ impl Core {
         let mut indexes = Vec::new();
         let slices = words.slices();
         entry.key_indexes(&slices, &mut indexes);
-        // Keys that it does not wait for are those that it writes.
-        let crosses = indexes.iter().any(|&i| {
-            let owner = self.owner(ringwood_protocol::slot::key_slot(slices[i]));
-            !block.keys.iter().any(|k| **k == *slices[i]) && owners.iter().any(|&o| o != owner)
-        });
+        // Those that it waits for, and those that it writes (BLMOVE's second).
+        let crosses = owners.len() > 1
+            || indexes.iter().any(|&i| {
+                let owner = self.owner(ringwood_protocol::slot::key_slot(slices[i]));
+                owners.iter().any(|&o| o != owner)
+            });
         self.blocking.next_id += 1;
         let id = self.blocking.next_id;
         let waiter = Arc::new(Waiter {
@@ -247,6 +249,9 @@ impl Core {
             let gone = before - queue.len();
             if queue.is_empty() {
                 self.blocking.queues.remove(&name);
+            } else if gone > 0 && waiter.crosses {
+                // Who was behind it has waited for what becomes of it.
+                self.shard.touch_waited(name.0, &name.1, 0);
             }
             if gone > 0
                 && let Some(count) = self.shard.waited.get_mut(&name)
