@@ -172,4 +172,5 @@ objects! {
     Hash(crate::collections::packed_table::PackedTable<crate::collections::packed_table::Fields>),
     /// A set with encoding `hashtable`.
     Set(crate::collections::packed_table::PackedTable<crate::collections::packed_table::Members>),
+    SortedSet(crate::collections::sorted_set::SortedSet),
 }

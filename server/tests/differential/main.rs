@@ -167,21 +167,32 @@ const AROUND_NEW: &[&str] = &[
     "BITFIELD", "SETRANGE",
 ];
 
+/// Families that are compared with 8.2 and Valkey, and not with 7.0: since 7.2 a score's text is the shortest that reads back as the
+/// same number, and nearly every reply has one.
+const OF_THE_NEWEST: &[&str] = &["zsets", "geo"];
+
 /// What runs against a reference: everything of 7.0, or what a newer one has that 7.0 has not.
 fn specs_for(reference: From, families: &[String]) -> Vec<(&'static str, Vec<&'static Spec>)> {
-    let wanted = |spec: &&Spec| match reference {
-        From::Redis70 => spec.from == From::Redis70,
-        newer => {
-            spec.from == newer || (spec.from == From::Redis70 && AROUND_NEW.contains(&spec.name))
+    let wanted = |name: &str, spec: &Spec| {
+        let newest = OF_THE_NEWEST.contains(&name);
+        match reference {
+            From::Redis70 => !newest && spec.from == From::Redis70,
+            newer => {
+                let around = newest || AROUND_NEW.contains(&spec.name);
+                spec.from == newer || (spec.from == From::Redis70 && around)
+            }
         }
     };
     FAMILIES
         .iter()
         .filter(|(name, _)| families.is_empty() || families.iter().any(|family| family == name))
-        .map(|(name, specs)| (*name, specs.iter().filter(wanted).collect::<Vec<_>>()))
+        .map(|(name, specs)| {
+            let specs = specs.iter().filter(|spec| wanted(name, spec));
+            (*name, specs.collect::<Vec<_>>())
+        })
         .filter(|(name, specs)| {
-            let new = specs.iter().any(|spec| spec.from == reference);
-            reference == From::Redis70 || new || *name == "keys"
+            let new = OF_THE_NEWEST.contains(name) || specs.iter().any(|spec| spec.from == reference);
+            !specs.is_empty() && (reference == From::Redis70 || new || *name == "keys")
         })
         .collect()
 }
@@ -500,6 +511,10 @@ fn commands_answer_as_a_real_server_does() {
     let mut failures = Vec::new();
     let mut skipped = BTreeSet::new();
     for (name, path, from) in &references {
+        if specs_for(*from, &plan.families).is_empty() {
+            println!("nothing of these families is compared with {name}");
+            continue;
+        }
         for &shards in &shards {
             for &resp in &resps {
                 let ours = Server::start(&binary, shards).expect("the server under test starts");

@@ -7,3 +7,5 @@ pub mod intset;
 pub mod listpack;
 pub mod packed_table;
 pub mod quicklist;
+pub mod ranked_tree;
+pub mod sorted_set;

@@ -7,6 +7,7 @@ pub mod list;
 pub mod set;
 pub mod sort;
 pub mod string;
+pub mod zset;
 
 use crate::ctx::Handler;
 use ringwood_protocol::command::Command;
@@ -20,6 +21,7 @@ pub const FAMILIES: &[&[Command<Handler>]] = &[
     hash::COMMANDS,
     set::COMMANDS,
     sort::COMMANDS,
+    zset::COMMANDS,
 ];
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub fn len(entry: EntryRef<'_>) -> Result<usize, CommandError> {
             Object::List(list) => list.len(),
             Object::Set(set) => set.len(),
             Object::Hash(_) => return Err(CommandError::WrongType),
+            Object::SortedSet(set) => set.len(),
         }
     } else {
         match (entry.kind(), entry.encoding()) {
@@ -75,6 +76,9 @@ pub fn load(entry: EntryRef<'_>, range: Range<usize>) -> Elements {
                 .take(count)
                 .for_each(|item| elements.push(Item::Bytes(item.key))),
             Object::Hash(_) => unreachable!("SORT refuses hashes"),
+            Object::SortedSet(set) => set.tree().visit(range.start, range.end, |_, member| {
+                elements.push(Item::Bytes(member));
+            }),
         }
     } else if entry.encoding() == Encoding::Intset {
         integers(entry.bytes())
