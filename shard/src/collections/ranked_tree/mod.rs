@@ -213,6 +213,11 @@ impl RankedTree {
                 leaf.visit(from, to, &mut f);
                 leaf.remove(from, to, false);
             }
+            // A node that loses all its children is dropped by the node above it, which the root does not have.
+            Root::Inner(inner) if to - from == self.len => {
+                inner.visit(from, to, &mut f);
+                self.root = Root::Leaf(Run::default());
+            }
             Root::Inner(inner) => {
                 inner.remove_range(from, to, &mut f);
                 self.lower();
