@@ -167,8 +167,8 @@ const AROUND_NEW: &[&str] = &[
     "BITFIELD", "SETRANGE",
 ];
 
-/// Families that are compared with 8.2 and Valkey, and not with 7.0: since 7.2 a score's text is the shortest that reads back as the
-/// same number, and nearly every reply has one.
+/// Families that are compared with 8.2 instead of 7.0: since 7.2 a score's text is the shortest that reads back as the same number, and
+/// nearly every reply has one. (Valkey 9.1 differs from 8.2 in scores in hexadecimal and in negative offsets of LIMIT.)
 const OF_THE_NEWEST: &[&str] = &["zsets", "geo"];
 
 /// What runs against a reference: everything of 7.0, or what a newer one has that 7.0 has not.
@@ -178,7 +178,10 @@ fn specs_for(reference: From, families: &[String]) -> Vec<(&'static str, Vec<&'s
         match reference {
             From::Redis70 => !newest && spec.from == From::Redis70,
             newer => {
-                let around = newest || AROUND_NEW.contains(&spec.name);
+                let around = match newest {
+                    true => newer == From::Redis82,
+                    false => AROUND_NEW.contains(&spec.name),
+                };
                 spec.from == newer || (spec.from == From::Redis70 && around)
             }
         }
@@ -191,7 +194,8 @@ fn specs_for(reference: From, families: &[String]) -> Vec<(&'static str, Vec<&'s
             (*name, specs.collect::<Vec<_>>())
         })
         .filter(|(name, specs)| {
-            let new = OF_THE_NEWEST.contains(name) || specs.iter().any(|spec| spec.from == reference);
+            let newest = reference == From::Redis82 && OF_THE_NEWEST.contains(name);
+            let new = newest || specs.iter().any(|spec| spec.from == reference);
             !specs.is_empty() && (reference == From::Redis70 || new || *name == "keys")
         })
         .collect()

@@ -195,7 +195,12 @@ impl Pair {
             self.scan_on(clients, step, count)?;
         }
         if let Some(after) = step.after.as_ref().filter(|_| step.pause == 0) {
-            self.replies(clients, after, "DEL", Check::Exact, None, count)?;
+            // What may differ may also have emptied the key on one side.
+            let check = match step.check {
+                Check::Type => Check::Type,
+                _ => Check::Exact,
+            };
+            self.replies(clients, after, "DEL", check, None, count)?;
         }
         Ok(())
     }

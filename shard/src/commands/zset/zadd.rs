@@ -57,7 +57,7 @@ fn zadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     while let Some(word) = args.get(first) {
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
         // Most often there is none: a number's first byte is no option's.
-        if word.first().is_some_and(|b| b.is_ascii_digit()) {
+        if word.first().is_none_or(|b| !b.is_ascii_alphabetic()) {
             break;
         } else if is("NX") {
             conditions.nx = true;
@@ -104,6 +104,14 @@ fn zincrby(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         incr: true,
         ..Conditions::default()
     };
+    // ZADD's options are none of its own, and leave no pair.
+    let options: [&[u8]; 6] = [b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"];
+    if options
+        .iter()
+        .any(|name| args[2].eq_ignore_ascii_case(name))
+    {
+        return Err(CommandError::Syntax);
+    }
     add(ctx, args[1], &args[2..], conditions, false)
 }
 
@@ -227,6 +235,7 @@ mod tests {
             );
             t.check("ZADD z NX 1", "-ERR syntax error")
                 .check("ZADD z 1 a 2", "-ERR syntax error");
+            t.check("ZINCRBY z nx a", "-ERR syntax error");
             t.check("ZADD z 1 a x b", "-ERR value is not a valid float");
             t.check("ZADD z nan b", "-ERR value is not a valid float");
             t.check("EXISTS z", ":0");

@@ -220,8 +220,8 @@ fn zmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 fn bzmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    let timeout_ms = timeout_ms(args[1])?;
     let choice = Choice::parse(&args[2..])?;
+    let timeout_ms = timeout_ms(args[1])?;
     if choice.pop(ctx)? {
         return Ok(());
     }
@@ -320,6 +320,11 @@ mod tests {
                 "-ERR count should be greater than 0",
             );
             t.check("BZMPOP 0 2 z MIN", "-ERR syntax error");
+            t.check("BZMPOP x 1 z MIN COUNT", "-ERR syntax error");
+            t.check(
+                "BZMPOP x 1 z MIN",
+                "-ERR timeout is not a float or out of range",
+            );
         });
     }
 }
