@@ -208,6 +208,9 @@ pub const KEY_FLAG_NAMES: &[(u32, &str)] = &[
     (VARIABLE_FLAGS, "variable_flags"),
 ];
 
+/// The index of a key among a command's words, its name first.
+pub type KeyFinder = fn(&[&[u8]]) -> Option<usize>;
+
 /// Where the keys of a command are.
 #[derive(Clone, Copy, Debug)]
 pub struct KeySpec {
@@ -215,6 +218,8 @@ pub struct KeySpec {
     pub find: FindKeys,
     pub flags: u32,
     pub notes: &'static str,
+    /// The key's index among the words, for a key whose place the fields above cannot say.
+    pub finder: Option<KeyFinder>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,6 +262,7 @@ pub const fn at(index: u16) -> KeySpec {
         },
         flags: 0,
         notes: "",
+        finder: None,
     }
 }
 
@@ -268,7 +274,7 @@ pub const fn after(word: &'static str, start: i16) -> KeySpec {
     }
 }
 
-/// Keys whose place cannot be declared.
+/// Keys whose place cannot be declared, or that are no words of the command at all.
 pub const fn unknown() -> KeySpec {
     KeySpec {
         begin: BeginSearch::Unknown,
@@ -284,6 +290,11 @@ impl KeySpec {
     }
     pub const fn notes(mut self, notes: &'static str) -> Self {
         self.notes = notes;
+        self
+    }
+    /// Finds a key whose place cannot be declared.
+    pub const fn found_by(mut self, finder: KeyFinder) -> Self {
+        self.finder = Some(finder);
         self
     }
     /// All arguments from the first key to `last` (see [`FindKeys::Range`]).
@@ -308,6 +319,11 @@ impl KeySpec {
     /// Calls `found` with the index of every key of `args` (the command name is index 0), in order.
     /// False when the arguments do not fit the spec (a key count that is no number, say).
     pub fn each_key(&self, args: &[&[u8]], mut found: impl FnMut(usize)) -> bool {
+        if self.begin == BeginSearch::Unknown {
+            // Without a finder they are no words of the command: it learns of them as it runs.
+            self.finder.and_then(|find| find(args)).map(&mut found);
+            return true;
+        }
         let first = match self.begin {
             BeginSearch::Index(i) => i as usize,
             BeginSearch::Keyword { word, start } => {
@@ -325,7 +341,7 @@ impl KeySpec {
                     None => return true,
                 }
             }
-            BeginSearch::Unknown => return false,
+            BeginSearch::Unknown => return true,
         };
         let (first, last, step) = match self.find {
             FindKeys::Range { last, step, limit } => {

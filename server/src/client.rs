@@ -109,6 +109,8 @@ pub struct Client {
     /// The peer sends no more. What it has sent is still handled.
     pub half_closed: bool,
     pub wait: Wait,
+    /// The last command may learn of more keys as it runs: nothing may pass it until its reply is there.
+    pub alone: bool,
     /// In the core's list of clients with something to send.
     pub dirty: bool,
     /// A send is under way.
@@ -157,6 +159,7 @@ impl Client {
             unread: false,
             half_closed: false,
             wait: Wait::No,
+            alone: false,
             dirty: false,
             sending: false,
             out: Vec::new(),

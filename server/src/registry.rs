@@ -1,7 +1,7 @@
 //! All commands by name: the shard's data commands and the server's own, joined once at start.
 
 use crate::commands::{self, ConnHandler};
-use ringwood_protocol::command::{Command, FindKeys, KeySpec};
+use ringwood_protocol::command::{BeginSearch, Command, FindKeys, KeySpec};
 use ringwood_shard::ctx::Handler;
 use std::sync::OnceLock;
 
@@ -54,6 +54,11 @@ impl Entry {
     #[inline]
     pub fn has(&self, flag: u64) -> bool {
         self.spec.flags & flag != 0
+    }
+    /// Whether it may learn of keys as it runs, and ask for them.
+    pub fn widens(&self) -> bool {
+        let unnamed = |spec: &KeySpec| spec.begin == BeginSearch::Unknown;
+        self.keys == Keys::Specs && self.spec.keys.iter().any(unnamed)
     }
     /// The indexes of the keys. False when the words do not fit the specs.
     pub fn key_indexes(&self, args: &[&[u8]], found: &mut Vec<usize>) -> bool {

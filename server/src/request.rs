@@ -441,9 +441,10 @@ impl Core {
         if client.life != Life::Open {
             return Flow::Stop;
         }
-        if !matches!(client.wait, Wait::No) {
+        if !matches!(client.wait, Wait::No) || (client.alone && client.is_waiting()) {
             return Flow::Stall;
         }
+        client.alone = false;
         let mode = client.reply_mode;
         if mode == ReplyMode::SkipNext {
             client.reply_mode = ReplyMode::Skip;
@@ -468,6 +469,14 @@ impl Core {
                 }
                 Run::Shard(_) if entry.has(BLOCKING) && may_block(entry, args) => {
                     self.route_blocking(conn, entry, args)
+                }
+                Run::Shard(_) if entry.widens() => {
+                    // Which keys it will want nobody knows yet, so it keeps the order with everything of its connection.
+                    if client.is_waiting() {
+                        break 'run Flow::Stall;
+                    }
+                    client.alone = true;
+                    self.route(conn, entry, args, key)
                 }
                 Run::Shard(_) => self.route(conn, entry, args, key),
             }

@@ -536,8 +536,8 @@ impl Core {
                 if let Some(parts) = parts.take() {
                     self.shard.restore(*db, key, parts);
                 }
-                // Only commands that have asked for more ask what they reach.
-                if !extra.is_empty() {
+                // Only commands that may ask for more ask what they reach.
+                if entry.widens() {
                     self.shard.guests.insert((*db, key.clone()));
                 }
             }

@@ -4,8 +4,21 @@ use crate::grammar::Arg::{
     Counted, Index, Key, Maybe, Member, OneOf, Raw, SomeOf, Times, Value, Within, Word,
 };
 use crate::grammar::Kind::List as L;
-use crate::grammar::{Arg, Spec, spec};
+use crate::grammar::{Arg, From, Spec, spec};
 
+const SMALL: Arg = OneOf(&[
+    &[Raw("0")],
+    &[Raw("1")],
+    &[Raw("3")],
+    &[Raw("-1")],
+    &[Raw("-4")],
+    &[Raw("60")],
+    &[Raw("-1000")],
+    &[Raw("x")],
+    &[Raw("1.5")],
+    &[Raw(" 1")],
+    &[Raw("9223372036854775808")],
+]);
 const END: Arg = OneOf(&[&[Word("LEFT")], &[Word("RIGHT")]]);
 /// Short: a blocking command with nothing to take waits this long for its nil.
 const TIMEOUT: Arg = OneOf(&[&[Raw("0.001")], &[Raw("0.002")], &[Raw("-1")], &[Raw("x")]]);
@@ -22,7 +35,9 @@ pub const SPECS: &[Spec] = &[
     spec("LRANGE", &[Key(L), Index, Index]).weight(8),
     spec("LRANGE", &[Key(L), Raw("0"), Raw("-1")]).weight(4),
     spec("LINDEX", &[Key(L), Index]),
-    spec("LSET", &[Key(L), Index, Value]),
+    // From 7.2 on Redis cuts the index down to 32 bits; here a large one is out of range.
+    spec("LSET", &[Key(L), SMALL, Value]).never_spoilt(),
+    spec("LSET", &[Key(L), SMALL, Value, Value]).weight(1),
     spec(
         "LINSERT",
         &[
@@ -32,7 +47,9 @@ pub const SPECS: &[Spec] = &[
             Value,
         ],
     ),
-    spec("LREM", &[Key(L), Index, Member]),
+    // Redis 7.0 takes the smallest integer, whose opposite is none, and removes what it should not.
+    spec("LREM", &[Key(L), SMALL, Member]).never_spoilt(),
+    spec("LREM", &[Key(L), Index, Member]).from(From::Redis82),
     spec("LTRIM", &[Key(L), Index, Index]),
     spec(
         "LPOS",

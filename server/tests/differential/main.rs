@@ -159,13 +159,16 @@ fn known(port: u16, specs: &[&Spec]) -> io::Result<BTreeSet<&'static str>> {
     Ok(known)
 }
 
-/// Old commands that a newer reference is asked too, so that its new ones have something to work on. All the others
+/// Old commands that a newer reference is asked too, so that its new ones have something to work on. The others
 /// are compared with 7.0 only, whose behaviour Ringwood keeps where a later version changed it.
 const AROUND_NEW: &[&str] = &[
     "SET", "GET", "MGET", "APPEND", "INCR", "DEL", "EXISTS", "PTTL", "TTL", "EXPIRE", "PERSIST",
     "RENAME", "HSET", "HGET", "HDEL", "HLEN", "HGETALL", "HINCRBY", "FLUSHALL", "SETBIT", "GETBIT",
     "BITFIELD", "SETRANGE",
 ];
+
+/// Families that every reference is asked whole: where versions differ, Ringwood is as the newest.
+const WHOLE: &[&str] = &["lists", "sets", "sort", "bits"];
 
 /// Families that are compared with 8.2 instead of 7.0: since 7.2 a score's text is the shortest that reads back as the same number, and
 /// nearly every reply has one. (Valkey 9.1 differs from 8.2 in scores in hexadecimal and in negative offsets of LIMIT.)
@@ -180,7 +183,7 @@ fn specs_for(reference: From, families: &[String]) -> Vec<(&'static str, Vec<&'s
             newer => {
                 let around = match newest {
                     true => newer == From::Redis82,
-                    false => AROUND_NEW.contains(&spec.name),
+                    false => WHOLE.contains(&name) || AROUND_NEW.contains(&spec.name),
                 };
                 spec.from == newer || (spec.from == From::Redis70 && around)
             }
@@ -195,7 +198,8 @@ fn specs_for(reference: From, families: &[String]) -> Vec<(&'static str, Vec<&'s
         })
         .filter(|(name, specs)| {
             let newest = reference == From::Redis82 && OF_THE_NEWEST.contains(name);
-            let new = newest || specs.iter().any(|spec| spec.from == reference);
+            let new =
+                newest || WHOLE.contains(name) || specs.iter().any(|spec| spec.from == reference);
             !specs.is_empty() && (reference == From::Redis70 || new || *name == "keys")
         })
         .collect()

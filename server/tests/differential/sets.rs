@@ -5,9 +5,18 @@ use crate::grammar::Arg::{
     Counted, Key, Maybe, Member, OneOf, Pattern, Raw, SomeOf, Times, Within, Word,
 };
 use crate::grammar::Kind::Set as S;
-use crate::grammar::{Arg, Spec, spec};
+use crate::grammar::{Arg, From, Spec, spec};
 
 const NUMBERS: Arg = Times(1, 8, &[Within(-100, 100)]);
+
+/// Sets that stay small, so that every server packs them and their order is known. Redis 7.0 packs only numbers.
+const FEW: Arg = OneOf(&[&[Raw("few:0")], &[Raw("{a}few:1")]]);
+const SHORT: Arg = OneOf(&[
+    &[Raw("a")],
+    &[Raw("b")],
+    &[Raw("longer member")],
+    &[Within(-20, 40)],
+]);
 
 pub const SPECS: &[Spec] = &[
     spec(
@@ -28,9 +37,16 @@ pub const SPECS: &[Spec] = &[
     spec("SCARD", &[Key(S)]),
     spec("SISMEMBER", &[Key(S), Member]).weight(5),
     spec("SMISMEMBER", &[Key(S), Times(1, 5, &[Member])]),
-    spec("SMEMBERS", &[Key(S)])
-        .weight(6)
-        .unordered_unless_packed(Check::Sorted),
+    // Not in order where it is packed: it may have been stored by a command that read a table.
+    spec("SMEMBERS", &[Key(S)]).weight(6).check(Check::Sorted),
+    spec("SADD", &[FEW, Times(1, 4, &[SHORT])])
+        .weight(4)
+        .from(From::Redis82)
+        .never_spoilt(),
+    spec("SREM", &[FEW, Times(1, 2, &[SHORT])])
+        .from(From::Redis82)
+        .never_spoilt(),
+    spec("SMEMBERS", &[FEW]).from(From::Redis82).never_spoilt(),
     spec("SMOVE", &[Key(S), Key(S), Member]).weight(6),
     spec("SPOP", &[Key(S)])
         .check(Check::Type)

@@ -21,4 +21,5 @@ mod logins;
 mod pipeline;
 mod resp;
 mod server;
+mod sort;
 mod split;

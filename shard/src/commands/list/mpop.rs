@@ -120,8 +120,8 @@ fn lmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 fn blmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    let timeout_ms = timeout_ms(args[1])?;
     let (keys, end, count) = parse(&args[2..])?;
+    let timeout_ms = timeout_ms(args[1])?;
     match first_list(ctx, keys)? {
         Some(key) => pop_from(ctx, key, end, count),
         None => return wait(ctx, keys, timeout_ms),

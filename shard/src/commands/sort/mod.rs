@@ -27,7 +27,7 @@ pub const COMMANDS: &[Command<Handler>] = &[SORT, SORT_RO];
 pub const SORT: Command<Handler> = command("SORT", at_least(2), sort as Handler)
     .flags(WRITE | DENYOOM | MOVABLEKEYS)
     .acl(acl::SET | acl::SORTEDSET | acl::LIST | acl::DANGEROUS)
-    .keys(&[at(1).flags(RO | ACCESS), unknown().flags(RO | ACCESS).notes("For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort"), unknown().flags(OW | UPDATE).notes("For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the argument array")])
+    .keys(&[at(1).flags(RO | ACCESS), unknown().flags(RO | ACCESS).notes("For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort"), unknown().flags(OW | UPDATE).notes("For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the argument array").found_by(options::destination)])
     .doc("Sorts a list, set or sorted set and returns or stores the result.", "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).", "1.0.0", "generic")
     .args(&[key("key", 0), (Arg { key_spec: Some(1), ..pattern("by-pattern") }).token("BY").display("pattern").optional(), block("limit", &[integer("offset"), integer("count")]).token("LIMIT").optional(), (Arg { key_spec: Some(1), ..pattern("get-pattern") }).token("GET").display("pattern").optional().multiple().multiple_token(), one_of("order", &[word("asc", "ASC"), word("desc", "DESC")]).optional(), word("sorting", "ALPHA").optional(), key("destination", 2).token("STORE").optional()]);
 

@@ -73,3 +73,43 @@ impl<'a> Options<'a> {
         start..start.saturating_add(count).min(len)
     }
 }
+
+/// The index among a SORT command's words of the key that it stores into, as far as the words make sense; the last one said counts.
+pub fn destination(words: &[&[u8]]) -> Option<usize> {
+    let mut at = 2;
+    let mut found = None;
+    while let Some(word) = words.get(at) {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        at += if is("LIMIT") {
+            3
+        } else if is("BY") || is("GET") {
+            2
+        } else if is("STORE") && at + 1 < words.len() {
+            found = Some(at + 1);
+            2
+        } else {
+            1
+        };
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_destination_is_found_among_the_words() {
+        let found = |text: &str| {
+            let words: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
+            destination(&words)
+        };
+        assert_eq!(found("SORT k"), None);
+        assert_eq!(found("SORT k store d"), Some(3));
+        assert_eq!(found("SORT k STORE"), None);
+        assert_eq!(found("SORT store store d"), Some(3));
+        assert_eq!(found("SORT k BY store GET store LIMIT store 1"), None);
+        assert_eq!(found("SORT k STORE a LIMIT 0 1 STORE b"), Some(8));
+        assert_eq!(found("SORT k STORE store ALPHA"), Some(3));
+    }
+}
