@@ -69,9 +69,11 @@ fn hello(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
             super::client::check_attribute("Client names", args[at + 1])?;
             at += 2;
         } else {
+            // Up to a zero byte, as everything that Redis formats as C does.
+            let word = args[at].split(|&b| b == 0).next().unwrap_or_default();
             return Err(CommandError::err(format_args!(
                 "Syntax error in HELLO option '{}'",
-                String::from_utf8_lossy(args[at])
+                String::from_utf8_lossy(word)
             )));
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::compare::{Case, Check, differ, excepted};
 use crate::resp::{Client, Reply, Value, args, shown};
+use crate::run::Pair;
 
 /// Times to live may drift by how far apart the servers were asked.
 const TTL_TOLERANCE_MS: i64 = 5000;
@@ -12,9 +13,9 @@ const TTL_TOLERANCE_MS: i64 = 5000;
 type Keys = BTreeMap<(usize, Vec<u8>), Vec<(Vec<Vec<u8>>, Check, Reply)>>;
 
 /// The first differences, if any, as text.
-pub fn compare(ours: u16, theirs: u16, version: &str) -> io::Result<Option<String>> {
-    let ours = read(ours)?;
-    let theirs = read(theirs)?;
+pub fn compare(pair: &Pair) -> io::Result<Option<String>> {
+    let ours = read(pair.ours.port)?;
+    let theirs = read(pair.theirs.port)?;
     let mut found = Vec::new();
     for (key, expected) in &theirs {
         let name = format!("db {} key \"{}\"", key.0, shown(&key.1, 100));
@@ -28,7 +29,8 @@ pub fn compare(ours: u16, theirs: u16, version: &str) -> io::Result<Option<Strin
                     args: command,
                     ours: got,
                     theirs: expected,
-                    version,
+                    version: &pair.version,
+                    sorts: pair.sorts,
                 };
                 if excepted("keyspace", &case).is_none() {
                     let command = shown(&command.join(&b' '), 100);

@@ -533,6 +533,7 @@ fn commands_answer_as_a_real_server_does() {
                     theirs,
                     version,
                     resp,
+                    sorts: false,
                 };
                 let end = Instant::now() + share;
                 let outcome = match run_pair(&mut pair, *from, &plan, end, &mut skipped) {

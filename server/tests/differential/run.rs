@@ -36,6 +36,8 @@ pub struct Pair {
     /// The reference's version.
     pub version: String,
     pub resp: u8,
+    /// The stream has SORT in it: see [`Case::sorts`].
+    pub sorts: bool,
 }
 
 /// Where two servers differed.
@@ -77,6 +79,7 @@ impl Pair {
         count: &mut Count,
     ) -> io::Result<Option<Failure>> {
         let mut clients = self.fresh()?;
+        self.sorts = steps.iter().any(|step| step.name.starts_with("SORT"));
         let mut sizes = Random::new(if let Batching::Random(seed) = batching {
             seed
         } else {
@@ -110,7 +113,7 @@ impl Pair {
             }
             at = end;
         }
-        let compared = keyspace::compare(self.ours.port, self.theirs.port, &self.version);
+        let compared = keyspace::compare(self);
         let text = compared.unwrap_or_else(|error| Some(self.describe(&error)));
         Ok(text.map(|text| Failure {
             at: steps.len(),
@@ -260,6 +263,7 @@ impl Pair {
                 ours: &ours,
                 theirs: &theirs,
                 version: &self.version,
+                sorts: self.sorts,
             };
             if excepted(name, &case).is_none() {
                 return Err(text);

@@ -51,6 +51,7 @@ const NUMBER: Arg = OneOf(&[
     &[Raw("9223372036854775807")],
     &[Raw("-9223372036854775808")],
 ]);
+const SCORE: Arg = OneOf(&[&[Raw("0")], &[Raw("1")], &[Raw("-7")], &[Raw("2.5")]]);
 /// Lists with fractions too.
 const FRACTIONS: Arg = OneOf(&[&[Raw("frac:0")], &[Raw("frac:{b}:1")]]);
 const FRACTION: Arg = OneOf(&[
@@ -97,7 +98,7 @@ pub const SPECS: &[Spec] = &[
     // What is stored has to be the same everywhere, and what is a number is not (see the exceptions).
     spec("RPUSH", &[NUMBERS, Times(1, 8, &[NUMBER])]).never_spoilt(),
     spec("SADD", &[NUMBERS_SET, Times(1, 8, &[NUMBER])]).never_spoilt(),
-    spec("ZADD", &[NUMBERS_ZSET, Times(1, 8, &[NUMBER, NUMBER])]).never_spoilt(),
+    spec("ZADD", &[NUMBERS_ZSET, Times(1, 8, &[SCORE, NUMBER])]).never_spoilt(),
     spec("RPUSH", &[FRACTIONS, Times(1, 8, &[FRACTION])])
         .never_spoilt()
         .from(From::Redis82),
