@@ -18,6 +18,14 @@ pub enum Version {
 #[derive(Clone, Copy, Debug)]
 pub struct Mark(usize);
 
+/// An array or map that is being written.
+#[derive(Debug)]
+pub struct OpenArray {
+    head: usize,
+    body: usize,
+    guess: usize,
+}
+
 /// The writer.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
@@ -132,6 +140,38 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn array(&mut self, len: usize) {
         self.head(b'*', len as i64);
+    }
+    /// An array whose length is not known yet, only guessed. [`Reply::end_array`] follows when it is; a right guess costs nothing.
+    #[inline]
+    pub fn begin_array(&mut self, guess: usize) -> OpenArray {
+        self.begin(b'*', guess)
+    }
+    /// As [`Reply::begin_array`]: in RESP3 a map of pairs, in RESP2 an array.
+    pub fn begin_map_or_array(&mut self, guess: usize) -> OpenArray {
+        match self.version {
+            Version::Resp3 => self.begin(b'%', guess),
+            Version::Resp2 => self.begin(b'*', guess),
+        }
+    }
+    #[inline]
+    fn begin(&mut self, kind: u8, guess: usize) -> OpenArray {
+        let head = self.out.len();
+        self.head(kind, guess as i64);
+        OpenArray {
+            head,
+            body: self.out.len(),
+            guess,
+        }
+    }
+    /// Says how many elements, or pairs of a map, were written since [`Reply::begin_array`].
+    #[inline]
+    pub fn end_array(&mut self, open: OpenArray, len: usize) {
+        if len != open.guess {
+            let mut text = itoa::Buffer::new();
+            let text = text.format(len).as_bytes().iter();
+            let head = text.copied().chain(*b"\r\n");
+            self.out.splice(open.head + 1..open.body, head);
+        }
     }
     /// A map of `len` pairs (a flat array in RESP2).
     pub fn map(&mut self, len: usize) {
@@ -269,6 +309,24 @@ mod tests {
         );
         assert_eq!(written(Resp2, |r| r.bulk(b"abc")), "$3\r\nabc\r\n");
         assert_eq!(written(Resp2, |r| r.error("ERR a\r\nb")), "-ERR a  b\r\n");
+    }
+
+    #[test]
+    fn arrays_of_unknown_length() {
+        let array = |guess: usize, len: usize| {
+            written(Version::Resp2, |r| {
+                r.ok();
+                let open = r.begin_array(guess);
+                for n in 0..len {
+                    r.integer(n as i64);
+                }
+                r.end_array(open, len);
+            })
+        };
+        assert_eq!(array(2, 2), "+OK\r\n*2\r\n:0\r\n:1\r\n");
+        assert_eq!(array(1000, 1), "+OK\r\n*1\r\n:0\r\n");
+        assert_eq!(array(10, 0), "+OK\r\n*0\r\n");
+        assert!(array(1, 11).starts_with("+OK\r\n*11\r\n:0\r\n"));
     }
 
     #[test]

@@ -173,4 +173,6 @@ objects! {
     /// A set with encoding `hashtable`.
     Set(crate::collections::packed_table::PackedTable<crate::collections::packed_table::Members>),
     SortedSet(crate::collections::sorted_set::SortedSet),
+    /// Entries in blocks, and consumer groups.
+    Stream(crate::collections::stream::Stream),
 }

@@ -9,3 +9,4 @@ pub mod packed_table;
 pub mod quicklist;
 pub mod ranked_tree;
 pub mod sorted_set;
+pub mod stream;

@@ -48,8 +48,8 @@ pub fn len(entry: EntryRef<'_>) -> Result<usize, CommandError> {
         match entry.object() {
             Object::List(list) => list.len(),
             Object::Set(set) => set.len(),
-            Object::Hash(_) => return Err(CommandError::WrongType),
             Object::SortedSet(set) => set.len(),
+            Object::Hash(_) | Object::Stream(_) => return Err(CommandError::WrongType),
         }
     } else {
         match (entry.kind(), entry.encoding()) {
@@ -75,10 +75,10 @@ pub fn load(entry: EntryRef<'_>, range: Range<usize>) -> Elements {
                 .skip(from)
                 .take(count)
                 .for_each(|item| elements.push(Item::Bytes(item.key))),
-            Object::Hash(_) => unreachable!("SORT refuses hashes"),
             Object::SortedSet(set) => set.tree().visit(range.start, range.end, |_, member| {
                 elements.push(Item::Bytes(member));
             }),
+            Object::Hash(_) | Object::Stream(_) => unreachable!("SORT refuses hashes and streams"),
         }
     } else if entry.encoding() == Encoding::Intset {
         integers(entry.bytes())
