@@ -97,6 +97,8 @@ pub enum Arg {
 pub enum From {
     /// Every one that knows it.
     Redis70,
+    /// Both newer ones: 7.0 answers otherwise.
+    Newer,
     /// Only Redis 8.2: newer than 7.0, or not in Valkey.
     Redis82,
     /// Only Valkey 9.1.
@@ -527,7 +529,23 @@ impl<'a> Generator<'a> {
             1 => b"0-0".to_vec(),
             2 => b"18446744073709551615-18446744073709551615".to_vec(),
             3 => self.odd(),
-            4 => b"1-".to_vec(),
+            4 => {
+                const ODD: [&[u8]; 12] = [
+                    b"1-",
+                    b"-1",
+                    b"-",
+                    b"+",
+                    b"1-1-1",
+                    b"01-02",
+                    b" 1-1",
+                    b"1- 1",
+                    b"+1-+1",
+                    b"1-18446744073709551615",
+                    b"18446744073709551615",
+                    b"1-18446744073709551616",
+                ];
+                self.random.pick(&ODD).to_vec()
+            }
             5 => self.random.below(12).to_string().into_bytes(),
             _ => format!("{}-{}", self.random.below(30), self.random.below(3)).into_bytes(),
         }

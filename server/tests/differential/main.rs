@@ -168,7 +168,7 @@ const AROUND_NEW: &[&str] = &[
 ];
 
 /// Families that every reference is asked whole: where versions differ, Ringwood is as the newest.
-const WHOLE: &[&str] = &["lists", "sets", "sort", "bits"];
+const WHOLE: &[&str] = &["lists", "sets", "sort", "bits", "streams"];
 
 /// Families that are compared with 8.2 instead of 7.0: since 7.2 a score's text is the shortest that reads back as the same number, and
 /// nearly every reply has one. (Valkey 9.1 differs from 8.2 in scores in hexadecimal and in negative offsets of LIMIT.)
@@ -185,7 +185,9 @@ fn specs_for(reference: From, families: &[String]) -> Vec<(&'static str, Vec<&'s
                     true => newer == From::Redis82,
                     false => WHOLE.contains(&name) || AROUND_NEW.contains(&spec.name),
                 };
-                spec.from == newer || (spec.from == From::Redis70 && around)
+                spec.from == newer
+                    || spec.from == From::Newer
+                    || (spec.from == From::Redis70 && around)
             }
         }
     };
@@ -198,8 +200,8 @@ fn specs_for(reference: From, families: &[String]) -> Vec<(&'static str, Vec<&'s
         })
         .filter(|(name, specs)| {
             let newest = reference == From::Redis82 && OF_THE_NEWEST.contains(name);
-            let new =
-                newest || WHOLE.contains(name) || specs.iter().any(|spec| spec.from == reference);
+            let of_it = |spec: &Spec| spec.from == reference || spec.from == From::Newer;
+            let new = newest || WHOLE.contains(name) || specs.iter().any(|spec| of_it(spec));
             !specs.is_empty() && (reference == From::Redis70 || new || *name == "keys")
         })
         .collect()

@@ -18,6 +18,8 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("zset-max-listpack-value", "64"),
     ("set-max-intset-entries", "512"),
     ("list-max-listpack-size", "-2"),
+    ("stream-node-max-entries", "100"),
+    ("stream-node-max-bytes", "4096"),
 ];
 
 /// How many steps go out in one write before their replies are read.

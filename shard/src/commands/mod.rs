@@ -6,6 +6,7 @@ pub mod keys;
 pub mod list;
 pub mod set;
 pub mod sort;
+pub mod stream;
 pub mod string;
 pub mod zset;
 
@@ -20,6 +21,7 @@ pub const FAMILIES: &[&[Command<Handler>]] = &[
     list::COMMANDS,
     hash::COMMANDS,
     set::COMMANDS,
+    stream::COMMANDS,
     sort::COMMANDS,
     zset::COMMANDS,
 ];
