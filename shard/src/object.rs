@@ -169,7 +169,7 @@ macro_rules! objects {
 objects! {
     List(crate::collections::quicklist::List),
     /// A hash with encoding `hashtable`.
-    Hash(crate::collections::packed_table::PackedTable<crate::collections::packed_table::Fields>),
+    Hash(crate::collections::field_table::FieldTable),
     /// A set with encoding `hashtable`.
     Set(crate::collections::packed_table::PackedTable<crate::collections::packed_table::Members>),
     SortedSet(crate::collections::sorted_set::SortedSet),

@@ -3,6 +3,7 @@
 //!
 //! Time, randomness and settings come from outside. Nothing here blocks or does I/O.
 
+use crate::field_expiry;
 use crate::keyspace::entry::{Header, Parts};
 use crate::keyspace::{EntryMut, EntryRef, Found, Key, KeyHasher, Keyspace};
 use crate::object::{Encoding, Type};
@@ -68,6 +69,8 @@ pub struct Stats {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
+    /// Fields of hashes.
+    pub expired_fields: u64,
     pub evicted: u64,
     /// Changes since the last save.
     pub dirty: u64,
@@ -147,6 +150,9 @@ pub struct Shard {
     pub guests: HashSet<(usize, Box<[u8]>)>,
     /// Somebody takes [`crate::ctx::Ctx::log`]: while nobody does, commands do not write down what they are logged as.
     pub logging: bool,
+    /// Fields that expired without a command's doing, filled while [`Shard::logging`]: whoever takes the log takes these, and logs
+    /// them as HDEL.
+    pub lapsed: Vec<crate::field_expiry::Lapsed>,
     /// The slots whose owner this core is.
     pub owned: SlotSet,
     wheel: Wheel,
@@ -215,6 +221,7 @@ impl Shard {
             touched: Vec::new(),
             guests: HashSet::new(),
             logging: false,
+            lapsed: Vec::new(),
             owned: SlotSet::from_slots(0..16384),
             wheel: Wheel::new(now_ms),
             random: seed | 1,
@@ -466,9 +473,8 @@ impl Shard {
     }
     /// Adds a key that is not there. The parts' expiry is kept.
     pub fn insert(&mut self, db: usize, key: Key<'_>, parts: Parts) {
-        let expire_at = parts.expire_at;
         let mut entry = self.keyspace.insert(db, key, parts);
-        if let Some(at) = expire_at {
+        if let Some(at) = entry.get().next_time() {
             entry.set_in_wheel(true);
             self.arm(db, key, at);
         }
@@ -478,6 +484,16 @@ impl Shard {
     fn arm(&mut self, db: usize, key: Key<'_>, at: i64) {
         self.wheel
             .insert(at, Record::new(self.keyspace.uid(db), key.slot, key.hash));
+    }
+
+    /// Makes sure of a record for what time changes next about a key. `before`: what that was until now.
+    pub fn rearm(&mut self, db: usize, key: Key<'_>, before: Option<i64>) {
+        if let Some(mut entry) = self.keyspace.get_mut(db, key)
+            && let Some(at) = entry.get().next_time()
+            && needs_record(&mut entry, before, at)
+        {
+            self.arm(db, key, at);
+        }
     }
 
     /// Sets or clears a key's expiry. False when there is no such key.
@@ -527,9 +543,8 @@ impl Shard {
     /// Puts in an entry that [`Shard::lend`] took out, here or elsewhere.
     pub fn restore(&mut self, db: usize, key: &[u8], parts: Parts) {
         let key = self.key(key);
-        let expire_at = parts.expire_at;
         let mut entry = self.keyspace.insert(db, key, parts);
-        if let Some(at) = expire_at {
+        if let Some(at) = entry.get().next_time() {
             entry.set_in_wheel(true);
             self.arm(db, key, at);
         }
@@ -601,18 +616,31 @@ impl Shard {
             .keyspace
             .find_by_prefix(db, slot, prefix, PREFIX_BITS, |e| e.in_wheel());
         let Some(mut entry) = found else { return };
-        match entry.expire_at() {
-            Some(at) if at <= self.now_ms => {
-                let heard = self.listening || !self.waited.is_empty();
+        let now_ms = self.now_ms;
+        match entry.get().next_time() {
+            Some(at) if at > now_ms => self.wheel.insert(at, record),
+            None => entry.set_in_wheel(false),
+            Some(_) => {
+                let heard = self.listening || self.logging || !self.waited.is_empty();
                 let name = heard.then(|| entry.get().key().to_vec());
-                entry.remove();
-                self.stats.expired += 1;
+                if entry.expire_at().is_some_and(|at| at <= now_ms) {
+                    entry.remove();
+                    self.stats.expired += 1;
+                    if let Some(name) = name {
+                        self.notify(db, &name, notify::EXPIRED, "expired", true);
+                    }
+                    return;
+                }
+                let visit = field_expiry::visit(entry, now_ms, self.logging);
+                self.stats.expired_fields += visit.count as u64;
+                // What is still due is looked at again when all else that is due had its turn.
+                if let Some(at) = visit.next_time {
+                    self.wheel.insert(at, record);
+                }
                 if let Some(name) = name {
-                    self.notify(db, &name, notify::EXPIRED, "expired", true);
+                    self.fields_expired(db, &name, visit);
                 }
             }
-            Some(at) => self.wheel.insert(at, record),
-            None => entry.set_in_wheel(false),
         }
     }
 

@@ -36,7 +36,7 @@ pub fn differ(
         return None;
     }
     let packed = encoding.is_some_and(|reply| {
-        matches!(&reply.value, Value::Bulk(name) if matches!(&name[..], b"listpack" | b"ziplist" | b"intset"))
+        matches!(&reply.value, Value::Bulk(name) if matches!(&name[..], b"listpack" | b"listpackex" | b"ziplist" | b"intset"))
     });
     let check = if packed { Check::Exact } else { check };
     let same =

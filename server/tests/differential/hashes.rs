@@ -69,6 +69,11 @@ pub const SPECS: &[Spec] = &[
     spec("HPEXPIRE", &[Key(H), Millis, WHEN, FIELDS])
         .from(From::Redis82)
         .weight(6),
+    // Short lives, until they are over everywhere.
+    spec("HPEXPIRE", &[Key(H), Within(1, 40), WHEN, FIELDS])
+        .from(From::Redis82)
+        .pause(600)
+        .weight(1),
     spec("HEXPIREAT", &[Key(H), UnixSeconds, WHEN, FIELDS]).from(From::Redis82),
     spec("HPEXPIREAT", &[Key(H), UnixMillis, WHEN, FIELDS]).from(From::Redis82),
     spec("HPERSIST", &[Key(H), FIELDS]).from(From::Redis82),

@@ -2,6 +2,7 @@
 //!
 //! Small collections lie packed in their entry, as bytes; large ones are an [`crate::object::Object`].
 
+pub mod field_table;
 pub mod hll;
 pub mod intset;
 pub mod listpack;
@@ -10,3 +11,4 @@ pub mod quicklist;
 pub mod ranked_tree;
 pub mod sorted_set;
 pub mod stream;
+pub mod timed_listpack;

@@ -12,6 +12,7 @@ pub mod entry;
 pub mod heap;
 pub mod table;
 
+use crate::collections::timed_listpack;
 use crate::object::{Encoding, Object, Type};
 use entry::{Entry, Header, Parts, Value};
 use foldhash::quality::SeedableRandomState;
@@ -147,6 +148,24 @@ impl<'a> EntryRef<'a> {
     #[inline]
     pub fn expire_at(&self) -> Option<i64> {
         self.entry.expire_at()
+    }
+    /// When a field of a hash expires first.
+    #[inline]
+    pub fn earliest_field(&self) -> Option<i64> {
+        if self.encoding() == Encoding::ListpackEx {
+            timed_listpack::earliest(self.bytes())
+        } else if self.is_object()
+            && let Object::Hash(table) = self.object()
+        {
+            table.earliest()
+        } else {
+            None
+        }
+    }
+    /// When time changes something here first: the key expires, or a field of it.
+    pub fn next_time(&self) -> Option<i64> {
+        let times = [self.expire_at(), self.earliest_field()];
+        times.into_iter().flatten().min()
     }
     pub fn access(&self) -> u32 {
         self.entry.access()

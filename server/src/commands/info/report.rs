@@ -22,6 +22,7 @@ pub struct Report {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
+    pub expired_fields: u64,
     pub evicted: u64,
     pub dirty: u64,
     pub clients: usize,
@@ -68,6 +69,7 @@ impl Report {
             hits: data.hits,
             misses: data.misses,
             expired: data.expired,
+            expired_fields: data.expired_fields,
             evicted: data.evicted,
             dirty: data.dirty,
             clients: clients.len(),
@@ -122,7 +124,7 @@ impl Report {
         self.rate.bytes_in += r.rate.bytes_in;
         self.rate.bytes_out += r.rate.bytes_out;
         self.rate.turns += r.rate.turns;
-        let counters: [(&mut u64, u64); 13] = [
+        let counters: [(&mut u64, u64); 14] = [
             (&mut self.calls, r.calls),
             (&mut self.bytes_in, r.bytes_in),
             (&mut self.bytes_out, r.bytes_out),
@@ -134,6 +136,7 @@ impl Report {
             (&mut self.hits, r.hits),
             (&mut self.misses, r.misses),
             (&mut self.expired, r.expired),
+            (&mut self.expired_fields, r.expired_fields),
             (&mut self.evicted, r.evicted),
             (&mut self.dirty, r.dirty),
         ];

@@ -346,6 +346,7 @@ fn stats(v: &View<'_>, out: &mut String) {
     line!(out, "sync_partial_ok", 0);
     line!(out, "sync_partial_err", 0);
     line!(out, "expired_keys", all.expired);
+    line!(out, "expired_subkeys", all.expired_fields);
     line!(out, "evicted_keys", all.evicted);
     line!(out, "evicted_clients", 0);
     line!(out, "keyspace_hits", all.hits);

@@ -276,6 +276,23 @@ pub fn insert_all<'v>(b: &mut impl Splice, at: usize, values: impl IntoIterator<
     b.splice(at, 0, &packed);
     set_header(b, count);
 }
+/// As [`insert_all`], for a few short values, which then need no memory on the way.
+#[inline]
+pub fn insert_group<const N: usize>(b: &mut impl Splice, at: usize, values: [Item<'_>; N]) {
+    let mut packed = [0; 256];
+    let encoded = values.map(Encoded::new);
+    if encoded.iter().map(Encoded::size).sum::<usize>() > packed.len() {
+        return insert_all(b, at, values);
+    }
+    let mut len = 0;
+    for piece in encoded.iter().flat_map(Encoded::pieces) {
+        packed[len..len + piece.len()].copy_from_slice(piece);
+        len += piece.len();
+    }
+    let count = new_count(b.bytes(), 0, N);
+    b.splice(at, 0, &packed[..len]);
+    set_header(b, count);
+}
 /// Replaces the element at `at`.
 #[inline]
 pub fn replace<'v>(b: &mut impl Splice, at: usize, value: impl Into<Item<'v>>) {

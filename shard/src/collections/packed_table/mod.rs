@@ -20,6 +20,7 @@
 
 mod block;
 mod bucket;
+mod expiry;
 mod piece;
 #[cfg(test)]
 mod tests;

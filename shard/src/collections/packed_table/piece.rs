@@ -156,6 +156,32 @@ fn field_parts(piece: &[u8]) -> (usize, usize, Option<i64>) {
     (at, at + len, expire_at)
 }
 
+/// The length of a field's piece with another expiry, if it then still lies as it does; `None` if it must be written anew.
+pub fn length_with_expiry(raw: &Raw<'_>, expire_at: Option<i64>) -> Option<u8> {
+    let (before, _) = plan(Form::Fields, raw);
+    let (after, len) = plan(Form::Fields, &Raw { expire_at, ..*raw });
+    (before == after && after != Plan::Outside).then_some(len as u8)
+}
+
+/// Writes a field's piece, which lies in its bucket, with another expiry to `to`, which has its length. What it owns outside stays.
+pub fn write_expiry(piece: &[u8], expire_at: Option<i64>, to: &mut [u8]) {
+    let head = piece[0];
+    let at = if head & LONG_KEY == LONG_KEY { 5 } else { 1 };
+    let rest = &piece[if head & EXPIRY != 0 { at + 8 } else { at }..];
+    to[..at].copy_from_slice(&piece[..at]);
+    match expire_at {
+        Some(time) => {
+            to[0] |= EXPIRY;
+            to[at..at + 8].copy_from_slice(&time.to_le_bytes());
+            to[at + 8..].copy_from_slice(rest);
+        }
+        None => {
+            to[0] &= !EXPIRY;
+            to[at..].copy_from_slice(rest);
+        }
+    }
+}
+
 /// `is_outside`: its bucket notes it as [`SPILLED`].
 #[inline]
 pub fn read<'a>(form: Form, piece: &'a [u8], is_outside: bool) -> Raw<'a> {

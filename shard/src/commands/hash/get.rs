@@ -1,6 +1,7 @@
 //! HGET, HMGET, HGETALL, HKEYS, HVALS, HEXISTS, HLEN and HSTRLEN.
 
-use super::value;
+use super::lapse::lapse;
+use super::value::{self, Found};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use ringwood_protocol::command::*;
 
@@ -14,9 +15,13 @@ pub const HGET: Command<Handler> = command("HGET", exactly(3), hget as Handler)
 fn hget(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[1]);
     let hash = value::view(ctx.shard, ctx.db, key)?;
-    match hash.and_then(|hash| hash.get(args[2])) {
-        Some(value) => value.reply(&mut ctx.reply),
-        None => ctx.reply.null(),
+    match hash.map_or(Found::Missing, |hash| hash.find(args[2])) {
+        Found::Live(value) => value.reply(&mut ctx.reply),
+        Found::Missing => ctx.reply.null(),
+        Found::Expired => {
+            ctx.reply.null();
+            lapse(ctx, args[1], &args[2..]);
+        }
     }
     Ok(())
 }
@@ -37,12 +42,18 @@ fn hmget(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[1]);
     let hash = value::view(ctx.shard, ctx.db, key)?;
     ctx.reply.array(args.len() - 2);
-    for field in &args[2..] {
-        match hash.and_then(|hash| hash.get(field)) {
-            Some(value) => value.reply(&mut ctx.reply),
-            None => ctx.reply.null(),
+    let mut expired = Vec::new();
+    for &field in &args[2..] {
+        match hash.map_or(Found::Missing, |hash| hash.find(field)) {
+            Found::Live(value) => value.reply(&mut ctx.reply),
+            Found::Missing => ctx.reply.null(),
+            Found::Expired => {
+                ctx.reply.null();
+                expired.push(field);
+            }
         }
     }
+    lapse(ctx, args[1], &expired);
     Ok(())
 }
 
@@ -64,7 +75,7 @@ fn hgetall(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let hash = value::view(ctx.shard, ctx.db, key)?;
     match hash {
         Some(hash) => {
-            ctx.reply.map(hash.len());
+            ctx.reply.map(hash.live_len());
             let reply = &mut ctx.reply;
             hash.each(|field, value| {
                 field.reply(reply);
@@ -94,7 +105,7 @@ fn hkeys(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let hash = value::view(ctx.shard, ctx.db, key)?;
     match hash {
         Some(hash) => {
-            ctx.reply.array(hash.len());
+            ctx.reply.array(hash.live_len());
             let reply = &mut ctx.reply;
             hash.each(|field, _| field.reply(reply));
         }
@@ -121,7 +132,7 @@ fn hvals(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let hash = value::view(ctx.shard, ctx.db, key)?;
     match hash {
         Some(hash) => {
-            ctx.reply.array(hash.len());
+            ctx.reply.array(hash.live_len());
             let reply = &mut ctx.reply;
             hash.each(|_, value| value.reply(reply));
         }
@@ -140,8 +151,11 @@ pub const HEXISTS: Command<Handler> = command("HEXISTS", exactly(3), hexists as 
 fn hexists(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[1]);
     let hash = value::view(ctx.shard, ctx.db, key)?;
-    let found = hash.and_then(|hash| hash.get(args[2])).is_some();
-    ctx.reply.integer(found as i64);
+    let found = hash.map_or(Found::Missing, |hash| hash.find(args[2]));
+    ctx.reply.integer(matches!(found, Found::Live(_)) as i64);
+    if matches!(found, Found::Expired) {
+        lapse(ctx, args[1], &args[2..]);
+    }
     Ok(())
 }
 
@@ -155,6 +169,7 @@ pub const HLEN: Command<Handler> = command("HLEN", exactly(2), hlen as Handler)
 fn hlen(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[1]);
     let hash = value::view(ctx.shard, ctx.db, key)?;
+    // Those that have expired and are still there count, as in Redis: not to count them would take a look at each.
     let len = hash.map_or(0, |hash| hash.len());
     ctx.reply.integer(len as i64);
     Ok(())
@@ -175,9 +190,13 @@ pub const HSTRLEN: Command<Handler> = command("HSTRLEN", exactly(3), hstrlen as 
 fn hstrlen(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[1]);
     let hash = value::view(ctx.shard, ctx.db, key)?;
-    let len = hash
-        .and_then(|hash| hash.get(args[2]))
-        .map_or(0, |v| v.len());
-    ctx.reply.integer(len as i64);
+    match hash.map_or(Found::Missing, |hash| hash.find(args[2])) {
+        Found::Live(value) => ctx.reply.integer(value.len() as i64),
+        Found::Missing => ctx.reply.integer(0),
+        Found::Expired => {
+            ctx.reply.integer(0);
+            lapse(ctx, args[1], &args[2..]);
+        }
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! HSCAN. A packed hash is returned whole; a table bucket by bucket, see [`crate::collections::packed_table`].
 
-use super::value::{self, View};
+use super::value::{self, Body};
 use crate::collections::listpack::Item;
 use crate::commands::keys::parse_cursor;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
@@ -49,10 +49,12 @@ fn hscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             found.push((field, value));
         }
     };
-    if let View::Table(table) = hash {
+    if let Body::Table(table) = hash.body {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         cursor = table.scan(cursor, count, |item| {
-            give(Item::Bytes(item.key), Item::Bytes(item.value));
+            if !hash.is_over(item.expire_at) {
+                give(Item::Bytes(item.key), Item::Bytes(item.value));
+            }
         });
     } else {
         cursor = 0;

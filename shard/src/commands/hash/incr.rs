@@ -1,6 +1,7 @@
 //! HINCRBY and HINCRBYFLOAT.
 
-use super::value::{self, Limits, View};
+use super::lapse::lapse;
+use super::value::{self, Found, Ttl};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -16,15 +17,22 @@ pub const HINCRBY: Command<Handler> = command("HINCRBY", exactly(4), hincrby as 
 fn hincrby(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let by = parse_i64(args[3]).ok_or(CommandError::NotInteger)?;
     let key = ctx.key(args[1]);
-    let entry = value::open(ctx.shard, ctx.db, key)?;
-    let before = match entry.as_ref().and_then(|e| View::of(e.get()).get(args[2])) {
-        Some(value) => value
+    let hash = value::view_to_change(ctx.shard, ctx.db, key)?;
+    let found = hash.map_or(Found::Missing, |hash| hash.find(args[2]));
+    let before = match found {
+        Found::Live(value) => value
             .as_int()
             .ok_or(CommandError::fixed("ERR hash value is not an integer"))?,
-        None => 0,
+        Found::Expired | Found::Missing => 0,
     };
     let sum = before.checked_add(by).ok_or(CommandError::IncrOverflow)?;
-    store(ctx, args, itoa::Buffer::new().format(sum).as_bytes())?;
+    if matches!(found, Found::Expired) {
+        lapse(ctx, args[1], &[args[2]]);
+        ctx.log_as(args);
+    }
+    let mut text = itoa::Buffer::new();
+    let pair = [args[2], text.format(sum).as_bytes()];
+    value::set_all(ctx.shard, ctx.db, key, &pair, Ttl::Keep)?;
     ctx.modified(args[1], value::CLASS, "hincrby");
     ctx.reply.integer(sum);
     Ok(())
@@ -49,30 +57,34 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         return Err(CommandError::fixed("ERR value is NaN or Infinity"));
     }
     let key = ctx.key(args[1]);
-    let entry = value::open(ctx.shard, ctx.db, key)?;
-    let before = match entry.as_ref().and_then(|e| View::of(e.get()).get(args[2])) {
-        Some(value) => value
+    let hash = value::view_to_change(ctx.shard, ctx.db, key)?;
+    let found = hash.map_or(Found::Missing, |hash| hash.find(args[2]));
+    let before = match found {
+        Found::Live(value) => value
             .with_text(LongDouble::parse)
             .ok_or(CommandError::fixed("ERR hash value is not a float"))?,
-        None => LongDouble::ZERO,
+        Found::Expired | Found::Missing => LongDouble::ZERO,
     };
+    let has_expired = matches!(found, Found::Expired);
+    let expires = hash.is_some_and(|hash| hash.expiry(args[2]).flatten().is_some());
     let sum = before.checked_add(by).filter(|sum| !sum.is_infinite());
     let mut text = Vec::with_capacity(32);
     sum.ok_or(CommandError::NanOrInfinity)?
         .append_text(&mut text);
-    store(ctx, args, &text)?;
+    if has_expired {
+        lapse(ctx, args[1], &[args[2]]);
+    }
+    let pair = [args[2], text.as_slice()];
+    value::set_all(ctx.shard, ctx.db, key, &pair, Ttl::Keep)?;
     ctx.modified(args[1], value::CLASS, "hincrbyfloat");
-    // Not to depend on how another machine adds.
-    ctx.log_as(&[b"HSET", args[1], args[2], &text]);
+    // Not to depend on how another machine adds. HSET, which older servers know too, takes a field's expiry away.
+    if expires {
+        ctx.log_as(&[
+            b"HSETEX", args[1], b"KEEPTTL", b"FIELDS", b"1", args[2], &text,
+        ]);
+    } else {
+        ctx.log_as(&[b"HSET", args[1], args[2], &text]);
+    }
     ctx.reply.bulk(&text);
-    Ok(())
-}
-
-fn store(ctx: &mut Ctx<'_>, args: Args<'_>, value: &[u8]) -> CommandResult {
-    let key = ctx.key(args[1]);
-    let limits = Limits::of(&ctx.shard.settings);
-    let hasher = ctx.shard.keyspace.hasher().clone();
-    let mut entry = value::open_or_make(ctx.shard, ctx.db, key)?;
-    value::put(&mut entry, &hasher, limits, args[2], value);
     Ok(())
 }

@@ -1,12 +1,20 @@
-//! Hashes. Field expiry (HEXPIRE and its relatives) is not here yet.
+//! Hashes.
 
+mod expire;
+#[cfg(test)]
+mod expiry_tests;
 mod get;
+mod getex;
 mod hscan;
 mod incr;
+mod lapse;
 mod random;
 mod set;
+mod setex;
 #[cfg(test)]
 mod tests;
+mod time;
+mod ttl;
 pub mod value;
 
 use crate::ctx::Handler;
@@ -29,4 +37,16 @@ pub const COMMANDS: &[Command<Handler>] = &[
     incr::HINCRBYFLOAT,
     random::HRANDFIELD,
     hscan::HSCAN,
+    expire::HEXPIRE,
+    expire::HPEXPIRE,
+    expire::HEXPIREAT,
+    expire::HPEXPIREAT,
+    expire::HPERSIST,
+    ttl::HTTL,
+    ttl::HPTTL,
+    ttl::HEXPIRETIME,
+    ttl::HPEXPIRETIME,
+    getex::HGETEX,
+    getex::HGETDEL,
+    setex::HSETEX,
 ];

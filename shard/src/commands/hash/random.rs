@@ -1,7 +1,8 @@
 //! HRANDFIELD.
 
-use super::value::{self, View};
+use super::value::{self, Body, View};
 use crate::collections::listpack::{self, Item};
+use crate::collections::timed_listpack;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -67,7 +68,10 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let reply = &mut ctx.reply;
     let (Some(hash), Some(count)) = (hash, count) else {
         match hash {
-            Some(hash) => pick(hash, &mut random).0.reply(reply),
+            Some(hash) => match pick(hash, hash.live_len(), &mut random) {
+                Some((field, _)) => field.reply(reply),
+                None => reply.null(),
+            },
             None if count.is_some() => reply.array(0),
             None => reply.null(),
         }
@@ -87,28 +91,33 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             value.reply(reply);
         }
     };
-    if count < 0 {
+    let len = hash.live_len();
+    if len == 0 {
+        reply.array(0);
+    } else if count < 0 {
         // The same field may come up again.
         head(reply, wanted);
         for _ in 0..wanted {
-            give(reply, pick(hash, &mut random));
+            if let Some(pair) = pick(hash, len, &mut random) {
+                give(reply, pair);
+            }
         }
-    } else if wanted >= hash.len() {
-        head(reply, hash.len());
+    } else if wanted >= len {
+        head(reply, len);
         hash.each(|field, value| give(reply, (field, value)));
-    } else if let (View::Table(_), true) = (hash, wanted < hash.len() / 3) {
+    } else if let (Body::Table(_), true) = (hash.body, wanted < len / 3) {
         let mut seen = HashSet::new();
         head(reply, wanted);
         while seen.len() < wanted {
-            let pair = pick(hash, &mut random);
-            if let Item::Bytes(field) = pair.0
+            if let Some(pair) = pick(hash, len, &mut random)
+                && let Item::Bytes(field) = pair.0
                 && seen.insert(field)
             {
                 give(reply, pair);
             }
         }
     } else {
-        let mut all = Vec::with_capacity(hash.len());
+        let mut all = Vec::with_capacity(len);
         hash.each(|field, value| all.push((field, value)));
         head(reply, wanted);
         for i in 0..wanted {
@@ -121,18 +130,40 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// A random field with its value. The hash is not empty.
-fn pick<'a>(hash: View<'a>, random: &mut impl FnMut() -> u64) -> Pair<'a> {
-    match hash {
-        View::Packed(lp) => {
-            let index = ((random() as u128 * hash.len() as u128) >> 64) as i64;
-            let at = listpack::nth(lp, 2 * index).expect("below the length");
-            let value = listpack::next(lp, at).expect("a field has a value");
-            (listpack::get(lp, at), listpack::get(lp, value))
+/// One of the `len` fields that have not expired, with its value; `None` if there is none.
+fn pick<'a>(hash: View<'a>, len: usize, random: &mut impl FnMut() -> u64) -> Option<Pair<'a>> {
+    if len == 0 {
+        return None;
+    }
+    let index = |random: &mut dyn FnMut() -> u64| ((random() as u128 * len as u128) >> 64) as usize;
+    match hash.body {
+        Body::Packed(lp) => {
+            let at = listpack::nth(lp, 2 * index(random) as i64)?;
+            Some((
+                listpack::get(lp, at),
+                listpack::get(lp, listpack::next(lp, at)?),
+            ))
         }
-        View::Table(table) => {
-            let item = table.random(random).expect("a hash is not empty");
-            (Item::Bytes(item.key), Item::Bytes(item.value))
+        Body::Timed(lp, _) => {
+            let skipped = timed_listpack::len(lp) - len;
+            let at = listpack::nth(lp, 3 * (skipped + index(random)) as i64)?;
+            let triple = timed_listpack::get(lp, at)?;
+            Some((triple.field, triple.value))
+        }
+        Body::Table(table) => {
+            let mut found = table.random(&mut *random)?;
+            // Where most have expired and were not removed yet, chance is given up for a walk.
+            let mut tries = 0;
+            while hash.is_over(found.expire_at) {
+                if tries == 100 {
+                    let mut live = table.iter().filter(|item| !hash.is_over(item.expire_at));
+                    found = live.nth(index(random))?;
+                    break;
+                }
+                found = table.random(&mut *random)?;
+                tries += 1;
+            }
+            Some((Item::Bytes(found.key), Item::Bytes(found.value)))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! HSET, HMSET, HSETNX and HDEL.
 
-use super::value::{self, Limits, View};
+use super::lapse::lapse;
+use super::value::{self, Found, Ttl};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::shard::notify;
 use ringwood_protocol::command::*;
@@ -48,17 +49,7 @@ fn set(ctx: &mut Ctx<'_>, args: Args<'_>, name: &str) -> Result<usize, CommandEr
         return Err(CommandError::WrongArity(name.into()));
     }
     let key = ctx.key(args[1]);
-    let limits = Limits::of(&ctx.shard.settings);
-    let hasher = ctx.shard.keyspace.hasher().clone();
-    let mut entry = value::open_or_make(ctx.shard, ctx.db, key)?;
-    // What may not stay packed is not packed first.
-    if pairs.len() / 2 > limits.entries || pairs.iter().any(|w| w.len() > limits.value) {
-        value::unpack(&mut entry, &hasher);
-    }
-    let mut added = 0;
-    for pair in pairs.chunks_exact(2) {
-        added += value::put(&mut entry, &hasher, limits, pair[0], pair[1]) as usize;
-    }
+    let added = value::set_all(ctx.shard, ctx.db, key, pairs, Ttl::Clear)?;
     ctx.modified(args[1], value::CLASS, "hset");
     Ok(added)
 }
@@ -77,14 +68,19 @@ pub const HSETNX: Command<Handler> = command("HSETNX", exactly(4), hsetnx as Han
 
 fn hsetnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[1]);
-    let limits = Limits::of(&ctx.shard.settings);
-    let hasher = ctx.shard.keyspace.hasher().clone();
-    let mut entry = value::open_or_make(ctx.shard, ctx.db, key)?;
-    if View::of(entry.get()).get(args[2]).is_some() {
-        ctx.reply.integer(0);
-        return Ok(());
+    let found = value::view_to_change(ctx.shard, ctx.db, key)?;
+    match found.map_or(Found::Missing, |hash| hash.find(args[2])) {
+        Found::Live(_) => {
+            ctx.reply.integer(0);
+            return Ok(());
+        }
+        Found::Expired => {
+            lapse(ctx, args[1], &[args[2]]);
+            ctx.log_as(args);
+        }
+        Found::Missing => {}
     }
-    value::put(&mut entry, &hasher, limits, args[2], args[3]);
+    value::set_all(ctx.shard, ctx.db, key, &args[2..], Ttl::Clear)?;
     ctx.modified(args[1], value::CLASS, "hset");
     ctx.reply.integer(1);
     Ok(())
@@ -114,7 +110,7 @@ fn hdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     for field in &args[2..] {
         if value::remove(&mut entry, field) {
             removed += 1;
-            empty = View::of(entry.get()).len() == 0;
+            empty = value::is_empty(&entry);
             if empty {
                 break;
             }

@@ -81,7 +81,7 @@ fn database(ctx: &Ctx<'_>, word: &[u8]) -> Result<usize, CommandError> {
 }
 
 /// A client's word as Redis shows it in errors: up to a zero byte.
-fn shown(word: &[u8]) -> Cow<'_, str> {
+pub(super) fn shown(word: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(word.split(|&b| b == 0).next().unwrap_or_default())
 }
 

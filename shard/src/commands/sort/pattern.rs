@@ -74,12 +74,13 @@ impl<'a> Pattern<'a> {
         if !self.key(element, key) {
             return None;
         }
+        let now_ms = shard.now_ms;
         let key = shard.key(key);
         let entry = shard.read(db, key)?;
         match self {
             Self::Key {
                 field: Some(field), ..
-            } if entry.kind() == Type::Hash => hash_field(entry, field),
+            } if entry.kind() == Type::Hash => hash_field(entry, field, now_ms),
             Self::Key { field: None, .. } if entry.kind() == Type::String => {
                 Some(Cow::Borrowed(entry.bytes()))
             }
@@ -88,8 +89,8 @@ impl<'a> Pattern<'a> {
     }
 }
 
-fn hash_field<'a>(entry: EntryRef<'a>, field: &[u8]) -> Option<Cow<'a, [u8]>> {
-    Some(View::of(entry).get(field)?.to_cow())
+fn hash_field<'a>(entry: EntryRef<'a>, field: &[u8], now_ms: i64) -> Option<Cow<'a, [u8]>> {
+    Some(View::of(entry, now_ms).get(field)?.to_cow())
 }
 
 #[cfg(test)]
