@@ -6,6 +6,7 @@ use super::packed_table::{PackedTable, Scores};
 use super::ranked_tree::{Bound, RankedTree};
 use crate::keyspace::KeyHasher;
 use crate::object::Body;
+use std::cmp::Ordering;
 
 #[derive(Debug)]
 pub struct SortedSet {
@@ -20,6 +21,19 @@ impl SortedSet {
             tree: RankedTree::default(),
             index: PackedTable::new(hasher),
         }
+    }
+    /// Of an index that holds all pairs.
+    pub fn from_index(index: PackedTable<Scores>) -> Self {
+        let mut pairs: Vec<(f64, &[u8])> = Vec::with_capacity(index.len());
+        index.each(|item| pairs.push((item.value, item.key)));
+        // Not by total_cmp: 0 and -0 are equal.
+        let by_score = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or(Ordering::Equal);
+        pairs.sort_unstable_by(|a, b| by_score(a.0, b.0).then_with(|| a.1.cmp(b.1)));
+        let mut tree = RankedTree::default();
+        for (score, member) in pairs {
+            tree.insert(score, member);
+        }
+        Self { tree, index }
     }
     #[inline]
     pub fn len(&self) -> usize {
@@ -151,6 +165,7 @@ mod tests {
             }
             set.check_invariants();
             set.duplicate().check_invariants();
+            SortedSet::from_index(set.duplicate().index).check_invariants();
             prop_assert_eq!(set.len(), model.len());
             let mut scanned = BTreeMap::new();
             let mut cursor = 0;

@@ -1,7 +1,7 @@
 //! Sets.
 
 mod algebra;
-mod members;
+pub(in crate::commands) mod members;
 mod sadd;
 mod sismember;
 mod spop;

@@ -10,6 +10,7 @@ use crate::shard::{Shard, notify};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::double_text;
 
+use super::pairs::Pairs;
 use super::view::{View, packed_pairs, packed_score_after};
 
 /// When a packed sorted set becomes a large one, and what that needs.
@@ -250,7 +251,7 @@ pub fn removed(ctx: &mut Ctx<'_>, key: Key<'_>, event: &'static str) {
 }
 
 /// Writes a result to a key in place of whatever it holds; an empty result deletes it. `pairs` are in order.
-pub fn store(ctx: &mut Ctx<'_>, key: &[u8], pairs: &[(f64, Box<[u8]>)], event: &'static str) {
+pub fn store(ctx: &mut Ctx<'_>, key: &[u8], pairs: &Pairs, event: &'static str) {
     let limits = Limits::of(ctx.shard);
     let name = ctx.key(key);
     let was = ctx.shard.remove(ctx.db, name);
@@ -260,19 +261,18 @@ pub fn store(ctx: &mut Ctx<'_>, key: &[u8], pairs: &[(f64, Box<[u8]>)], event: &
         }
         return;
     }
-    let longest = pairs.iter().map(|(_, member)| member.len()).max();
-    if limits.fit(pairs.len(), longest.unwrap_or(0)) {
+    if limits.fit(pairs.len(), pairs.longest()) {
         let mut lp = listpack::EMPTY.to_vec();
-        for (score, member) in pairs {
+        for (score, member) in pairs.iter() {
             listpack::push_back(&mut lp, Item::Bytes(member));
-            with_packed_score(*score, |score| listpack::push_back(&mut lp, score));
+            with_packed_score(score, |score| listpack::push_back(&mut lp, score));
         }
         ctx.shard
             .insert_bytes(ctx.db, name, Type::ZSet, Encoding::Listpack, &[&lp]);
     } else {
         let mut set = SortedSet::new(limits.hasher);
-        for (score, member) in pairs {
-            set.insert(*score, member);
+        for (score, member) in pairs.iter() {
+            set.insert(score, member);
         }
         insert_large(ctx, name, set);
     }

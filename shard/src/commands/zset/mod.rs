@@ -1,7 +1,9 @@
 //! Sorted sets.
 
+mod algebra;
 mod bounds;
 pub mod edit;
+pub mod pairs;
 pub mod view;
 mod zadd;
 mod zpop;
@@ -17,6 +19,13 @@ use ringwood_protocol::number::double_text;
 use ringwood_protocol::reply::Reply;
 
 pub const COMMANDS: &[Command<Handler>] = &[
+    algebra::ZDIFF,
+    algebra::ZDIFFSTORE,
+    algebra::ZINTER,
+    algebra::ZINTERCARD,
+    algebra::ZINTERSTORE,
+    algebra::ZUNION,
+    algebra::ZUNIONSTORE,
     zadd::ZADD,
     zadd::ZINCRBY,
     zpop::BZMPOP,

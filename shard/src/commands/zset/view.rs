@@ -9,6 +9,8 @@ use crate::shard::Shard;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number;
 
+use std::ops::ControlFlow;
+
 use super::bounds::{Edge, LexRange, Range, ScoreRange};
 
 /// A key's sorted set is never empty.
@@ -132,6 +134,31 @@ impl<'a> View<'a> {
             }
             Self::Large(set) if rev => set.tree().visit_back(from, to, f),
             Self::Large(set) => set.tree().visit(from, to, f),
+        }
+    }
+
+    /// Calls `f` with all pairs, in order, until it breaks.
+    #[inline]
+    pub fn each(self, mut f: impl FnMut(f64, &[u8]) -> ControlFlow<()>) {
+        match self {
+            Self::Packed(lp) => {
+                let _ = packed_pairs(lp)
+                    .try_for_each(|(_, member, score)| member.with_text(|text| f(score, text)));
+            }
+            Self::Large(set) => {
+                // In pieces, so that who breaks early does not walk over everything.
+                const PIECE: usize = 64;
+                let mut flow = ControlFlow::Continue(());
+                let mut from = 0;
+                while from < set.len() && flow.is_continue() {
+                    set.tree().visit(from, from + PIECE, |score, member| {
+                        if flow.is_continue() {
+                            flow = f(score, member);
+                        }
+                    });
+                    from += PIECE;
+                }
+            }
         }
     }
 

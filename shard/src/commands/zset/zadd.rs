@@ -155,8 +155,8 @@ fn add(
             let empty = listpack::EMPTY;
             let (kind, encoding) = (Type::ZSet, Encoding::Listpack);
             let mut entry = shard.insert_bytes(ctx.db, name, kind, encoding, &[empty]);
-            let longest = words.chunks_exact(2).map(|pair| pair[1].len()).max();
-            if !limits.fit(1, longest.unwrap_or(0)) {
+            // As in Redis, only the first member's length counts here; one can tell by a score of -0.
+            if !limits.fit(1, words[1].len()) {
                 edit::make_large(&mut entry, &limits);
             }
             entry

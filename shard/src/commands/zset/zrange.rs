@@ -1,6 +1,7 @@
 //! ZRANGE in all its forms, and ZRANGESTORE.
 
 use super::bounds::{LexRange, Range, ScoreRange};
+use super::pairs::Pairs;
 use super::view::View;
 use super::{edit, reply_pair, reply_pairs_head};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
@@ -110,13 +111,11 @@ fn zrevrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 
 fn zrangestore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let query = Query::parse(&args[2..], None, None, true)?;
-    let mut pairs: Vec<(f64, Box<[u8]>)> = Vec::new();
+    let mut pairs = Pairs::default();
     if let Some(view) = View::read(ctx.shard, ctx.db, query.key)? {
         let (from, to) = query.ranks(view);
-        pairs.reserve_exact(to - from);
-        view.visit(from, to, false, |score, member| {
-            pairs.push((score, member.into()));
-        });
+        pairs.reserve(to - from);
+        view.visit(from, to, false, |score, member| pairs.push(score, member));
     }
     edit::store(ctx, args[1], &pairs, "zrangestore");
     ctx.reply.integer(pairs.len() as i64);
