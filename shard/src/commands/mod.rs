@@ -1,6 +1,7 @@
 //! The data commands, a folder a family. A family's `mod.rs` lists its declarations; each stands beside its code.
 
 pub mod bitmap;
+pub mod geo;
 pub mod hash;
 pub mod keys;
 pub mod list;
@@ -24,6 +25,7 @@ pub const FAMILIES: &[&[Command<Handler>]] = &[
     stream::COMMANDS,
     sort::COMMANDS,
     zset::COMMANDS,
+    geo::COMMANDS,
 ];
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod bounds;
 pub mod edit;
 pub mod pairs;
 pub mod view;
-mod zadd;
+pub mod zadd;
 mod zpop;
 mod zrandmember;
 mod zrange;

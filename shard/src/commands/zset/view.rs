@@ -145,19 +145,27 @@ impl<'a> View<'a> {
                 let _ = packed_pairs(lp)
                     .try_for_each(|(_, member, score)| member.with_text(|text| f(score, text)));
             }
+            Self::Large(set) => each_of_tree(set, 0, set.len(), f),
+        }
+    }
+    /// Calls `f` with the pairs with scores from `first` to below `end`, in order, until it breaks.
+    #[inline]
+    pub fn each_of_scores(
+        self,
+        first: f64,
+        end: f64,
+        mut f: impl FnMut(f64, &[u8]) -> ControlFlow<()>,
+    ) {
+        match self {
+            Self::Packed(lp) => {
+                let _ = packed_pairs(lp)
+                    .skip_while(|(_, _, score)| *score < first)
+                    .take_while(|(_, _, score)| *score < end)
+                    .try_for_each(|(_, member, score)| member.with_text(|text| f(score, text)));
+            }
             Self::Large(set) => {
-                // In pieces, so that who breaks early does not walk over everything.
-                const PIECE: usize = 64;
-                let mut flow = ControlFlow::Continue(());
-                let mut from = 0;
-                while from < set.len() && flow.is_continue() {
-                    set.tree().visit(from, from + PIECE, |score, member| {
-                        if flow.is_continue() {
-                            flow = f(score, member);
-                        }
-                    });
-                    from += PIECE;
-                }
+                let place = |score| set.tree().rank(&Bound::Score { score, with: false });
+                each_of_tree(set, place(first), place(end), f);
             }
         }
     }
@@ -218,6 +226,28 @@ impl<'a> View<'a> {
                 )
             }
         }
+    }
+}
+
+/// Pairs of ranks `from` to before `to`, in pieces, so that who breaks early does not walk over everything.
+#[inline]
+fn each_of_tree(
+    set: &SortedSet,
+    from: usize,
+    to: usize,
+    mut f: impl FnMut(f64, &[u8]) -> ControlFlow<()>,
+) {
+    const PIECE: usize = 256;
+    let mut flow = ControlFlow::Continue(());
+    let mut from = from;
+    while from < to && flow.is_continue() {
+        let next = (from + PIECE).min(to);
+        set.tree().visit(from, next, |score, member| {
+            if flow.is_continue() {
+                flow = f(score, member);
+            }
+        });
+        from = next;
     }
 }
 

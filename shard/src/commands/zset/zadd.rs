@@ -136,6 +136,18 @@ fn add(
             .collect::<Result<Vec<_>, _>>()?;
         &many
     };
+    add_scored(ctx, key, scores, |i| words[2 * i + 1], conditions, change)
+}
+
+/// Adds members with these scores, and answers.
+pub fn add_scored<'m>(
+    ctx: &mut Ctx<'_>,
+    key: &[u8],
+    scores: &[f64],
+    member: impl Fn(usize) -> &'m [u8],
+    conditions: Conditions,
+    change: bool,
+) -> CommandResult {
     let name = ctx.key(key);
     let Ctx { shard, reply, .. } = ctx;
     let limits = Limits::of(shard);
@@ -156,7 +168,7 @@ fn add(
             let (kind, encoding) = (Type::ZSet, Encoding::Listpack);
             let mut entry = shard.insert_bytes(ctx.db, name, kind, encoding, &[empty]);
             // As in Redis, only the first member's length counts here; one can tell by a score of -0.
-            if !limits.fit(1, words[1].len()) {
+            if !limits.fit(1, member(0).len()) {
                 edit::make_large(&mut entry, &limits);
             }
             entry
@@ -167,8 +179,8 @@ fn add(
     }
     let (mut added, mut changed) = (0, 0);
     let mut last = Outcome::Refused;
-    for (score, pair) in scores.iter().zip(words.chunks_exact(2)) {
-        last = edit::put(&mut entry, &limits, *score, pair[1], conditions)?;
+    for (i, score) in scores.iter().enumerate() {
+        last = edit::put(&mut entry, &limits, *score, member(i), conditions)?;
         match last {
             Outcome::Added(_) => added += 1,
             Outcome::Changed(_) => changed += 1,
