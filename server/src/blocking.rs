@@ -232,7 +232,7 @@ impl Core {
             // BLPOP k k waits for k once.
             if !queue.iter().any(|w| Arc::ptr_eq(w, waiter)) {
                 queue.push_back(waiter.clone());
-                *self.shard.waited.entry(name).or_default() += 1;
+                *self.shard.attention.waited.entry(name).or_default() += 1;
             }
         }
     }
@@ -251,14 +251,14 @@ impl Core {
                 self.blocking.queues.remove(&name);
             } else if gone > 0 && waiter.crosses {
                 // Who was behind it has waited for what becomes of it.
-                self.shard.touch_waited(name.0, &name.1, 0);
+                self.shard.attention.look_again(name.0, &name.1);
             }
             if gone > 0
-                && let Some(count) = self.shard.waited.get_mut(&name)
+                && let Some(count) = self.shard.attention.waited.get_mut(&name)
             {
                 *count -= gone;
                 if *count == 0 {
-                    self.shard.waited.remove(&name);
+                    self.shard.attention.waited.remove(&name);
                 }
             }
         }
@@ -267,8 +267,8 @@ impl Core {
     /// Serves blocked clients whose keys have changed, until nothing changes any more.
     #[cold]
     pub(crate) fn serve_blocked(&mut self) {
-        while !self.shard.touched.is_empty() {
-            for name in std::mem::take(&mut self.shard.touched) {
+        while !self.shard.attention.touched.is_empty() {
+            for name in std::mem::take(&mut self.shard.attention.touched) {
                 self.serve_queue(&name);
             }
         }
@@ -382,7 +382,7 @@ impl Core {
     }
     pub(crate) fn touch_keys(&mut self, waiter: &Arc<Waiter>) {
         for key in &waiter.keys {
-            self.shard.touch_waited(waiter.block_db, key, 0);
+            self.shard.attention.look_again(waiter.block_db, key);
         }
     }
 

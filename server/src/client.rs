@@ -9,6 +9,7 @@
 
 use crate::blocking::Waiter;
 use crate::io::ConnId;
+use crate::multi::{Multi, Watcher};
 use ringwood_protocol::reply::Version;
 use ringwood_protocol::resp::Progress;
 use std::collections::VecDeque;
@@ -46,7 +47,7 @@ pub enum ReplyMode {
     Skip,
 }
 
-/// Whether a blocking command holds the client: while it does, no request behind that command runs.
+/// Whether a blocking command or EXEC holds the client: while it does, no request behind that command runs.
 #[derive(Debug, Default)]
 pub enum Wait {
     #[default]
@@ -111,6 +112,9 @@ pub struct Client {
     pub wait: Wait,
     /// The last command may learn of more keys as it runs: nothing may pass it until its reply is there.
     pub alone: bool,
+    /// The transaction that it is queueing.
+    pub multi: Option<Box<Multi>>,
+    pub watchers: Vec<Arc<Watcher>>,
     /// In the core's list of clients with something to send.
     pub dirty: bool,
     /// A send is under way.
@@ -160,6 +164,8 @@ impl Client {
             half_closed: false,
             wait: Wait::No,
             alone: false,
+            multi: None,
+            watchers: Vec::new(),
             dirty: false,
             sending: false,
             out: Vec::new(),

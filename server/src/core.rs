@@ -313,7 +313,7 @@ impl Core {
         self.continue_stalled();
         self.end_half_closed();
         self.end_overdue_waits();
-        if !self.shard.touched.is_empty() {
+        if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }
         while std::mem::take(&mut self.unlocked) {
@@ -337,7 +337,7 @@ impl Core {
         let backlog = self.mailbox.retry();
         self.wake_receivers();
         let busy = !self.going_on.is_empty()
-            || !self.shard.touched.is_empty()
+            || !self.shard.attention.touched.is_empty()
             || !self.dirty.is_empty()
             || self.unlocked
             || self.locks.awaits_frontier()
@@ -559,6 +559,10 @@ impl Core {
                 Mail::Retry(waiter) => self.retry_wait(waiter),
                 Mail::Forget(waiter) => self.dequeue(&waiter),
                 Mail::LookAgain(waiter) => self.touch_keys(&waiter),
+                Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
+                Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
+                Mail::Under { transaction, under } => self.under(from, transaction, under),
+                Mail::UnderDone { transaction, done } => self.under_done(from, transaction, done),
             }
         }
     }
@@ -734,6 +738,7 @@ impl Core {
 
     fn closed(&mut self, conn: ConnId, reason: CloseReason) {
         self.abandon_wait(conn);
+        self.unwatch(conn);
         if let Some(client) = self.clients.remove(conn) {
             self.shared.clients[self.id].fetch_sub(1, Ordering::Relaxed);
             self.chunks.retain_mut(|chunk| {

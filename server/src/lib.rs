@@ -10,6 +10,7 @@ pub mod core;
 pub mod crash;
 pub mod io;
 pub mod mailbox;
+pub mod multi;
 pub mod registry;
 pub mod request;
 pub mod sequencer;

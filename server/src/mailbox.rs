@@ -10,6 +10,8 @@
 
 use crate::blocking::Waiter;
 use crate::core::Control;
+use crate::multi::Watcher;
+use crate::multi::exclusive::{Under, UnderDone};
 use crate::registry::Entry;
 use crate::sleeper::{Sleeper, published};
 use crate::transaction::{Loan, Part};
@@ -64,6 +66,17 @@ impl Words {
             from = end as usize;
             word
         })
+    }
+    /// How many words.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+    /// Bytes that it takes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
     }
     pub fn slices(&self) -> Vec<&[u8]> {
         self.iter().collect()
@@ -150,7 +163,8 @@ pub enum Mail {
     },
     /// The borrowed keys come home.
     GiveBack {
-        order: Order,
+        /// `None`: the transaction goes on, and holds its slots.
+        order: Option<Order>,
         loan: Loan,
         /// A client that waits for some of these keys from now on.
         waiter: Option<Arc<Waiter>>,
@@ -161,6 +175,18 @@ pub enum Mail {
     Forget(Arc<Waiter>),
     /// Keys of the receiver changed while the waiter was taken in vain.
     LookAgain(Arc<Waiter>),
+    /// A client watches keys of the receiver; the last owner to take note answers the ticket.
+    Watch(Arc<Watcher>, Ticket),
+    Unwatch(Arc<Watcher>),
+    /// A step of a transaction that holds the receiver, and its answer.
+    Under {
+        transaction: u32,
+        under: Under,
+    },
+    UnderDone {
+        transaction: u32,
+        done: UnderDone,
+    },
 }
 
 /// What all cores share of the mail.

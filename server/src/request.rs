@@ -119,7 +119,7 @@ impl<'a> Batch<'a> {
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
+pub(crate) enum Flow {
     Next,
     /// It could not start yet; it and what follows wait.
     Stall,
@@ -300,7 +300,7 @@ impl Core {
             }
             if taken.stopped && rest > 0 {
                 client.stalled = true;
-                if client.is_waiting() {
+                if client.is_waiting() || !matches!(client.wait, Wait::No) {
                     // The last of its answers has it go on.
                 } else if self.paused != Paused::No {
                     self.held.push(conn);
@@ -422,8 +422,17 @@ impl Core {
         self.mark_dirty(conn);
     }
 
-    fn refuse(&mut self, conn: ConnId, entry: Option<&'static Entry>, error: CommandError) -> Flow {
+    /// Answers a command that does not run. If it was to be queued, its transaction will not run either.
+    pub(crate) fn refuse(
+        &mut self,
+        conn: ConnId,
+        entry: Option<&'static Entry>,
+        error: CommandError,
+    ) -> Flow {
         self.stats.rejected(entry, &error);
+        if let Some(multi) = self.clients.get_mut(conn).and_then(|c| c.multi.as_mut()) {
+            multi.aborted = true;
+        }
         self.reply_now(conn, |reply| reply.command_error(&error));
         Flow::Next
     }
@@ -456,6 +465,12 @@ impl Core {
                 break 'run self.refuse(conn, entry, error);
             }
             let entry = entry.expect("admitted");
+            if client.multi.is_some()
+                && let Some(flow) = self.in_multi(conn, entry, args)
+            {
+                break 'run flow;
+            }
+            let client = self.clients.get_mut(conn).expect("looked up above");
             crate::crash::note_command(entry, client.id);
             if self.paused != Paused::No && self.paused.holds(entry) {
                 break 'run Flow::Stall;
@@ -502,7 +517,7 @@ impl Core {
     }
 
     /// Runs one of the server's own commands.
-    fn call(
+    pub(crate) fn call(
         &mut self,
         conn: ConnId,
         entry: &'static Entry,
@@ -750,7 +765,7 @@ impl Core {
             client.dirty = true;
             dirty.push(conn);
         }
-        if !self.shard.touched.is_empty() {
+        if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }
         Flow::Next
@@ -918,7 +933,7 @@ impl Core {
     }
 
     /// Puts a command into the parcel for its owner.
-    fn forward_slots(
+    pub(crate) fn forward_slots(
         &mut self,
         conn: ConnId,
         owner: u16,
@@ -1012,6 +1027,9 @@ impl Core {
             ..
         } = item;
         let db = db as usize;
+        if let Run::Server(_) = entry.spec.run {
+            return self.serve_unit(item, args, replies);
+        }
         if !self.locks.is_empty() {
             let mut keys = Vec::new();
             let slots = if entry.spec.route == Route::Cursor || !entry.key_indexes(args, &mut keys)
@@ -1063,9 +1081,29 @@ impl Core {
             self.widen(&request, *wants);
             item.deferred = true;
         }
-        if !self.shard.touched.is_empty() {
+        if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }
+    }
+
+    /// A transaction all of whose keys are this core's, from another core.
+    #[cold]
+    fn serve_unit(&mut self, item: &mut Item, args: Args<'_>, replies: &mut Vec<u8>) {
+        let (ticket, db, version) = (item.ticket, item.db as usize, item.version);
+        let slots = self.unit_slots(args);
+        if slots.iter().any(|&s| self.locks.in_use(s)) {
+            let words = Words::new(args.iter().copied());
+            let work = Waiting::Unit {
+                ticket,
+                words,
+                db,
+                version,
+            };
+            self.locks.defer(Slots::Some(slots.into()), work);
+            item.deferred = true;
+            return;
+        }
+        self.run_unit(args, db, version, replies);
     }
 
     /// A parcel has come back: its replies go to their clients.
@@ -1214,7 +1252,7 @@ pub enum Paused {
 }
 
 impl Paused {
-    fn holds(self, entry: &Entry) -> bool {
+    pub fn holds(self, entry: &Entry) -> bool {
         self == Self::All || self == Self::Writes && entry.has(WRITE | MAY_REPLICATE)
     }
 }

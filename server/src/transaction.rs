@@ -19,12 +19,15 @@
 use crate::blocking::Waiter;
 use crate::core::Core;
 use crate::mailbox::{Mail, Ticket, Words};
+use crate::multi::Exec;
+use crate::multi::exclusive::Exclusive;
 use crate::registry::{Entry, Keys};
 use ringwood_protocol::command::{Merge, Route};
 use ringwood_protocol::reply::{Reply, Version, value_len};
 use ringwood_shard::ctx::{Args, Wants};
 use ringwood_shard::keyspace::entry::Parts;
 use ringwood_shard::locks::{Locks, Order, Slots};
+use ringwood_shard::watch::Name;
 use std::sync::Arc;
 
 /// What one owner does of a transaction.
@@ -47,7 +50,11 @@ pub enum PartWork {
         version: Version,
     },
     /// Lend these keys. For the coordinator's own core: just hold their slots.
-    Lend { keys: Vec<(usize, Box<[u8]>)> },
+    Lend {
+        keys: Vec<Name>,
+        /// Keys that an EXEC's client watches: if their time is over they go now, and EXEC learns of it.
+        watched: Vec<Name>,
+    },
 }
 
 /// What waits in a core's lock queue.
@@ -59,6 +66,15 @@ pub enum Waiting {
     Single {
         ticket: Ticket,
         entry: &'static Entry,
+        words: Words,
+        db: usize,
+        version: Version,
+    },
+    /// A transaction all of whose keys are this core's.
+    Exec { ticket: Ticket, exec: Box<Exec> },
+    /// The same from another core: see [`Core::run_unit`].
+    Unit {
+        ticket: Ticket,
         words: Words,
         db: usize,
         version: Version,
@@ -75,18 +91,20 @@ fn hold(locks: &mut Locks<Waiting>, mut part: Part) {
 #[derive(Debug, Default)]
 pub struct Loan {
     pub entries: Vec<(usize, Box<[u8]>, Option<Parts>)>,
+    /// On the way home: which of them changed.
+    pub changed: Vec<Name>,
 }
 
 /// A transaction that this core coordinates.
 pub struct Coordinated {
     number: u64,
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
     /// Parts that have not answered.
     left: usize,
-    kind: Kind,
+    pub(crate) kind: Kind,
 }
 
-enum Kind {
+pub(crate) enum Kind {
     Gather {
         merge: Merge,
         /// By core: the part's reply.
@@ -100,14 +118,24 @@ enum Kind {
         words: Words,
         db: usize,
         version: Version,
-        loans: Vec<(u16, Loan, Order)>,
-        /// The coordinator's own locks.
-        own: Option<Order>,
+        borrowed: Borrowed,
         /// Keys that the command asked for when it ran before: see [`Wants::Keys`].
         extra: Vec<Box<[u8]>>,
         /// The blocked client whose command this is, claimed.
         waiter: Option<Arc<Waiter>>,
     },
+    /// An EXEC that borrows its keys.
+    Exec(Box<Exec>, Borrowed),
+    /// An EXEC that holds every core.
+    Exclusive(Box<Exclusive>),
+}
+
+/// What a transaction has borrowed so far.
+#[derive(Default)]
+pub(crate) struct Borrowed {
+    loans: Vec<(u16, Loan, Order)>,
+    /// The coordinator's own locks.
+    own: Option<Order>,
 }
 
 /// A command that concerns several cores, and where its reply goes.
@@ -294,8 +322,6 @@ impl Core {
             db,
             version,
         } = request;
-        let transaction = self.next_transaction;
-        self.next_transaction = self.next_transaction.wrapping_add(1);
         // A key named twice is lent once.
         let mut named: Vec<&[u8]> = keys
             .iter()
@@ -320,30 +346,51 @@ impl Core {
                 });
                 let keys = keys.map(|(db, key)| (db, Box::from(named[key]))).collect();
                 let slots = Slots::Some(share.slots.into());
-                (share.core, slots, PartWork::Lend { keys })
+                let watched = Vec::new();
+                (share.core, slots, PartWork::Lend { keys, watched })
             })
             .collect();
-        let number = self.issue(transaction, parts);
         let words = Words::new(args.iter().copied());
         let kind = Kind::Borrow {
             entry,
             words,
             db,
             version,
-            loans: Vec::new(),
-            own: None,
+            borrowed: Borrowed::default(),
             extra,
             waiter,
         };
-        self.transactions.insert(
-            transaction,
-            Coordinated {
-                number,
-                ticket,
-                left,
-                kind,
-            },
-        );
+        self.transact(ticket, left, kind, parts);
+    }
+
+    /// Begins a transaction of these parts, `left` of which answer.
+    pub(crate) fn transact(
+        &mut self,
+        ticket: Ticket,
+        left: usize,
+        kind: Kind,
+        parts: Vec<(u16, Slots, PartWork)>,
+    ) {
+        let transaction = self.next_transaction;
+        self.next_transaction = self.next_transaction.wrapping_add(1);
+        let number = self.issue(transaction, parts);
+        let begun = Coordinated {
+            number,
+            ticket,
+            left,
+            kind,
+        };
+        self.transactions.insert(transaction, begun);
+    }
+    /// Puts a transaction back that was taken out to be worked on.
+    pub(crate) fn keep_transaction(&mut self, transaction: u32, ticket: Ticket, kind: Kind) {
+        let kept = Coordinated {
+            number: 0,
+            ticket,
+            left: 0,
+            kind,
+        };
+        self.transactions.insert(transaction, kept);
     }
 
     /// Takes new parts in and runs everything whose turn has come.
@@ -390,6 +437,21 @@ impl Core {
                         }
                     }
                 }
+                Waiting::Exec { ticket, exec } => {
+                    self.run_exec(*exec, Some(ticket));
+                    self.locks.release(order);
+                }
+                Waiting::Unit {
+                    ticket,
+                    words,
+                    db,
+                    version,
+                } => {
+                    let mut reply = Vec::new();
+                    self.run_unit(&words.slices(), db, version, &mut reply);
+                    self.locks.release(order);
+                    self.answer(ticket, reply);
+                }
                 Waiting::Part(part) => {
                     let Part {
                         coordinator,
@@ -429,15 +491,12 @@ impl Core {
                         PartWork::Lend { .. } if coordinator as usize == self.id => {
                             self.lent(self.id, transaction, number, Loan::default(), order);
                         }
-                        PartWork::Lend { keys } => {
-                            let entries = keys
-                                .into_iter()
-                                .map(|(db, key)| {
-                                    let parts = self.shard.lend(db, &key);
-                                    (db, key, parts)
-                                })
-                                .collect();
-                            let loan = Loan { entries };
+                        PartWork::Lend { keys, watched } => {
+                            for (db, key) in watched {
+                                let key = self.shard.key(&key);
+                                self.shard.expire_if_due(db, key);
+                            }
+                            let loan = self.lend_keys(keys);
                             self.mailbox.send(
                                 coordinator as usize,
                                 Mail::Lent {
@@ -498,18 +557,61 @@ impl Core {
             .get_mut(&transaction)
             .expect("a loan is for a transaction under way");
         assert_eq!(t.number, number, "a loan is for its own transaction");
-        let Kind::Borrow { loans, own, .. } = &mut t.kind else {
-            panic!("a loan for a transaction of parts")
-        };
-        if from == self.id {
-            *own = Some(order);
-        } else {
-            loans.push((from as u16, loan, order));
+        match &mut t.kind {
+            Kind::Borrow { borrowed, .. } | Kind::Exec(_, borrowed) if from == self.id => {
+                borrowed.own = Some(order);
+            }
+            Kind::Borrow { borrowed, .. } | Kind::Exec(_, borrowed) => {
+                borrowed.loans.push((from as u16, loan, order));
+            }
+            Kind::Exclusive(all) => all.held(from as u16, order, from == self.id),
+            Kind::Gather { .. } => panic!("a loan for a transaction of parts"),
         }
         t.left -= 1;
-        if t.left == 0 {
-            self.run_borrowed(transaction);
+        if t.left > 0 {
+            return;
         }
+        match t.kind {
+            Kind::Exclusive(_) => self.begin_exclusive(transaction),
+            _ => self.run_borrowed(transaction),
+        }
+    }
+
+    /// Takes keys out for another core.
+    pub(crate) fn lend_keys(&mut self, keys: Vec<Name>) -> Loan {
+        let lend = |(db, key): Name| {
+            let parts = self.shard.lend(db, &key);
+            (db, key, parts)
+        };
+        Loan {
+            entries: keys.into_iter().map(lend).collect(),
+            changed: Vec::new(),
+        }
+    }
+    /// Puts borrowed keys into this core's keyspace; `guests`: and notes that they are here, for commands that ask.
+    pub(crate) fn bring_in(&mut self, loan: &mut Loan, guests: bool) {
+        self.shard.attention.guests_changed.get_or_insert_default();
+        for (db, key, parts) in &mut loan.entries {
+            if let Some(parts) = parts.take() {
+                self.shard.restore(*db, key, parts);
+            }
+            if guests {
+                self.shard.guests.insert((*db, key.clone()));
+            }
+        }
+    }
+    /// Takes borrowed keys out again. What changed of them goes home with them.
+    pub(crate) fn take_out(&mut self, loan: &mut Loan) {
+        for (db, key, parts) in &mut loan.entries {
+            *parts = self.shard.lend(*db, key);
+        }
+        let changed = self.shard.attention.guests_changed.iter().flatten();
+        let ours = |name: &&Name| {
+            loan.entries
+                .iter()
+                .any(|(db, key, _)| *db == name.0 && *key == name.1)
+        };
+        loan.changed = changed.filter(ours).cloned().collect();
     }
 
     /// All locks are held and all foreign entries are here: runs the command and sends the entries home.
@@ -518,29 +620,28 @@ impl Core {
             .transactions
             .remove(&transaction)
             .expect("called with a transaction under way");
-        let Kind::Borrow {
-            entry,
-            words,
-            db,
-            version,
-            mut loans,
-            own,
-            mut extra,
-            waiter,
-        } = t.kind
-        else {
-            unreachable!("the caller's")
-        };
-        for (_, loan, _) in &mut loans {
-            for (db, key, parts) in &mut loan.entries {
-                if let Some(parts) = parts.take() {
-                    self.shard.restore(*db, key, parts);
+        let (entry, words, db, version, mut borrowed, mut extra, waiter) = match t.kind {
+            Kind::Borrow {
+                entry,
+                words,
+                db,
+                version,
+                borrowed,
+                extra,
+                waiter,
+            } => (entry, words, db, version, borrowed, extra, waiter),
+            Kind::Exec(exec, mut borrowed) => {
+                for (_, loan, _) in &mut borrowed.loans {
+                    self.bring_in(loan, false);
                 }
-                // Only commands that may ask for more ask what they reach.
-                if entry.widens() {
-                    self.shard.guests.insert((*db, key.clone()));
-                }
+                self.run_exec_borrowed(t.ticket, *exec);
+                return self.give_back(borrowed, None);
             }
+            _ => unreachable!("the caller's"),
+        };
+        for (_, loan, _) in &mut borrowed.loans {
+            // Only commands that may ask for more ask what they reach.
+            self.bring_in(loan, entry.widens());
         }
         let mut reply = Vec::new();
         let wants = self.run_owned(entry, &words, db, version, &mut reply);
@@ -589,22 +690,25 @@ impl Core {
                 None
             }
         };
-        for (core, mut loan, order) in loans {
-            for (db, key, parts) in &mut loan.entries {
-                *parts = self.shard.lend(*db, key);
-            }
-            let waiter = begun.clone();
-            let mail = Mail::GiveBack {
-                order,
+        self.give_back(borrowed, begun);
+    }
+
+    /// Sends borrowed keys home and unlocks everything; `waiter` waits for some of them from now on.
+    fn give_back(&mut self, borrowed: Borrowed, waiter: Option<Arc<Waiter>>) {
+        for (core, mut loan, order) in borrowed.loans {
+            self.take_out(&mut loan);
+            let back = Mail::GiveBack {
+                order: Some(order),
                 loan,
-                waiter,
+                waiter: waiter.clone(),
             };
-            self.mailbox.send(core as usize, mail);
+            self.mailbox.send(core as usize, back);
         }
-        if let Some(order) = own {
+        self.shard.attention.guests_changed = None;
+        if let Some(order) = borrowed.own {
             self.locks.release(order);
         }
-        if !self.shard.touched.is_empty() {
+        if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }
         // Called from within `run_unlocked` or from the mail; what waited for our own slots goes on in the next round.
@@ -624,26 +728,36 @@ impl Core {
         self.borrow(request, &keys, extra, None);
     }
 
-    pub(crate) fn given_back(&mut self, order: Order, loan: Loan, waiter: Option<Arc<Waiter>>) {
+    /// Keys come home. Without an order the transaction goes on, and their slots stay locked.
+    pub(crate) fn given_back(
+        &mut self,
+        order: Option<Order>,
+        loan: Loan,
+        waiter: Option<Arc<Waiter>>,
+    ) {
         for (db, key, parts) in loan.entries {
             match parts {
                 Some(parts) => self.shard.restore(db, &key, parts),
                 // It may have been deleted there.
-                None => self.shard.touch_waited(db, &key, 0),
+                None => self.shard.attention.look_again(db, &key),
             }
+        }
+        for (db, key) in loan.changed {
+            self.shard.attention.changed(db, &key, 0, |_| false);
         }
         if let Some(waiter) = waiter {
             self.enqueue(&waiter);
         }
+        let Some(order) = order else { return };
         self.locks.release(order);
-        if !self.shard.touched.is_empty() {
+        if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }
         self.unlocked = true;
     }
 }
 
-fn copy_db(args: Args<'_>) -> Option<usize> {
+pub(crate) fn copy_db(args: Args<'_>) -> Option<usize> {
     let at = args
         .iter()
         .skip(3)
@@ -653,7 +767,7 @@ fn copy_db(args: Args<'_>) -> Option<usize> {
 }
 
 /// Makes one reply of the parts'.
-fn merge_replies(
+pub(crate) fn merge_replies(
     merge: Merge,
     replies: Vec<Option<Vec<u8>>>,
     owners: &[u16],

@@ -9,4 +9,5 @@ pub mod locks;
 pub mod memory;
 pub mod object;
 pub mod shard;
+pub mod watch;
 mod wheel;

@@ -7,9 +7,11 @@ use crate::field_expiry;
 use crate::keyspace::entry::{Header, Parts};
 use crate::keyspace::{EntryMut, EntryRef, Found, Key, KeyHasher, Keyspace};
 use crate::object::{Encoding, Type};
+use crate::watch::Attention;
 use crate::wheel::{PREFIX_BITS, Record, Wheel};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What of the configuration concerns data. Replaced as a whole when CONFIG SET changes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,10 +144,8 @@ pub struct Shard {
     pub listening: bool,
     /// What happened to keys since the listener last took this; empty unless `listening`.
     pub events: Vec<KeyEvent>,
-    /// Keys that blocked clients wait for, with how many wait.
-    pub waited: HashMap<(usize, Box<[u8]>), usize>,
-    /// Keys of [`Shard::waited`] that changed since the server last took this.
-    pub touched: Vec<(usize, Box<[u8]>)>,
+    /// Keys that blocked clients wait for, that clients watch.
+    pub attention: Attention,
     /// Keys lent by other cores to the command that runs.
     pub guests: HashSet<(usize, Box<[u8]>)>,
     /// Somebody takes [`crate::ctx::Ctx::log`]: while nobody does, commands do not write down what they are logged as.
@@ -217,8 +217,7 @@ impl Shard {
             now_ms,
             listening: false,
             events: Vec::new(),
-            waited: HashMap::new(),
-            touched: Vec::new(),
+            attention: Attention::default(),
             guests: HashSet::new(),
             logging: false,
             lapsed: Vec::new(),
@@ -261,23 +260,22 @@ impl Shard {
             self.events
                 .push(KeyEvent::new(db, key, class, event, modified));
         }
-        if modified && !self.waited.is_empty() {
-            self.touch_waited(db, key, class);
+        if modified && !self.attention.is_idle() {
+            let (keyspace, now_ms) = (&self.keyspace, self.now_ms);
+            self.attention.changed(db, key, class, |key| {
+                let live = |at: Option<i64>| at.is_none_or(|at| at > now_ms);
+                let found = keyspace.get(db, keyspace.key(key));
+                found.is_some_and(|e| live(e.expire_at()))
+            });
         }
     }
 
-    /// Remembers that a key changed for which blocked clients wait.
-    #[cold]
-    pub fn touch_waited(&mut self, db: usize, key: &[u8], class: u32) {
-        if class == notify::ALL_KEYS {
-            let keys = self.waited.keys().filter(|(d, _)| *d == db);
-            self.touched.extend(keys.cloned());
-            return;
-        }
-        let name = (db, Box::from(key));
-        if self.waited.contains_key(&name) {
-            self.touched.push(name);
-        }
+    /// A client watches a key from now on; `changed` is set when it changes. `away`: the key may be lent to another core.
+    pub fn watch(&mut self, db: usize, key: &[u8], changed: Arc<AtomicBool>, away: bool) {
+        let name = self.key(key);
+        self.expire_if_due(db, name);
+        let existed = away || self.exists(db, name);
+        self.attention.watch((db, key.into()), changed, existed);
     }
 
     /// True for a key of this core, or one that another core lent it.
@@ -327,16 +325,15 @@ impl Shard {
             random,
             events,
             listening,
-            waited,
-            touched,
+            attention,
             ..
         } = self;
         let mut note = |class, event, modified| {
             if *listening {
                 events.push(KeyEvent::new(db, key.bytes, class, event, modified));
             }
-            if modified && !waited.is_empty() {
-                touched.push((db, key.bytes.into()));
+            if modified && !attention.is_idle() {
+                attention.changed(db, key.bytes, class, |_| false);
             }
         };
         match keyspace.find_live(db, key, *now_ms) {
@@ -379,8 +376,9 @@ impl Shard {
                     let event = KeyEvent::new(db, key.bytes, notify::EXPIRED, "expired", true);
                     self.events.push(event);
                 }
-                if !self.waited.is_empty() {
-                    self.touched.push((db, key.bytes.into()));
+                if !self.attention.is_idle() {
+                    let expired = notify::EXPIRED;
+                    self.attention.changed(db, key.bytes, expired, |_| false);
                 }
                 None
             }
@@ -548,8 +546,8 @@ impl Shard {
             entry.set_in_wheel(true);
             self.arm(db, key, at);
         }
-        if !self.waited.is_empty() {
-            self.touch_waited(db, key.bytes, 0);
+        if !self.attention.waited.is_empty() {
+            self.attention.look_again(db, key.bytes);
         }
     }
 
@@ -621,7 +619,7 @@ impl Shard {
             Some(at) if at > now_ms => self.wheel.insert(at, record),
             None => entry.set_in_wheel(false),
             Some(_) => {
-                let heard = self.listening || self.logging || !self.waited.is_empty();
+                let heard = self.listening || self.logging || !self.attention.is_idle();
                 let name = heard.then(|| entry.get().key().to_vec());
                 if entry.expire_at().is_some_and(|at| at <= now_ms) {
                     entry.remove();

@@ -14,6 +14,7 @@ mod memory;
 mod replication;
 mod shutdown;
 mod time;
+mod transactions;
 
 use crate::client::Client;
 use crate::core::Core;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     replication::COMMANDS,
     shutdown::COMMANDS,
     time::COMMANDS,
+    transactions::COMMANDS,
 ];
 
 /// Subcommands of the server's that belong to containers of the shard's.

@@ -23,3 +23,4 @@ mod resp;
 mod server;
 mod sort;
 mod split;
+mod transactions;

@@ -171,8 +171,8 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi=-1 watch=0 \
-         qbuf={} qbuf-free={} argv-mem={argv} multi-mem=0 rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={} watch={} \
+         qbuf={} qbuf-free={} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} \
          user=default redir=-1 resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
         client.id,
         client.peer,
@@ -182,8 +182,14 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
         seconds(client.created),
         seconds(client.last_active),
         client.db,
+        client
+            .multi
+            .as_ref()
+            .map_or(-1, |m| m.commands.len() as i64),
+        client.watchers.iter().map(|w| w.keys.len()).sum::<usize>(),
         client.query.len() + request,
         client.query.capacity() - client.query.len(),
+        client.multi.as_ref().map_or(0, |m| m.memory()),
         client.out.capacity(),
         client.out.capacity(),
         client.out.len(),
@@ -220,6 +226,7 @@ fn flags(client: &Client) -> String {
             flags.push(letter);
         }
     };
+    add('x', client.multi.is_some());
     add('b', client.waiter().is_some());
     add('c', client.life == Life::Ending);
     add('A', client.life == Life::Closed);

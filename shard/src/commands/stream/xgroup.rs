@@ -207,9 +207,9 @@ fn xgroup_destroy(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let removed = stream_mut(&mut entry).remove_group(args[3]).is_some();
     if removed {
         changed_group_with(ctx, args[2], "xgroup-destroy");
-        if !ctx.shard.waited.is_empty() {
+        if !ctx.shard.attention.waited.is_empty() {
             // Those who wait as members of the group are told.
-            ctx.shard.touch_waited(ctx.db, args[2], notify::STREAM);
+            ctx.shard.attention.look_again(ctx.db, args[2]);
         }
     }
     ctx.reply.integer(i64::from(removed));

@@ -1,0 +1,523 @@
+//! MULTI, EXEC, WATCH: transactions of a client's choosing.
+//!
+//! Between MULTI and EXEC commands are queued in the client ([`Multi`]). EXEC plans where they run ([`plan`]) and takes the
+//! cheapest way:
+//!
+//! | keys | way |
+//! |---|---|
+//! | on this core | run here, one after the other; behind locks if their slots are in use |
+//! | on one other core, data commands only | forwarded like any command, run there ([`Core::run_unit`]) |
+//! | on several cores, or others' keys are watched | one transaction borrows all keys, then they run here ([`Core::run_exec_borrowed`]) |
+//! | all of them (DBSIZE, FLUSHALL, SCAN), or only known on the way (SORT BY) | every core is held, then step by step ([`exclusive`]) |
+//!
+//! EXEC's reply is an array's header and the commands' replies behind it, each in its ordinary place of the client's order.
+//! So the server's own commands work in a transaction as they are, those too whose answers come later. Nothing that the client
+//! sent behind EXEC runs before the last of them has ([`Wait::Unknown`]).
+//!
+//! WATCH puts a flag at the keys' owners ([`Watcher`]); EXEC looks at it when it holds the watched keys' slots.
+
+pub mod exclusive;
+mod plan;
+
+use crate::client::Wait;
+use crate::core::Core;
+use crate::io::ConnId;
+use crate::mailbox::{Mail, Ticket, Words};
+use crate::registry::{Entry, Run};
+use crate::request::{DataCall, Flow, Paused, run};
+use crate::transaction::{Borrowed, Kind, Waiting, merge_replies};
+pub(crate) use plan::Plan;
+use ringwood_protocol::command::{NO_MULTI, Route};
+use ringwood_protocol::error::CommandError;
+use ringwood_protocol::reply::{Reply, Version};
+use ringwood_shard::ctx::{Args, Null, Wants};
+use ringwood_shard::keyspace::Key;
+use ringwood_shard::locks::Slots;
+use ringwood_shard::watch::Name;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A command that waits for EXEC.
+#[derive(Debug)]
+pub struct Queued {
+    pub entry: &'static Entry,
+    pub words: Words,
+}
+
+/// A client's open transaction.
+#[derive(Debug, Default)]
+pub struct Multi {
+    pub commands: Vec<Queued>,
+    /// A command could not be queued: EXEC refuses.
+    pub aborted: bool,
+}
+
+impl Multi {
+    /// Bytes, for CLIENT LIST.
+    pub fn memory(&self) -> usize {
+        let each = |c: &Queued| c.words.memory() + size_of::<Queued>();
+        self.commands.iter().map(each).sum()
+    }
+}
+
+/// One WATCH.
+#[derive(Debug)]
+pub struct Watcher {
+    pub keys: Vec<Name>,
+    /// One of the keys changed. Set by their owners.
+    changed: Arc<AtomicBool>,
+    /// Owners that have not taken note of it.
+    left: AtomicUsize,
+}
+
+impl Watcher {
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+}
+
+/// An EXEC under way: the commands of its transaction and whose they are.
+#[derive(Debug)]
+pub struct Exec {
+    pub commands: Vec<Queued>,
+    pub watchers: Vec<Arc<Watcher>>,
+    conn: ConnId,
+    /// The client's id: connections' numbers are used again.
+    client: u64,
+    db: usize,
+    version: Version,
+}
+
+/// A blocking command's answer where it may not wait.
+fn write_null(reply: &mut Reply<'_>, null: Null) {
+    match null {
+        Null::Bulk => reply.null(),
+        Null::Array => reply.null_array(),
+    }
+}
+
+// ---- queueing ----
+
+impl Core {
+    /// A command of a client in MULTI: queued, or `None` for those that run at once.
+    #[cold]
+    pub(crate) fn in_multi(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+    ) -> Option<Flow> {
+        match entry.spec.name {
+            "EXEC" if entry.parent.is_none() => return Some(self.exec(conn)),
+            "MULTI" | "DISCARD" | "WATCH" | "QUIT" | "RESET" if entry.parent.is_none() => {
+                return None;
+            }
+            _ => {}
+        }
+        if entry.has(NO_MULTI) {
+            let text = "ERR Command not allowed inside a transaction";
+            return Some(self.refuse(conn, Some(entry), CommandError::fixed(text)));
+        }
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        if client.cluster {
+            let mut keys = Vec::new();
+            entry.key_indexes(args, &mut keys);
+            for key in keys {
+                let slot = ringwood_protocol::slot::key_slot(args[key]);
+                let owner = self.owner(slot);
+                if owner as usize != self.id {
+                    let error = self.moved(conn, slot, owner);
+                    return Some(self.refuse(conn, Some(entry), error));
+                }
+            }
+        }
+        let client = self.clients.get_mut(conn).expect("looked up above");
+        let multi = client.multi.as_mut().expect("the caller's");
+        let words = Words::new(args.iter().copied());
+        multi.commands.push(Queued { entry, words });
+        self.reply_now(conn, |reply| reply.simple("QUEUED"));
+        Some(Flow::Next)
+    }
+
+    // ---- EXEC ----
+
+    fn exec(&mut self, conn: ConnId) -> Flow {
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        let multi = client.multi.as_ref().expect("the caller's");
+        if multi.aborted {
+            self.end_multi(conn);
+            let text = "EXECABORT Transaction discarded because of previous errors.";
+            return self.refuse(conn, None, CommandError::fixed(text));
+        }
+        if self.paused != Paused::No && multi.commands.iter().any(|c| self.paused.holds(c.entry)) {
+            return Flow::Stall;
+        }
+        let plan = self.plan(&multi.commands, client.db, client.cluster, &client.watchers);
+        let waiting = client.is_waiting();
+        let other = plan.one_other_core(self.id);
+        let movable = plan.only_data && client.watchers.is_empty() && !client.cluster;
+        // Only what goes the way of single commands may go while others of this client are under way.
+        let behind = waiting
+            && (self.strict
+                || !plan.only_data
+                || !(plan.is_here(self.id) || movable && other.is_some()));
+        if behind {
+            return Flow::Stall;
+        }
+        if client.cluster && plan.crosses_slots() {
+            self.end_multi(conn);
+            let text = "CROSSSLOT Keys in request don't hash to the same slot";
+            return self.refuse(conn, None, CommandError::fixed(text));
+        }
+        self.stats
+            .called(self.registry.lookup(b"EXEC").expect("declared"));
+        if let Some(owner) = other.filter(|_| movable) {
+            return self.forward_unit(conn, owner, &plan);
+        }
+        let exec = self.take_exec(conn);
+        if plan.everything {
+            let ticket = self.hold_client(conn);
+            self.start_exclusive(ticket, exec);
+        } else if !plan.is_here(self.id) {
+            let ticket = self.hold_client(conn);
+            self.borrow_for_exec(ticket, exec, plan);
+        } else if plan.slots(self.id).iter().any(|s| self.locks.in_use(*s)) {
+            let ticket = self.hold_client(conn);
+            let slots = Slots::Some(plan.slots(self.id).into());
+            let exec = Box::new(exec);
+            self.locks.defer(slots, Waiting::Exec { ticket, exec });
+        } else {
+            self.run_exec(exec, None);
+        }
+        Flow::Next
+    }
+
+    /// Takes the transaction out of the client, and its watches with it.
+    fn take_exec(&mut self, conn: ConnId) -> Exec {
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        let multi = client.multi.take().expect("the caller's");
+        let (id, db, version) = (client.id, client.db, client.version);
+        // They stay in force until the transaction runs.
+        let watchers = std::mem::take(&mut client.watchers);
+        Exec {
+            commands: multi.commands,
+            watchers,
+            conn,
+            client: id,
+            db,
+            version,
+        }
+    }
+    /// DISCARD, and whatever else ends a transaction without running it.
+    pub(crate) fn end_multi(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.multi = None;
+        }
+        self.unwatch(conn);
+    }
+    /// A place for EXEC's reply; the client waits until it is there.
+    fn hold_client(&mut self, conn: ConnId) -> Ticket {
+        let ticket = self.ticket(conn);
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        client.wait = Wait::Unknown;
+        ticket
+    }
+
+    /// A reply of a transaction, in its place; into nothing when the client is gone.
+    fn write_reply(&mut self, exec: &Exec, write: impl FnOnce(&mut Reply<'_>)) {
+        let client = self.clients.get(exec.conn);
+        if client.is_some_and(|c| c.id == exec.client) {
+            self.reply_now(exec.conn, write);
+        }
+    }
+    fn write_stale(&mut self, exec: &Exec) {
+        self.write_reply(exec, |reply| reply.null_array());
+    }
+
+    /// Runs a whole transaction whose keys are all here. With a ticket, EXEC's reply has a place already.
+    pub(crate) fn run_exec(&mut self, mut exec: Exec, ticket: Option<Ticket>) {
+        for name in exec.watchers.iter().flat_map(|w| &w.keys) {
+            let key = self.shard.key(&name.1);
+            self.shard.expire_if_due(name.0, key);
+        }
+        let watchers = std::mem::take(&mut exec.watchers);
+        self.unwatch_all(&watchers);
+        if watchers.iter().any(|w| w.has_changed()) {
+            match ticket {
+                Some(ticket) => self.answer_reply(ticket, exec.version, |r| r.null_array()),
+                None => self.write_stale(&exec),
+            }
+            return;
+        }
+        self.write_head(&exec, ticket);
+        for at in 0..exec.commands.len() {
+            let Queued { entry, words } = &exec.commands[at];
+            match entry.spec.run {
+                Run::Server(_) => self.run_server_command(&mut exec, at),
+                Run::Shard(_) => {
+                    let out = self.run_data(entry, &words.slices(), exec.db, exec.version);
+                    self.write_reply(&exec, |reply| reply.raw(&out));
+                }
+            }
+        }
+        if !self.shard.attention.touched.is_empty() {
+            self.serve_blocked();
+        }
+    }
+
+    fn answer_reply(
+        &mut self,
+        ticket: Ticket,
+        version: Version,
+        write: impl FnOnce(&mut Reply<'_>),
+    ) {
+        let mut out = Vec::new();
+        write(&mut Reply::new(&mut out, version));
+        self.answer(ticket, out);
+    }
+
+    /// The header of EXEC's reply.
+    fn write_head(&mut self, exec: &Exec, ticket: Option<Ticket>) {
+        let count = exec.commands.len();
+        match ticket {
+            Some(ticket) => self.answer_reply(ticket, exec.version, |r| r.array(count)),
+            None => self.write_reply(exec, |reply| reply.array(count)),
+        }
+    }
+
+    /// Runs one of the server's own commands in a transaction. A client that is gone has no connection to run it on.
+    fn run_server_command(&mut self, exec: &mut Exec, at: usize) {
+        let Queued { entry, words } = &exec.commands[at];
+        let Run::Server(handler) = entry.spec.run else {
+            panic!("{} is a data command", entry.name)
+        };
+        let there = self
+            .clients
+            .get(exec.conn)
+            .is_some_and(|c| c.id == exec.client);
+        if !there {
+            return;
+        }
+        self.call(exec.conn, entry, &words.slices(), handler);
+        // SELECT and HELLO.
+        if let Some(client) = self.clients.get(exec.conn) {
+            (exec.db, exec.version) = (client.db, client.version);
+        }
+    }
+
+    /// Runs a data command all of whose keys are here. Where it would wait it answers with nothing.
+    fn run_data(
+        &mut self,
+        entry: &'static Entry,
+        args: Args<'_>,
+        db: usize,
+        version: Version,
+    ) -> Vec<u8> {
+        crate::crash::note_command(entry, 0);
+        let mut out = Vec::new();
+        let call = DataCall {
+            entry,
+            db,
+            version,
+            first_key: None,
+            serving: false,
+        };
+        let wants = run(&mut self.shard, &mut self.stats, &call, args, &mut out);
+        self.stats.called(entry);
+        match wants.map(|w| *w) {
+            None => {}
+            Some(Wants::Change(block)) => {
+                out.clear();
+                write_null(&mut Reply::new(&mut out, version), block.null);
+            }
+            Some(Wants::Keys(_)) => panic!("{} asks for keys that were planned for", entry.name),
+        }
+        if let Route::AllShards(merge) = entry.spec.route {
+            // On one core: its part is all there is, in the form of a part.
+            let random = self.shard.random();
+            return merge_replies(merge, vec![Some(out)], &[], version, random);
+        }
+        out
+    }
+
+    // ---- on another core ----
+
+    /// Sends a transaction to the one core that has all its keys, as one command: EXEC, with the number of each
+    /// command's words before them.
+    fn forward_unit(&mut self, conn: ConnId, owner: u16, plan: &Plan) -> Flow {
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        let multi = client.multi.take().expect("the caller's");
+        let count = |c: &Queued| (c.words.len() as u32).to_ne_bytes();
+        let counts: Vec<[u8; 4]> = multi.commands.iter().map(count).collect();
+        let mut args: Vec<&[u8]> = Vec::new();
+        for (c, count) in multi.commands.iter().zip(&counts) {
+            args.push(count);
+            args.extend(c.words.iter());
+        }
+        let slots = plan.slots(owner as usize);
+        let key = Key {
+            bytes: b"",
+            hash: 0,
+            slot: slots[0],
+        };
+        let entry = self.registry.lookup(b"EXEC").expect("declared");
+        let flow = self.forward_slots(conn, owner, entry, &args, key, slots);
+        if flow == Flow::Stall
+            && let Some(client) = self.clients.get_mut(conn)
+        {
+            client.multi = Some(multi);
+        }
+        flow
+    }
+
+    /// The commands of a transaction that came from another core.
+    fn unit<'a>(&self, args: Args<'a>) -> Vec<(&'static Entry, &'a [&'a [u8]])> {
+        let mut commands = Vec::new();
+        let mut rest = args;
+        while let Some((count, words)) = rest.split_first() {
+            let count = u32::from_ne_bytes((*count).try_into().expect("written by `forward_unit`"));
+            let (words, after) = words.split_at(count as usize);
+            let entry = self.registry.resolve(words).expect("resolved before");
+            commands.push((entry, words));
+            rest = after;
+        }
+        commands
+    }
+    /// The slots of the keys of a transaction that came from another core.
+    pub(crate) fn unit_slots(&self, args: Args<'_>) -> Vec<u16> {
+        let mut slots = Vec::new();
+        let mut keys = Vec::new();
+        for (entry, words) in self.unit(args) {
+            keys.clear();
+            entry.key_indexes(words, &mut keys);
+            slots.extend(
+                keys.iter()
+                    .map(|&k| ringwood_protocol::slot::key_slot(words[k])),
+            );
+        }
+        slots
+    }
+    /// Runs a transaction that came from another core.
+    pub(crate) fn run_unit(
+        &mut self,
+        args: Args<'_>,
+        db: usize,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) {
+        let commands = self.unit(args);
+        Reply::new(out, version).array(commands.len());
+        for (entry, words) in commands {
+            let reply = self.run_data(entry, words, db, version);
+            out.extend_from_slice(&reply);
+        }
+        if !self.shard.attention.touched.is_empty() {
+            self.serve_blocked();
+        }
+    }
+
+    // ---- on several cores ----
+
+    fn borrow_for_exec(&mut self, ticket: Ticket, exec: Exec, plan: Plan) {
+        let parts = plan.into_parts();
+        let left = parts.len();
+        self.transact(
+            ticket,
+            left,
+            Kind::Exec(Box::new(exec), Borrowed::default()),
+            parts,
+        );
+    }
+
+    /// All keys are here and all slots are locked.
+    pub(crate) fn run_exec_borrowed(&mut self, ticket: Ticket, exec: Exec) {
+        let client = self.clients.get(exec.conn);
+        if client.is_none_or(|c| c.id != exec.client) {
+            // As if EXEC had not arrived: nothing of it has happened yet.
+            self.unwatch_all(&exec.watchers);
+            return;
+        }
+        self.run_exec(exec, Some(ticket));
+    }
+
+    // ---- WATCH ----
+
+    /// WATCH: the owners of the keys take note of it, then the reply comes. True when all are of this core.
+    pub(crate) fn watch(&mut self, conn: ConnId, keys: Vec<Name>) -> bool {
+        let mut owners: Vec<u16> = keys
+            .iter()
+            .map(|(_, key)| self.owner(ringwood_protocol::slot::key_slot(key)))
+            .collect();
+        owners.sort_unstable();
+        owners.dedup();
+        let watcher = Arc::new(Watcher {
+            keys,
+            changed: Arc::default(),
+            left: AtomicUsize::new(owners.len()),
+        });
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        client.watchers.push(watcher.clone());
+        if *owners == [self.id as u16] {
+            self.take_note(&watcher);
+            return true;
+        }
+        let ticket = self.ticket(conn);
+        for owner in owners {
+            if owner as usize == self.id {
+                self.watch_here(&watcher, ticket);
+            } else {
+                let watcher = watcher.clone();
+                self.mailbox
+                    .send(owner as usize, Mail::Watch(watcher, ticket));
+            }
+        }
+        false
+    }
+
+    /// Sets the flag at this core's keys of a WATCH.
+    fn take_note(&mut self, watcher: &Arc<Watcher>) {
+        for (db, key) in &watcher.keys {
+            let slot = ringwood_protocol::slot::key_slot(key);
+            if self.owner(slot) as usize == self.id {
+                let away = self.locks.in_use(slot);
+                self.shard.watch(*db, key, watcher.changed.clone(), away);
+            }
+        }
+    }
+    /// One of several owners takes note; the last has WATCH answered.
+    pub(crate) fn watch_here(&mut self, watcher: &Arc<Watcher>, ticket: Ticket) {
+        self.take_note(watcher);
+        if watcher.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.answer(ticket, b"+OK\r\n".to_vec());
+        }
+    }
+    /// Ends all of a client's watches.
+    pub(crate) fn unwatch(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn) {
+            let watchers = std::mem::take(&mut client.watchers);
+            self.unwatch_all(&watchers);
+        }
+    }
+    fn unwatch_all(&mut self, watchers: &[Arc<Watcher>]) {
+        for watcher in watchers {
+            let mut told = 0u128;
+            for (_, key) in &watcher.keys {
+                let owner = self.owner(ringwood_protocol::slot::key_slot(key)) as usize;
+                if told >> owner & 1 != 0 {
+                    continue;
+                }
+                told |= 1 << owner;
+                if owner == self.id {
+                    self.unwatch_here(watcher);
+                } else {
+                    self.mailbox.send(owner, Mail::Unwatch(watcher.clone()));
+                }
+            }
+        }
+    }
+    pub(crate) fn unwatch_here(&mut self, watcher: &Arc<Watcher>) {
+        for name in &watcher.keys {
+            self.shard.attention.unwatch(name, &watcher.changed);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Where a transaction's keys are.
+
+use super::{Queued, Watcher};
+use crate::core::Core;
+use crate::registry::Run;
+use crate::transaction::{PartWork, copy_db};
+use ringwood_protocol::command::Route;
+use ringwood_protocol::number::parse_i64;
+use ringwood_protocol::slot::key_slot;
+use ringwood_shard::locks::Slots;
+use ringwood_shard::watch::Name;
+use std::sync::Arc;
+
+/// One core's share.
+struct Share {
+    core: u16,
+    slots: Vec<u16>,
+    keys: Vec<Name>,
+    watched: Vec<Name>,
+}
+
+/// What a transaction needs.
+pub struct Plan {
+    shares: Vec<Share>,
+    /// All keys of all cores, or keys that only its commands can name.
+    pub everything: bool,
+    /// No command of the server's own.
+    pub only_data: bool,
+}
+
+impl Core {
+    pub(crate) fn plan(
+        &self,
+        commands: &[Queued],
+        mut db: usize,
+        cluster: bool,
+        watchers: &[Arc<Watcher>],
+    ) -> Plan {
+        let mut plan = Plan {
+            shares: Vec::new(),
+            everything: false,
+            only_data: true,
+        };
+        let many = self.cores() > 1 && !cluster;
+        let databases = self.shard.keyspace.databases();
+        let number = |word: &[u8]| {
+            let n = usize::try_from(parse_i64(word)?).ok()?;
+            (n < databases).then_some(n)
+        };
+        let mut found = Vec::new();
+        for Queued { entry, words } in commands {
+            let args = words.slices();
+            let name = entry.spec.name;
+            if let Run::Server(_) = entry.spec.run {
+                plan.only_data = false;
+                if name == "SELECT" {
+                    db = number(args[1]).unwrap_or(db);
+                }
+                continue;
+            }
+            let patterns = entry.widens() && args.len() > 2;
+            let all = matches!(entry.spec.route, Route::AllShards(_) | Route::Cursor);
+            plan.everything |= many && (patterns || all);
+            found.clear();
+            entry.key_indexes(&args, &mut found);
+            // These two reach into another database.
+            let other = match name {
+                "COPY" => copy_db(&args),
+                "MOVE" => number(args[2]),
+                _ => None,
+            };
+            let other = other.filter(|&o| o != db && o < databases);
+            for &at in found.iter().filter(|&&at| at < args.len()) {
+                for db in std::iter::once(db).chain(other) {
+                    plan.share(self, args[at]).keys.push((db, args[at].into()));
+                }
+            }
+        }
+        for name in watchers.iter().flat_map(|w| &w.keys) {
+            plan.share(self, &name.1).watched.push(name.clone());
+        }
+        for share in &mut plan.shares {
+            share.slots.sort_unstable();
+            share.slots.dedup();
+            share.keys.sort_unstable();
+            share.keys.dedup();
+        }
+        plan
+    }
+}
+
+impl Plan {
+    /// The share of a key's owner, with the key's slot in it.
+    fn share(&mut self, core: &Core, key: &[u8]) -> &mut Share {
+        let slot = key_slot(key);
+        let owner = core.owner(slot);
+        let place = self.shares.iter().position(|s| s.core == owner);
+        let place = place.unwrap_or_else(|| {
+            self.shares.push(Share {
+                core: owner,
+                slots: Vec::new(),
+                keys: Vec::new(),
+                watched: Vec::new(),
+            });
+            self.shares.len() - 1
+        });
+        let share = &mut self.shares[place];
+        share.slots.push(slot);
+        share
+    }
+
+    /// True when this core has all that it needs.
+    pub fn is_here(&self, core: usize) -> bool {
+        !self.everything && self.shares.iter().all(|s| s.core as usize == core)
+    }
+    /// The core that has all keys, if it is another.
+    pub fn one_other_core(&self, here: usize) -> Option<u16> {
+        match &self.shares[..] {
+            [share] if !self.everything && share.core as usize != here => Some(share.core),
+            _ => None,
+        }
+    }
+    pub fn slots(&self, core: usize) -> &[u16] {
+        let share = self.shares.iter().find(|s| s.core as usize == core);
+        share.map_or(&[], |s| &s.slots)
+    }
+    pub fn crosses_slots(&self) -> bool {
+        self.shares.iter().map(|s| s.slots.len()).sum::<usize>() > 1
+    }
+
+    /// The parts of a transaction that borrows all keys.
+    pub fn into_parts(self) -> Vec<(u16, Slots, PartWork)> {
+        let part = |s: Share| {
+            let work = PartWork::Lend {
+                keys: s.keys,
+                watched: s.watched,
+            };
+            (s.core, Slots::Some(s.slots.into()), work)
+        };
+        self.shares.into_iter().map(part).collect()
+    }
+    /// The parts of one that holds every core.
+    pub fn into_holds(mut self, cores: usize) -> Vec<(u16, Slots, PartWork)> {
+        let part = |core: u16| {
+            let share = self.shares.iter_mut().find(|s| s.core == core);
+            let watched = share.map_or_else(Vec::new, |s| std::mem::take(&mut s.watched));
+            let keys = Vec::new();
+            (core, Slots::All, PartWork::Lend { keys, watched })
+        };
+        (0..cores as u16).map(part).collect()
+    }
+}
