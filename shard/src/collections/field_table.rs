@@ -50,6 +50,11 @@ impl<H: HashBytes> FieldTable<H> {
         self.times.first().map(|first| first.0)
     }
 
+    /// About how many fields have expired: those that share a time and a hash count once.
+    pub fn expired_len(&self, now_ms: i64) -> usize {
+        self.times.range(..=(now_ms, u64::MAX)).count()
+    }
+
     /// Whether or not it has expired.
     #[inline]
     pub fn find(&self, field: &[u8]) -> Option<Field<'_>> {
@@ -90,13 +95,11 @@ impl<H: HashBytes> FieldTable<H> {
     /// Gives a field another time. False if there is no such field.
     pub fn set_expiry(&mut self, field: &[u8], expire_at: Option<i64>) -> bool {
         let hash = self.fields.hash(field);
-        let Some(found) = self.fields.find_hashed(hash, field) else {
-            return false;
-        };
-        let before = found.expire_at;
-        self.fields.set_expiry_hashed(hash, field, expire_at);
-        self.note(hash, before, expire_at);
-        true
+        let before = self.fields.set_expiry_hashed(hash, field, expire_at);
+        if let Some(before) = before {
+            self.note(hash, before, expire_at);
+        }
+        before.is_some()
     }
     pub fn remove(&mut self, field: &[u8]) -> bool {
         let hash = self.fields.hash(field);

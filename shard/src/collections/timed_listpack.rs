@@ -101,12 +101,25 @@ pub fn set_value(b: &mut impl Splice, at: usize, value: &[u8]) {
 
 /// Gives the field at `at` another time, and moves it to where it then belongs.
 pub fn set_expiry(b: &mut impl Splice, at: usize, expire_at: Option<i64>) {
-    let Some(triple) = get(b.bytes(), at) else {
-        return;
-    };
-    let (field, value) = (triple.field.to_vec(), triple.value.to_vec());
-    listpack::delete(b, at, 3);
-    insert(b, Item::from(&field), Item::from(&value), expire_at);
+    let lp = b.bytes();
+    let time = listpack::next(lp, at).and_then(|at| listpack::next(lp, at));
+    let Some(time_at) = time else { return };
+    listpack::replace(b, time_at, expire_at.unwrap_or(0));
+    let lp = b.bytes();
+    let after = listpack::next(lp, time_at).unwrap_or(listpack::end(lp));
+    let end = listpack::end(lp);
+    let to = expire_at.map_or(end, |time| {
+        iter_from(lp, HEADER)
+            .find(|other| other.at != at && other.expire_at.is_none_or(|at| at >= time))
+            .map_or(end, |other| other.at)
+    });
+    // An element means the same wherever it lies.
+    let len = after - at;
+    if to < at {
+        b.bytes_mut()[to..after].rotate_right(len);
+    } else if to > after {
+        b.bytes_mut()[at..to].rotate_left(len);
+    }
 }
 
 pub fn remove(b: &mut impl Splice, at: usize) {
@@ -131,14 +144,13 @@ pub fn expire(
     count
 }
 
-#[cfg(test)]
-pub fn check_invariants(lp: &[u8]) {
-    assert!(listpack::validate(lp));
-    assert_eq!(listpack::len(lp) % 3, 0);
-    let times: Vec<i64> = iter_from(lp, HEADER)
-        .map(|triple| triple.expire_at.unwrap_or(i64::MAX))
-        .collect();
-    assert!(times.is_sorted(), "{times:?}");
+/// True for a well-formed listpack of triples in their order.
+pub fn validate(lp: &[u8]) -> bool {
+    let is_time = |(_, item): (usize, Item<'_>)| matches!(item, Item::Int(time) if time >= 0);
+    listpack::validate(lp)
+        && listpack::len(lp).is_multiple_of(3)
+        && listpack::iter(lp).skip(2).step_by(3).all(is_time)
+        && iter_from(lp, HEADER).is_sorted_by_key(|triple| triple.expire_at.unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -173,7 +185,7 @@ mod tests {
             let at = find(&lp, HEADER, field).unwrap();
             set_expiry(&mut lp, at, time);
             assert_eq!(fields(&lp), order);
-            check_invariants(&lp);
+            assert!(validate(&lp));
         }
         assert_eq!(earliest(&lp), Some(30));
         assert_eq!(expire(&mut lp, 29, 9, |_| ()), 0);
@@ -182,6 +194,29 @@ mod tests {
         assert_eq!(live_from(&lp, 40), find(&lp, HEADER, b"c").unwrap());
         assert_eq!(expire(&mut lp, 40, 9, |_| ()), 1);
         assert_eq!((earliest(&lp), fields(&lp)), (None, "c b".to_string()));
+    }
+
+    #[test]
+    fn what_is_no_listpack_of_triples_is_refused() {
+        let pack = |words: &[&str]| {
+            let mut lp = listpack::EMPTY.to_vec();
+            words
+                .iter()
+                .for_each(|word| listpack::push_back(&mut lp, word.as_bytes()));
+            lp
+        };
+        assert!(validate(&pack(&[
+            "a", "1", "5", "b", "2", "7", "c", "3", "0"
+        ])));
+        for words in [
+            &["a", "1"][..],
+            &["a", "1", "x"],
+            &["a", "1", "-5"],
+            &["a", "1", "7", "b", "2", "5"],
+            &["a", "1", "0", "b", "2", "5"],
+        ] {
+            assert!(!validate(&pack(words)), "{words:?}");
+        }
     }
 
     proptest! {
@@ -225,7 +260,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                check_invariants(&lp);
+                prop_assert!(validate(&lp));
                 prop_assert_eq!(len(&lp), model.len());
                 prop_assert_eq!(earliest(&lp), model.values().filter_map(|v| v.1).min());
                 let found: BTreeMap<_, _> = iter_from(&lp, HEADER)

@@ -7,23 +7,28 @@ use super::{
 };
 
 impl<H: HashBytes> PackedTable<Fields, H> {
-    /// Gives a field another expiry; its value is not copied where that can be helped. False if there is no such field.
-    pub fn set_expiry_hashed(&mut self, hash: u64, key: &[u8], expire_at: Option<i64>) -> bool {
+    /// Gives a field another expiry; its value is not copied where that can be helped. Returns the one that it had; `None` if
+    /// there is no such field.
+    pub fn set_expiry_hashed(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        expire_at: Option<i64>,
+    ) -> Option<Option<i64>> {
         loop {
             let mut place = Place::find(&mut self.root, hash);
             let bucket = place.bucket;
-            let Some(spot) = Self::spot(bucket, hash, key) else {
-                return false;
-            };
+            let spot = Self::spot(bucket, hash, key)?;
             let body = bucket.body();
             let raw = Self::raw(body, &spot);
-            if raw.expire_at == expire_at {
-                return true;
+            let before = raw.expire_at;
+            if before == expire_at {
+                return Some(before);
             }
             let Some(length) = piece::length_with_expiry(&raw, expire_at) else {
                 let value = raw.value.to_vec();
                 self.put_hashed(hash, key, &value, expire_at);
-                return true;
+                return Some(before);
             };
             let used = bucket::used(body) + length as usize;
             let large = used > BYTES_MAX && bucket::count(body) > ENTRIES_FEW;
@@ -39,7 +44,7 @@ impl<H: HashBytes> PackedTable<Fields, H> {
             to.copy_from_slice(changed);
             place.set(bucket);
             self.memory = self.memory + bucket.block_size() - block_size;
-            return true;
+            return Some(before);
         }
     }
 

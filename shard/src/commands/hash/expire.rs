@@ -234,6 +234,7 @@ fn set_times(ctx: &mut Ctx<'_>, args: Args<'_>, name: &'static str, unit: Unit) 
         };
         ctx.reply.integer(result);
     }
+    let wants_record = value::wants_record(&entry, before);
     let emptied = value::is_empty(&entry);
     if emptied {
         entry.remove();
@@ -244,7 +245,9 @@ fn set_times(ctx: &mut Ctx<'_>, args: Args<'_>, name: &'static str, unit: Unit) 
     if at <= now_ms {
         deleted(ctx, args[1], &changed, emptied);
     } else {
-        ctx.shard.rearm(ctx.db, key, before);
+        if wants_record {
+            ctx.shard.rearm(ctx.db, key, before);
+        }
         ctx.modified(args[1], value::CLASS, "hexpire");
         log_times(ctx, args[1], at, &changed);
     }
@@ -257,25 +260,27 @@ pub(super) fn deleted(ctx: &mut Ctx<'_>, key: &[u8], fields: &[&[u8]], emptied: 
     if emptied {
         ctx.modified(key, notify::GENERIC, "del");
     }
-    let mut words: Vec<&[u8]> = vec![b"HDEL", key];
-    words.extend(fields);
-    ctx.log_as(&words);
+    log_fields(ctx, &[b"HDEL", key], fields);
 }
 
 pub(super) fn log_times(ctx: &mut Ctx<'_>, key: &[u8], at: i64, fields: &[&[u8]]) {
     let (mut time, mut count) = (itoa::Buffer::new(), itoa::Buffer::new());
-    let mut words: Vec<&[u8]> = vec![b"HPEXPIREAT", key, time.format(at).as_bytes(), b"FIELDS"];
-    words.push(count.format(fields.len()).as_bytes());
-    words.extend(fields);
-    ctx.log_as(&words);
+    let time = time.format(at).as_bytes();
+    let count = count.format(fields.len()).as_bytes();
+    log_fields(ctx, &[b"HPEXPIREAT", key, time, b"FIELDS", count], fields);
 }
 
 pub(super) fn log_persist(ctx: &mut Ctx<'_>, key: &[u8], fields: &[&[u8]]) {
     let mut count = itoa::Buffer::new();
-    let mut words: Vec<&[u8]> = vec![b"HPERSIST", key, b"FIELDS"];
-    words.push(count.format(fields.len()).as_bytes());
-    words.extend(fields);
-    ctx.log_as(&words);
+    let count = count.format(fields.len()).as_bytes();
+    log_fields(ctx, &[b"HPERSIST", key, b"FIELDS", count], fields);
+}
+
+/// Logs a command that ends with these fields.
+pub(super) fn log_fields(ctx: &mut Ctx<'_>, words: &[&[u8]], fields: &[&[u8]]) {
+    if ctx.shard.logging {
+        ctx.log_as(&[words, fields].concat());
+    }
 }
 
 /// Per field: -2 if it is missing, -1 if it does not expire, 1 if it did until now.

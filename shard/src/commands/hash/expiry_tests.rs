@@ -236,6 +236,39 @@ fn many_fields_that_expire_at_once_go_in_small_steps() {
 }
 
 #[test]
+fn random_fields_are_found_among_many_expired_ones() {
+    for (mut t, _) in encodings() {
+        for i in 0..300 {
+            t.run(&format!("HSETEX h PX 100 FIELDS 1 field{i} {i}"));
+        }
+        t.check("HSET h a 1 b 2", ":2").advance(100);
+        let words = |t: &mut Tester, line: &str| {
+            let reply = String::from_utf8(t.run(line)).unwrap();
+            let mut words: Vec<String> = reply
+                .split("\r\n")
+                .filter(|w| !w.starts_with(['*', '$']) && !w.is_empty())
+                .map(str::to_string)
+                .collect();
+            words.sort();
+            words.join(" ")
+        };
+        let both = ["a b", "a a", "b b"];
+        for _ in 0..20 {
+            assert!(["a", "b"].contains(&words(&mut t, "HRANDFIELD h").as_str()));
+            assert!(both.contains(&words(&mut t, "HRANDFIELD h -2").as_str()));
+            assert!(["a", "b"].contains(&words(&mut t, "HRANDFIELD h 1").as_str()));
+        }
+        t.check("HLEN h", ":302");
+        assert_eq!(words(&mut t, "HRANDFIELD h 2"), "a b");
+        assert_eq!(words(&mut t, "HRANDFIELD h 500 WITHVALUES"), "1 2 a b");
+        t.check("HDEL h a b", ":2")
+            .check("HRANDFIELD h", "$-1")
+            .check("HRANDFIELD h 5", "*0")
+            .check("HRANDFIELD h -5", "*0");
+    }
+}
+
+#[test]
 fn errors_come_in_redis_order() {
     let mut t = Tester::new();
     t.check("HSET h a 1", ":1").check("SET s v", "+OK");

@@ -135,6 +135,7 @@ fn get_and(ctx: &mut Ctx<'_>, key: &[u8], fields: &[&[u8]], change: Change) -> C
             }
         }
     }
+    let wants_record = value::wants_record(&entry, before);
     let emptied = value::is_empty(&entry);
     if emptied {
         entry.remove();
@@ -147,7 +148,9 @@ fn get_and(ctx: &mut Ctx<'_>, key: &[u8], fields: &[&[u8]], change: Change) -> C
             log_persist(ctx, key, &changed);
         }
         Change::Time(at) if at > now_ms => {
-            ctx.shard.rearm(ctx.db, found, before);
+            if wants_record {
+                ctx.shard.rearm(ctx.db, found, before);
+            }
             ctx.modified(key, value::CLASS, "hexpire");
             log_times(ctx, key, at, &changed);
         }

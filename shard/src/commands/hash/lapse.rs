@@ -1,5 +1,6 @@
 //! What a command does about a field that it finds expired before the expiry wheel came by: it removes it, as Redis does.
 
+use super::expire::log_fields;
 use super::value;
 use crate::ctx::Ctx;
 use crate::shard::notify;
@@ -30,7 +31,5 @@ pub fn lapse(ctx: &mut Ctx<'_>, key: &[u8], fields: &[&[u8]]) {
     if emptied {
         ctx.modified(key, notify::GENERIC, "del");
     }
-    let mut words: Vec<&[u8]> = vec![b"HDEL", key];
-    words.extend(fields);
-    ctx.log_as(&words);
+    log_fields(ctx, &[b"HDEL", key], fields);
 }

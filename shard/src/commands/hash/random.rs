@@ -67,11 +67,8 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let hash = value::view(ctx.shard, ctx.db, key)?;
     let reply = &mut ctx.reply;
     let (Some(hash), Some(count)) = (hash, count) else {
-        match hash {
-            Some(hash) => match pick(hash, hash.live_len(), &mut random) {
-                Some((field, _)) => field.reply(reply),
-                None => reply.null(),
-            },
+        match hash.and_then(|hash| Picker::new(hash).pick(&mut random)) {
+            Some((field, _)) => field.reply(reply),
             None if count.is_some() => reply.array(0),
             None => reply.null(),
         }
@@ -91,34 +88,42 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             value.reply(reply);
         }
     };
-    let len = hash.live_len();
-    if len == 0 {
-        reply.array(0);
-    } else if count < 0 {
+    let mut picker = Picker::new(hash);
+    if count < 0 {
         // The same field may come up again.
+        let Some(first) = picker.pick(&mut random) else {
+            reply.array(0);
+            return Ok(());
+        };
         head(reply, wanted);
-        for _ in 0..wanted {
-            if let Some(pair) = pick(hash, len, &mut random) {
+        give(reply, first);
+        for _ in 1..wanted {
+            if let Some(pair) = picker.pick(&mut random) {
                 give(reply, pair);
             }
         }
-    } else if wanted >= len {
-        head(reply, len);
+    } else if !hash.any_expired() && wanted >= hash.len() {
+        head(reply, hash.len());
         hash.each(|field, value| give(reply, (field, value)));
-    } else if let (Body::Table(_), true) = (hash.body, wanted < len / 3) {
-        let mut seen = HashSet::new();
-        head(reply, wanted);
-        while seen.len() < wanted {
-            if let Some(pair) = pick(hash, len, &mut random)
+    } else if let (Body::Table(_), true) = (hash.body, wanted < picker.len / 3) {
+        let (mut seen, mut chosen) = (HashSet::new(), Vec::with_capacity(wanted));
+        // At least every third is a new one: so many tries never fall short.
+        for _ in 0..100 * wanted {
+            if chosen.len() == wanted {
+                break;
+            }
+            if let Some(pair) = picker.pick(&mut random)
                 && let Item::Bytes(field) = pair.0
                 && seen.insert(field)
             {
-                give(reply, pair);
+                chosen.push(pair);
             }
         }
+        head(reply, chosen.len());
+        chosen.into_iter().for_each(|pair| give(reply, pair));
     } else {
-        let mut all = Vec::with_capacity(len);
-        hash.each(|field, value| all.push((field, value)));
+        let mut all = live(hash);
+        let wanted = wanted.min(all.len());
         head(reply, wanted);
         for i in 0..wanted {
             let left = (all.len() - i) as u128;
@@ -130,40 +135,64 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// One of the `len` fields that have not expired, with its value; `None` if there is none.
-fn pick<'a>(hash: View<'a>, len: usize, random: &mut impl FnMut() -> u64) -> Option<Pair<'a>> {
-    if len == 0 {
-        return None;
+/// All fields that have not expired.
+fn live(hash: View<'_>) -> Vec<Pair<'_>> {
+    let mut all = Vec::with_capacity(hash.len());
+    hash.each(|field, value| all.push((field, value)));
+    all
+}
+
+/// Picks fields at random, some perhaps several times.
+struct Picker<'a> {
+    hash: View<'a>,
+    /// How many fields there are to pick from: exactly in a packed hash, about in a table.
+    len: usize,
+    /// All of them, where chance finds them too seldom.
+    live: Option<Vec<Pair<'a>>>,
+}
+
+impl<'a> Picker<'a> {
+    fn new(hash: View<'a>) -> Self {
+        let len = match hash.body {
+            Body::Timed(lp, first) => timed_listpack::iter_from(lp, first).count(),
+            Body::Table(table) => hash.len() - table.expired_len(hash.now_ms()),
+            Body::Packed(_) => hash.len(),
+        };
+        let live = None;
+        Self { hash, len, live }
     }
-    let index = |random: &mut dyn FnMut() -> u64| ((random() as u128 * len as u128) >> 64) as usize;
-    match hash.body {
-        Body::Packed(lp) => {
-            let at = listpack::nth(lp, 2 * index(random) as i64)?;
-            Some((
-                listpack::get(lp, at),
-                listpack::get(lp, listpack::next(lp, at)?),
-            ))
-        }
-        Body::Timed(lp, _) => {
-            let skipped = timed_listpack::len(lp) - len;
-            let at = listpack::nth(lp, 3 * (skipped + index(random)) as i64)?;
-            let triple = timed_listpack::get(lp, at)?;
-            Some((triple.field, triple.value))
-        }
-        Body::Table(table) => {
-            let mut found = table.random(&mut *random)?;
-            // Where most have expired and were not removed yet, chance is given up for a walk.
-            let mut tries = 0;
-            while hash.is_over(found.expire_at) {
-                if tries == 100 {
-                    let mut live = table.iter().filter(|item| !hash.is_over(item.expire_at));
-                    found = live.nth(index(random))?;
-                    break;
-                }
-                found = table.random(&mut *random)?;
-                tries += 1;
+
+    /// `None` if there are none.
+    fn pick(&mut self, random: &mut impl FnMut() -> u64) -> Option<Pair<'a>> {
+        let below = |n: usize, random: u64| ((random as u128 * n as u128) >> 64) as usize;
+        let hash = self.hash;
+        match hash.body {
+            _ if self.len == 0 => None,
+            Body::Packed(lp) => {
+                let at = listpack::nth(lp, 2 * below(self.len, random()) as i64)?;
+                let value = listpack::next(lp, at)?;
+                Some((listpack::get(lp, at), listpack::get(lp, value)))
             }
-            Some((Item::Bytes(found.key), Item::Bytes(found.value)))
+            Body::Timed(lp, _) => {
+                let skipped = timed_listpack::len(lp) - self.len;
+                let at = listpack::nth(lp, 3 * (skipped + below(self.len, random())) as i64)?;
+                let triple = timed_listpack::get(lp, at)?;
+                Some((triple.field, triple.value))
+            }
+            Body::Table(table) => {
+                // Where nearly all have expired and were not removed yet, chance is given up.
+                const TRIES: usize = 100;
+                if self.live.is_none() {
+                    for _ in 0..TRIES {
+                        let found = table.random(&mut *random)?;
+                        if !hash.is_over(found.expire_at) {
+                            return Some((Item::Bytes(found.key), Item::Bytes(found.value)));
+                        }
+                    }
+                }
+                let live = self.live.get_or_insert_with(|| live(hash));
+                live.get(below(live.len(), random())).copied()
+            }
         }
     }
 }

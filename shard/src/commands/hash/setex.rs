@@ -1,11 +1,11 @@
 //! HSETEX: fields of a hash with their expiry.
 
+use super::expire::{deleted, log_fields};
 use super::lapse::lapse;
 use super::time::Unit;
 use super::value::{self, Found, Ttl};
 use crate::commands::keys::shown;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
-use crate::shard::notify;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
@@ -147,14 +147,19 @@ fn hsetex(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let ttl = ttl.unwrap_or(Ttl::Clear);
     value::set_all(ctx.shard, ctx.db, key, pairs, ttl)?;
     ctx.modified(args[1], value::CLASS, "hset");
-    let mut time = itoa::Buffer::new();
-    let mut words: Vec<&[u8]> = vec![b"HSETEX", args[1]];
+    let (mut time, mut count) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let count = count.format(pairs.len() / 2).as_bytes();
     match ttl {
-        Ttl::Clear => {}
-        Ttl::Keep => words.push(b"KEEPTTL"),
+        Ttl::Clear => log_fields(ctx, &[b"HSETEX", args[1], b"FIELDS", count], pairs),
+        Ttl::Keep => {
+            let words = [b"HSETEX", args[1], b"KEEPTTL", b"FIELDS", count];
+            log_fields(ctx, &words, pairs);
+        }
         Ttl::At(at) if at > now_ms => {
             ctx.modified(args[1], value::CLASS, "hexpire");
-            words.extend([b"PXAT", time.format(at).as_bytes()]);
+            let time = time.format(at).as_bytes();
+            let words = [b"HSETEX", args[1], b"PXAT", time, b"FIELDS", count];
+            log_fields(ctx, &words, pairs);
         }
         Ttl::At(_) => {
             // Set and gone again.
@@ -168,21 +173,10 @@ fn hsetex(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
                     entry.remove();
                 }
             }
-            ctx.modified(args[1], value::CLASS, "hdel");
-            if emptied {
-                ctx.modified(args[1], notify::GENERIC, "del");
-            }
-            words = vec![b"HDEL", args[1]];
-            words.extend(fields());
-            ctx.log_as(&words);
-            ctx.reply.integer(1);
-            return Ok(());
+            let fields: Vec<&[u8]> = fields().collect();
+            deleted(ctx, args[1], &fields, emptied);
         }
     }
-    let mut count = itoa::Buffer::new();
-    words.extend([b"FIELDS", count.format(pairs.len() / 2).as_bytes()]);
-    words.extend(pairs);
-    ctx.log_as(&words);
     ctx.reply.integer(1);
     Ok(())
 }

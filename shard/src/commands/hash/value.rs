@@ -134,6 +134,10 @@ impl<'a> View<'a> {
             }
         }
     }
+    /// The time by which fields have expired.
+    pub fn now_ms(self) -> i64 {
+        self.now_ms
+    }
     #[inline]
     pub fn is_over(self, expire_at: Option<i64>) -> bool {
         expire_at.is_some_and(|at| at <= self.now_ms)
@@ -358,18 +362,19 @@ pub fn set_all(
     let fits = limits.allow(pairs);
     let mut added = 0;
     if let Some(mut entry) = open(shard, db, key)? {
-        let before = entry.get().next_time();
+        let times = matches!(ttl, Ttl::At(_));
+        let before = if times { entry.get().next_time() } else { None };
         // What may not stay packed is not packed first.
         if !fits {
             unpack(&mut entry, &hasher);
         }
-        if matches!(ttl, Ttl::At(_)) {
+        if times {
             make_timed(&mut entry);
         }
         for words in pairs.chunks_exact(2) {
             added += put(&mut entry, &hasher, limits, [words[0], words[1]], ttl) as usize;
         }
-        if matches!(ttl, Ttl::At(_)) {
+        if times && wants_record(&entry, before) {
             shard.rearm(db, key, before);
         }
         return Ok(added);
@@ -412,6 +417,13 @@ pub fn set_all(
         shard.rearm(db, key, None);
     }
     Ok(added)
+}
+
+/// True if the expiry wheel may have no record for what time changes next about the key; `before`: what that was until now.
+pub fn wants_record(entry: &EntryMut<'_>, before: Option<i64>) -> bool {
+    let has_one_by = before.filter(|_| entry.in_wheel());
+    let next = entry.get().next_time();
+    next.is_some_and(|at| has_one_by.is_none_or(|by| by > at))
 }
 
 /// Gives a field another time, in a hash that has room for times. False if there is no such field.
