@@ -918,5 +918,6 @@ pub fn settings(config: &Config, old: &Settings) -> Settings {
         stream_node_bytes_max: config.stream_node_max_bytes as usize,
         stream_node_entries_max: config.stream_node_max_entries as usize,
         hll_sparse_bytes_max: config.hll_sparse_max_bytes as usize,
+        rdb_compression: config.rdbcompression,
     }
 }

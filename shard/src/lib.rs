@@ -8,6 +8,7 @@ pub mod keyspace;
 pub mod locks;
 pub mod memory;
 pub mod object;
+pub mod rdb;
 pub mod shard;
 pub mod watch;
 mod wheel;

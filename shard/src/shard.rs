@@ -38,6 +38,7 @@ pub struct Settings {
     pub stream_node_bytes_max: usize,
     pub stream_node_entries_max: usize,
     pub hll_sparse_bytes_max: usize,
+    pub rdb_compression: bool,
 }
 
 impl Default for Settings {
@@ -61,6 +62,7 @@ impl Default for Settings {
             stream_node_bytes_max: 4096,
             stream_node_entries_max: 100,
             hll_sparse_bytes_max: 3000,
+            rdb_compression: true,
         }
     }
 }
@@ -291,6 +293,15 @@ impl Shard {
             lfu_minutes(self.now_ms) << 8 | 5
         } else {
             lru_clock(self.now_ms)
+        }
+    }
+    /// Access bits of an entry that comes from elsewhere: with the seconds since its last use or its LFU counter, whichever
+    /// `maxmemory-policy` makes use of.
+    pub fn access_of(&self, idle_seconds: Option<i64>, frequency: Option<i64>) -> u32 {
+        match (self.settings.lfu, idle_seconds, frequency) {
+            (true, _, Some(frequency)) => lfu_minutes(self.now_ms) << 8 | (frequency as u32 & 0xff),
+            (false, Some(idle), _) => lru_clock(self.now_ms).wrapping_sub(idle as u32) & 0xff_ffff,
+            _ => self.access_new(),
         }
     }
     /// The LFU counter as it is now, decayed.

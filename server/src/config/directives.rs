@@ -292,7 +292,7 @@ directives! {
         ANY, MUTABLE | MULTI | PENDING, "Take a snapshot after so many seconds with so many changes; \"\" for never.";
     "dbfilename" [] dbfilename: Text = "dump.rdb", ANY.check(checks::dbfilename), MUTABLE | PROTECTED | PENDING,
         "Snapshot file.";
-    "rdbcompression" [] rdbcompression: bool = "yes", ANY, MUTABLE | PENDING, "Compress texts in snapshots.";
+    "rdbcompression" [] rdbcompression: bool = "yes", ANY, MUTABLE, "Compress texts in snapshots.";
     "rdbchecksum" [] rdbchecksum: bool = "yes", ANY, IMMUTABLE | PENDING, "End a snapshot with a checksum.";
     "rdb-version-check" [] rdb_version_check: RdbVersionCheck = "strict", ANY, MUTABLE | PENDING,
         "Whether snapshots of unknown versions are tried.";

@@ -293,6 +293,16 @@ pub fn insert_group<const N: usize>(b: &mut impl Splice, at: usize, values: [Ite
     b.splice(at, 0, &packed[..len]);
     set_header(b, count);
 }
+/// Appends values to a listpack that is being made.
+pub fn push_items<'v, const N: usize>(lp: &mut Vec<u8>, values: [Item<'v>; N]) {
+    let count = new_count(lp, 0, N);
+    lp.pop();
+    for value in values {
+        Encoded::new(value).append_to(lp);
+    }
+    lp.push(END);
+    set_header(lp, count);
+}
 /// Replaces the element at `at`.
 #[inline]
 pub fn replace<'v>(b: &mut impl Splice, at: usize, value: impl Into<Item<'v>>) {

@@ -20,7 +20,7 @@ mod tests;
 use super::listpack::{self, Encoded, Item, Needle};
 use crate::object::Body;
 pub use iter::{Iter, RevIter};
-pub use node::{End, Limit};
+pub use node::{End, Limit, NodeRef, PackedNode};
 use node::{LISTPACK_OVERHEAD, Node, PACKED_MAX};
 use std::collections::VecDeque;
 
@@ -61,18 +61,31 @@ impl List {
     /// A list of a listpack's elements: one node, as in Redis.
     pub fn from_listpack(lp: &[u8], limit: Limit) -> Self {
         let mut list = Self::new(limit);
+        list.append_listpack(lp);
+        list
+    }
+    /// Appends a listpack's elements, as one node if they fit in one.
+    pub fn append_listpack(&mut self, lp: &[u8]) {
         let data = &lp[listpack::HEADER..listpack::end(lp)];
         if data.is_empty() {
-            return list;
+            return;
         }
         if data.len() <= PACKED_MAX {
-            list.insert_node(0, Node::packed(data, listpack::len(lp)));
+            self.insert_node(self.node_count(), Node::packed(data, listpack::len(lp)));
         } else {
             for (_, item) in listpack::iter(lp) {
-                item.with_text(|text| list.push(End::Back, text));
+                item.with_text(|text| self.push(End::Back, text));
             }
         }
-        list
+    }
+    /// Appends a node with one element.
+    pub fn append_plain(&mut self, value: &[u8]) {
+        self.insert_node(self.node_count(), Node::plain(value));
+    }
+    /// The nodes in order.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeRef<'_>> {
+        let nodes = self.chunks.iter().flat_map(|chunk| &chunk.nodes);
+        nodes.map(Node::to_ref)
     }
     /// The elements as a listpack, if they lie in one packed node that is within the limit. `shrinking`: within half of it.
     pub fn to_listpack(&self, limit: Limit, shrinking: bool) -> Option<Vec<u8>> {
@@ -91,12 +104,8 @@ impl List {
         if !fits {
             return None;
         }
-        let data = node.data();
-        let mut lp = Vec::with_capacity(data.len() + LISTPACK_OVERHEAD);
-        lp.extend_from_slice(&((data.len() + LISTPACK_OVERHEAD) as u32).to_le_bytes());
-        lp.extend_from_slice(&(node.count() as u16).to_le_bytes());
-        lp.extend_from_slice(data);
-        lp.push(0xff);
+        let mut lp = Vec::with_capacity(node.data().len() + LISTPACK_OVERHEAD);
+        node.append_listpack(&mut lp);
         Some(lp)
     }
     #[inline]
@@ -109,7 +118,7 @@ impl List {
 
     // ---- nodes by their number ----
 
-    fn node_count(&self) -> usize {
+    pub fn node_count(&self) -> usize {
         self.chunks.iter().map(|c| c.nodes.len()).sum()
     }
     /// Chunk and index in it of a node by its number.

@@ -74,7 +74,48 @@ pub struct Node {
     plain: bool,
 }
 
+/// A node's contents.
+#[derive(Clone, Copy)]
+pub enum NodeRef<'a> {
+    /// One long element.
+    Plain(&'a [u8]),
+    Packed(PackedNode<'a>),
+}
+
+/// The elements of a packed node.
+#[derive(Clone, Copy)]
+pub struct PackedNode<'a> {
+    data: &'a [u8],
+    count: u16,
+}
+
+impl PackedNode<'_> {
+    /// Appends a listpack of the elements.
+    pub fn append_listpack(self, out: &mut Vec<u8>) {
+        let size = self.data.len() + LISTPACK_OVERHEAD;
+        out.extend_from_slice(&(size as u32).to_le_bytes());
+        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(self.data);
+        out.push(0xff);
+    }
+}
+
 impl Node {
+    pub fn to_ref(&self) -> NodeRef<'_> {
+        if self.plain {
+            NodeRef::Plain(&self.buffer)
+        } else {
+            NodeRef::Packed(PackedNode {
+                data: self.data(),
+                count: self.count,
+            })
+        }
+    }
+    pub fn append_listpack(&self, out: &mut Vec<u8>) {
+        if let NodeRef::Packed(node) = self.to_ref() {
+            node.append_listpack(out);
+        }
+    }
     /// An empty packed node that is going to be filled from the end that is not `from`.
     pub fn new(limit: Limit, from: End) -> Self {
         let size = limit.target();

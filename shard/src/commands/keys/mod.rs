@@ -3,6 +3,7 @@
 mod copy;
 mod dbsize;
 mod del;
+mod dump;
 mod exists;
 mod expire;
 mod find;
@@ -46,6 +47,9 @@ pub const COMMANDS: &[Command<Handler>] = &[
     rename::RENAME,
     rename::RENAMENX,
     copy::COPY,
+    dump::DUMP,
+    dump::RESTORE,
+    dump::RESTORE_ASKING,
     move_key::MOVE,
     find::KEYS,
     scan::SCAN,

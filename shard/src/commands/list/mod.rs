@@ -9,7 +9,7 @@ mod push;
 mod range;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
 use crate::ctx::Handler;
 use ringwood_protocol::command::Command;

@@ -7,6 +7,7 @@ use crate::ctx::Ctx;
 use crate::keyspace::entry::{Parts, Value};
 use crate::keyspace::{EntryMut, EntryRef, KeyHasher};
 use crate::object::{Body, Encoding, Object, Type};
+use crate::shard::Settings;
 use ringwood_protocol::number::parse_i64;
 use std::ops::ControlFlow;
 
@@ -123,12 +124,14 @@ pub struct Rules {
 
 impl Rules {
     pub fn of(ctx: &Ctx<'_>) -> Self {
-        let s = &ctx.shard.settings;
+        Self::new(&ctx.shard.settings, ctx.shard.keyspace.hasher().clone())
+    }
+    pub fn new(s: &Settings, hasher: KeyHasher) -> Self {
         Self {
             intset_max: s.set_intset_entries_max.min(1 << 30),
             listpack_max: s.set_listpack_entries_max,
             value_max: s.set_listpack_value_max,
-            hasher: ctx.shard.keyspace.hasher().clone(),
+            hasher,
         }
     }
 }
@@ -256,15 +259,15 @@ impl Owned {
         numbers.sort_unstable();
         Self::Packed(Encoding::Intset, intset::from_sorted(&numbers))
     }
+    pub fn into_value(self) -> Value {
+        match self {
+            Self::Packed(_, bytes) => Value::Bytes(bytes),
+            Self::Table(table) => Value::Object(Box::new(Object::Set(*table))),
+        }
+    }
     /// As the value of `key`, which is made or replaced and loses its expiry.
     pub fn store(self, ctx: &mut Ctx<'_>, key: &[u8]) {
-        let (encoding, value) = match self {
-            Self::Packed(encoding, bytes) => (encoding, Value::Bytes(bytes)),
-            Self::Table(table) => (
-                Encoding::Hashtable,
-                Value::Object(Box::new(Object::Set(*table))),
-            ),
-        };
+        let (encoding, value) = (self.encoding(), self.into_value());
         if let Some(mut entry) = ctx.write(key) {
             match value {
                 Value::Bytes(bytes) => entry.set_vector(Type::Set, encoding, bytes),

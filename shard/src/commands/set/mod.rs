@@ -1,7 +1,7 @@
 //! Sets.
 
 mod algebra;
-pub(in crate::commands) mod members;
+pub(crate) mod members;
 mod sadd;
 mod sismember;
 mod spop;

@@ -74,7 +74,7 @@ impl Conditions {
 }
 
 /// A score as an element of a listpack: integers as such, where Redis stores them so.
-fn with_packed_score<R>(score: f64, f: impl FnOnce(Item<'_>) -> R) -> R {
+pub(crate) fn with_packed_score<R>(score: f64, f: impl FnOnce(Item<'_>) -> R) -> R {
     const LIMIT: f64 = (i64::MAX / 2) as f64;
     if (-LIMIT..=LIMIT).contains(&score) && score.trunc() == score {
         return f(Item::Int(score as i64));

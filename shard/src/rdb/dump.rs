@@ -1,0 +1,57 @@
+//! What DUMP answers with and RESTORE takes: one value, with a version and a checksum behind it.
+
+use super::reader::Reader;
+use super::value::{self, Decoded};
+use super::writer::Writer;
+use super::{Dialect, Rules, crc64};
+use crate::keyspace::{EntryRef, KeyHasher};
+use crate::shard::Settings;
+
+/// Version and checksum.
+const FOOTER: usize = 10;
+
+/// Why a payload is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It has no footer, a version that we do not know, or was changed on the way.
+    Footer,
+    Value(super::Error),
+}
+
+pub fn dump(entry: EntryRef<'_>, compress: bool) -> Vec<u8> {
+    let mut writer = Writer::new(compress);
+    let kind = value::kind_of(entry);
+    writer.u8(kind);
+    value::write(&mut writer, entry);
+    let mut payload = writer.finish();
+    payload.extend(value::version_of(kind).to_le_bytes());
+    let checksum = crc64::update(0, &payload);
+    payload.extend(checksum.to_le_bytes());
+    payload
+}
+
+pub fn restore(
+    payload: &[u8],
+    settings: &Settings,
+    hasher: &KeyHasher,
+) -> Result<Decoded, Refused> {
+    let (body, dialect) = body(payload).ok_or(Refused::Footer)?;
+    let rules = Rules {
+        settings,
+        hasher,
+        dialect,
+    };
+    let mut reader = Reader::new(body);
+    let kind = reader.u8().map_err(Refused::Value)?;
+    // As in Redis, nobody asks what may follow the value.
+    value::read(kind, &mut reader, &rules).map_err(Refused::Value)
+}
+
+/// What is before the footer, if that is in order.
+fn body(payload: &[u8]) -> Option<(&[u8], Dialect)> {
+    let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER)?)?;
+    let (version, checksum) = footer.split_first_chunk()?;
+    let dialect = Dialect::of_version(u16::from_le_bytes(*version))?;
+    let checked = crc64::update(0, &payload[..body.len() + version.len()]);
+    (checksum == checked.to_le_bytes()).then_some((body, dialect))
+}

@@ -1,0 +1,111 @@
+//! Lists. Written as a quicklist's nodes, which we have too: a node is a listpack, or one long element by itself.
+
+use super::reader::Reader;
+use super::value::Decoded;
+use super::writer::Writer;
+use super::{Error, Result, Rules, kind, ziplist};
+use crate::collections::listpack;
+use crate::collections::listpack::Item;
+use crate::collections::quicklist::{End, List, NodeRef};
+use crate::commands::list::value::{View, limit};
+use crate::keyspace::EntryRef;
+use crate::keyspace::entry::Value;
+use crate::object::{Encoding, Object, Type};
+
+const PLAIN: u64 = 1;
+const PACKED: u64 = 2;
+
+pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decoded> {
+    let mut list = List::new(limit(rules.settings));
+    match of {
+        kind::LIST => {
+            for _ in 0..reader.length()? {
+                list.push(End::Back, &reader.string()?);
+            }
+        }
+        kind::LIST_ZIPLIST => push_ziplist(&mut list, &reader.string()?)?,
+        kind::LIST_QUICKLIST => {
+            for _ in 0..reader.length()? {
+                push_ziplist(&mut list, &reader.string()?)?;
+            }
+        }
+        _ => {
+            for _ in 0..reader.length()? {
+                let form = reader.length()?;
+                let node = reader.string()?;
+                match form {
+                    PLAIN if !node.is_empty() => list.append_plain(&node),
+                    PACKED if listpack::validate(&node) => list.append_listpack(&node),
+                    _ => return Err(Error::Corrupt("a broken quicklist node")),
+                }
+            }
+        }
+    }
+    if list.is_empty() {
+        return Err(Error::Empty);
+    }
+    let (encoding, value) = match list.to_listpack(limit(rules.settings), false) {
+        Some(lp) => (Encoding::Listpack, Value::Bytes(lp)),
+        None => (
+            Encoding::Quicklist,
+            Value::Object(Box::new(Object::List(list))),
+        ),
+    };
+    Ok(Decoded {
+        kind: Type::List,
+        encoding,
+        value,
+    })
+}
+
+fn push_ziplist(list: &mut List, zl: &[u8]) -> Result<()> {
+    for item in ziplist::items(zl)? {
+        item.with_text(|text| list.push(End::Back, text));
+    }
+    Ok(())
+}
+
+pub fn skip(of: u8, reader: &mut Reader<'_>) -> Result<()> {
+    if of == kind::LIST_ZIPLIST {
+        return reader.skip_string();
+    }
+    for _ in 0..reader.length()? {
+        if of == kind::LIST_QUICKLIST_2 {
+            reader.length()?;
+        }
+        reader.skip_string()?;
+    }
+    Ok(())
+}
+
+pub fn kind_of() -> u8 {
+    kind::LIST_QUICKLIST_2
+}
+
+pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
+    match View::new(entry) {
+        View::Packed(lp) => {
+            w.count(1);
+            w.length(PACKED);
+            w.block(lp);
+        }
+        View::Large(list) => {
+            let mut lp = Vec::new();
+            w.count(list.node_count());
+            for node in list.nodes() {
+                match node {
+                    NodeRef::Plain(bytes) => {
+                        w.length(PLAIN);
+                        w.item(Item::Bytes(bytes));
+                    }
+                    NodeRef::Packed(node) => {
+                        w.length(PACKED);
+                        lp.clear();
+                        node.append_listpack(&mut lp);
+                        w.block(&lp);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Payloads of every type and encoding: as they are, and with bytes changed, cut out and put in. Whatever RESTORE takes must work with the
+//! commands afterwards; whatever else is refused.
+
+use super::reader::Reader;
+use super::writer::Writer;
+use super::ziplist::tests::build as ziplist;
+use super::{Dialect, Error, crc64, kind, value};
+use crate::collections::intset;
+use crate::collections::listpack::{self, Item};
+use crate::commands::testing::Tester;
+use crate::object::Object;
+use crate::shard::Settings;
+use proptest::prelude::*;
+use std::sync::LazyLock;
+
+/// A body without its footer: type and value.
+type Body = Vec<u8>;
+
+fn sealed(body: &[u8], version: u16) -> Vec<u8> {
+    let mut payload = body.to_vec();
+    payload.extend(version.to_le_bytes());
+    let checksum = crc64::update(0, &payload);
+    payload.extend(checksum.to_le_bytes());
+    payload
+}
+
+fn bulk(reply: &[u8]) -> &[u8] {
+    let start = reply.iter().position(|&b| b == b'\n').unwrap() + 1;
+    &reply[start..reply.len() - 2]
+}
+
+fn body(of: u8, write: impl FnOnce(&mut Writer<'_>)) -> Body {
+    let mut writer = Writer::new(false);
+    writer.u8(of);
+    write(&mut writer);
+    writer.finish()
+}
+
+/// Values that lie in old forms, which we never write.
+fn old_bodies() -> Vec<Body> {
+    let items = [
+        Item::Bytes(b"one"),
+        Item::Int(1),
+        Item::Bytes(b"two"),
+        Item::Int(200_000),
+        Item::Int(-3),
+        Item::Bytes(b"3.5"),
+    ];
+    let zl = ziplist(&items);
+    let mut lp = listpack::EMPTY.to_vec();
+    let end = listpack::end(&lp);
+    listpack::insert_all(&mut lp, end, items);
+    vec![
+        body(kind::LIST, |w| {
+            w.count(6);
+            items.iter().for_each(|&item| w.item(item));
+        }),
+        body(kind::LIST_ZIPLIST, |w| w.block(&zl)),
+        body(kind::LIST_QUICKLIST, |w| {
+            w.count(2);
+            w.block(&zl);
+            w.block(&zl);
+        }),
+        body(kind::LIST_QUICKLIST_2, |w| {
+            w.count(3);
+            w.count(2);
+            w.block(&lp);
+            w.count(1);
+            w.string(b"plain");
+            w.count(2);
+            w.block(&lp);
+        }),
+        body(kind::SET, |w| {
+            w.count(6);
+            items.iter().for_each(|&item| w.item(item));
+        }),
+        body(kind::SET_INTSET, |w| {
+            w.block(&intset::from_sorted(&[-70_000, 1, 5, i64::MAX]));
+        }),
+        body(kind::SET_LISTPACK, |w| w.block(&lp)),
+        body(kind::ZSET, |w| {
+            w.count(4);
+            for (member, score) in [
+                ("a", &b"\x031.5"[..]),
+                ("b", b"\xfe"),
+                ("c", b"\xff"),
+                ("d", b"\x02-7"),
+            ] {
+                w.string(member.as_bytes());
+                w.raw(score);
+            }
+        }),
+        body(kind::ZSET_2, |w| {
+            w.count(3);
+            for (member, score) in [("a", 1.5), ("b", f64::INFINITY), ("c", -0.0)] {
+                w.string(member.as_bytes());
+                w.f64(score);
+            }
+        }),
+        body(kind::ZSET_ZIPLIST, |w| w.block(&zl)),
+        body(kind::ZSET_LISTPACK, |w| w.block(&lp)),
+        body(kind::HASH, |w| {
+            w.count(3);
+            items.iter().for_each(|&item| w.item(item));
+        }),
+        body(kind::HASH_ZIPMAP, |w| {
+            w.block(b"\x02\x03foo\x03\x00bar\x05hello\x05\x02world..\xff");
+        }),
+        body(kind::HASH_ZIPLIST, |w| w.block(&zl)),
+        body(kind::HASH_LISTPACK, |w| w.block(&lp)),
+        body(kind::MODULE, |w| {
+            w.length(0x1234_5678_9abc_def0);
+            w.raw(b"\x01\x05\x05\x03abc\x00");
+        }),
+    ]
+}
+
+/// What DUMP answers for values of every type and encoding.
+fn dumped_bodies() -> Vec<Body> {
+    let many: String = (0..40).map(|n| format!(" {n} value{n}")).collect();
+    let long = "the same again ".repeat(30).replace(' ', "_");
+    let mut bodies = Vec::new();
+    for compress in [true, false] {
+        for make in [
+            "SET k hello",
+            "SET k -123456",
+            &*format!("SET k {long}"),
+            "RPUSH k a 1 b 70000 c",
+            &*format!("RPUSH k a{many} {long}{many}"),
+            "SADD k 1 2 3",
+            "SADD k a b 3",
+            &*format!("SADD k{many} {long}"),
+            "HSET k f v 1 2",
+            &*format!("HSET k{many} f {long}"),
+            "ZADD k 1 a 2.5 b -inf c",
+            &*format!("ZADD k{many}"),
+        ] {
+            let mut t = Tester::with(Settings {
+                rdb_compression: compress,
+                ..low()
+            });
+            t.run(make);
+            let payload = t.run("DUMP k");
+            let payload = bulk(&payload);
+            bodies.push(payload[..payload.len() - 10].to_vec());
+        }
+    }
+    bodies
+}
+
+/// Settings that make large values of small ones.
+fn low() -> Settings {
+    Settings {
+        hash_listpack_entries_max: 8,
+        set_intset_entries_max: 4,
+        set_listpack_entries_max: 8,
+        zset_listpack_entries_max: 8,
+        list_listpack_size_max: 4,
+        ..Settings::default()
+    }
+}
+
+static BODIES: LazyLock<Vec<Body>> = LazyLock::new(|| [old_bodies(), dumped_bodies()].concat());
+
+/// Commands that read and change all of a value, with every kind of edit.
+const LIST: &str = "LRANGE k 0 -1|LLEN k|LINDEX k -1|LPOS k one|LINSERT k BEFORE one x|LINSERT k AFTER 1 y|LSET k 0 longer_than_it_was|\
+    LSET k -1 7|LREM k 1 two|LPUSH k l|RPUSH k r|LMOVE k k LEFT RIGHT|LTRIM k 1 -2|LPOP k|RPOP k|LRANGE k 0 -1";
+const SET: &str = "SMEMBERS k|SCARD k|SRANDMEMBER k -5|SISMEMBER k one|SADD k new 17 -9999999999|SREM k one 1 a|SMOVE k j two|\
+    SSCAN k 0 COUNT 100|SINTER k k|SPOP k|SMEMBERS k";
+const ZSET: &str = "ZRANGE k 0 -1 WITHSCORES|ZCARD k|ZRANGE k -inf +inf BYSCORE|ZRANGE k - + BYLEX REV LIMIT 0 5|ZRANK k a|ZSCORE k one|\
+    ZADD k 1 new 2 a|ZINCRBY k 3 one|ZREM k two|ZRANDMEMBER k -3|ZSCAN k 0|ZPOPMIN k|ZREMRANGEBYRANK k 0 0|ZRANGE k 0 -1";
+const HASH: &str = "HGETALL k|HLEN k|HGET k one|HSET k one changed new v|HSETNX k f v|HINCRBY k counter 3|HDEL k two f|HRANDFIELD k -3|\
+    HSCAN k 0|HKEYS k|HGETALL k";
+const STRING: &str = "GET k|STRLEN k|APPEND k x|GETRANGE k 0 3|SETRANGE k 2 abc|GET k";
+const ANY: &str = "OBJECT ENCODING k|MEMORY USAGE k|COPY k copy|DUMP k|DEL copy";
+
+fn check_object(t: &Tester) {
+    let Some(entry) = t.shard.keyspace.get(0, t.shard.key(b"k")) else {
+        return;
+    };
+    if !entry.is_object() {
+        return;
+    }
+    match entry.object() {
+        Object::List(list) => list.check_invariants(),
+        Object::Hash(table) => table.check_invariants(),
+        Object::Set(table) => table.check_invariants(),
+        Object::SortedSet(set) => set.check_invariants(),
+    }
+}
+
+/// Restores a payload, and works with the value if it was taken. Returns whether it was.
+fn work(settings: Settings, payload: &[u8]) -> bool {
+    let mut t = Tester::with(settings);
+    let reply = t.run_words(&[b"RESTORE", b"k", b"0", payload]);
+    if reply.starts_with(b"-") {
+        t.check("EXISTS k", ":0");
+        return false;
+    }
+    check_object(&t);
+    let kind = String::from_utf8(t.run("TYPE k")).unwrap();
+    let again = t.run("DUMP k");
+    let reply = t.run_words(&[b"RESTORE", b"again", b"0", bulk(&again)]);
+    assert_eq!(reply, b"+OK\r\n", "what we dump we restore");
+    let commands = match kind.trim_end() {
+        "+list" => LIST,
+        "+set" => SET,
+        "+zset" => ZSET,
+        "+hash" => HASH,
+        _ => STRING,
+    };
+    for command in ANY.split('|').chain(commands.split('|')) {
+        t.run(command);
+        check_object(&t);
+    }
+    true
+}
+
+#[test]
+fn every_form_is_read() {
+    for body in BODIES.iter() {
+        let module = body[0] == kind::MODULE;
+        for settings in [Settings::default(), low()] {
+            for version in [10, 80] {
+                let taken = work(settings.clone(), &sealed(body, version));
+                assert_eq!(taken, !module, "{body:?}");
+            }
+        }
+    }
+}
+
+/// Stepping over a value ends where reading it does, and nowhere sooner when it is cut.
+#[test]
+fn values_are_stepped_over() {
+    for body in BODIES.iter() {
+        let (of, value) = (body[0], &body[1..]);
+        let mut more = value.to_vec();
+        more.extend(b"more");
+        let mut reader = Reader::new(&more);
+        assert_eq!(value::skip(of, &mut reader, Dialect::Redis), Ok(()));
+        assert_eq!(reader.rest(), b"more", "{body:?}");
+        for end in 0..value.len() {
+            let cut = value::skip(of, &mut Reader::new(&value[..end]), Dialect::Redis);
+            assert_eq!(cut, Err(Error::Short), "{body:?} at {end}");
+        }
+    }
+}
+
+/// What is done to a body's bytes.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(usize, u8),
+    Add(usize, i8),
+    Cut(usize, usize),
+    Insert(usize, Vec<u8>),
+    Copy(usize, usize, usize),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let byte = prop_oneof![Just(0u8), Just(0xff), Just(0x80), Just(0x81), any::<u8>()];
+    let at = any::<usize>();
+    prop_oneof![
+        4 => (at, byte).prop_map(|(at, b)| Change::Set(at, b)),
+        4 => (at, -2i8..=2).prop_map(|(at, n)| Change::Add(at, n)),
+        1 => (at, 1usize..9).prop_map(|(at, n)| Change::Cut(at, n)),
+        1 => (at, prop::collection::vec(any::<u8>(), 1..9)).prop_map(|(at, b)| Change::Insert(at, b)),
+        1 => (at, any::<usize>(), 1usize..20).prop_map(|(a, b, n)| Change::Copy(a, b, n)),
+    ]
+}
+
+fn apply(body: &mut Body, change: &Change) {
+    if body.is_empty() {
+        return;
+    }
+    let len = body.len();
+    match *change {
+        Change::Set(at, b) => body[at % len] = b,
+        Change::Add(at, n) => body[at % len] = body[at % len].wrapping_add_signed(n),
+        Change::Cut(at, n) => drop(body.drain(at % len..(at % len + n).min(len))),
+        Change::Insert(at, ref b) => {
+            body.splice(at % len..at % len, b.iter().copied());
+        }
+        Change::Copy(from, to, n) => {
+            let from = from % len;
+            let part = body[from..(from + n).min(len)].to_vec();
+            body.splice(to % len..to % len, part);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..Default::default() })]
+    #[test]
+    fn changed_payloads(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec(change(), 1..4),
+        version in prop::sample::select(&[6u16, 10, 12, 80][..]),
+        low_settings in any::<bool>(),
+    ) {
+        let mut body = BODIES[which.index(BODIES.len())].clone();
+        for change in &changes {
+            apply(&mut body, change);
+        }
+        let settings = if low_settings { low() } else { Settings::default() };
+        work(settings, &sealed(&body, version));
+    }
+
+    #[test]
+    fn any_bytes(of in 0u8..30, rest in prop::collection::vec(any::<u8>(), 0..60)) {
+        let body = [&[of][..], &rest].concat();
+        work(Settings::default(), &sealed(&body, 10));
+    }
+}

@@ -1,0 +1,88 @@
+//! A key's value, whatever its type.
+
+use super::reader::Reader;
+use super::writer::Writer;
+use super::{Dialect, Error, Result, Rules, VERSION, hash, kind, list, set, string, zset};
+use crate::keyspace::EntryRef;
+use crate::keyspace::entry::{Parts, Value};
+use crate::object::{Encoding, Type};
+
+/// What a value became.
+#[derive(Debug)]
+pub struct Decoded {
+    pub kind: Type,
+    pub encoding: Encoding,
+    pub value: Value,
+}
+
+impl Decoded {
+    pub fn into_parts(self, access: u32, expire_at: Option<i64>) -> Parts {
+        Parts {
+            kind: self.kind,
+            encoding: self.encoding,
+            access,
+            expire_at,
+            value: self.value,
+        }
+    }
+}
+
+/// Reads a value of type `of`.
+pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decoded> {
+    use kind::*;
+    match of {
+        STRING => string::read(reader),
+        LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2 => list::read(of, reader, rules),
+        SET | SET_INTSET | SET_LISTPACK => set::read(of, reader, rules),
+        ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK => zset::read(of, reader, rules),
+        HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK => hash::read(of, reader, rules),
+        MODULE => Err(Error::Module(super::module::name(reader.length()?))),
+        _ => Err(Error::UnknownType(of)),
+    }
+}
+
+/// Steps over a value of type `of`, checking no more than where it ends.
+pub fn skip(of: u8, reader: &mut Reader<'_>, _dialect: Dialect) -> Result<()> {
+    use kind::*;
+    match of {
+        STRING => reader.skip_string(),
+        LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2 => list::skip(of, reader),
+        SET | SET_INTSET | SET_LISTPACK => set::skip(of, reader),
+        ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK => zset::skip(of, reader),
+        HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK => hash::skip(of, reader),
+        MODULE => {
+            reader.length()?;
+            super::module::skip(reader)
+        }
+        _ => Err(Error::UnknownType(of)),
+    }
+}
+
+/// The type number that an entry's value is written with.
+pub fn kind_of(entry: EntryRef<'_>) -> u8 {
+    match entry.kind() {
+        Type::String => string::kind_of(),
+        Type::List => list::kind_of(),
+        Type::Set => set::kind_of(entry),
+        Type::ZSet => zset::kind_of(entry),
+        Type::Hash => hash::kind_of(entry),
+        Type::Stream => unreachable!("there are no streams yet"),
+    }
+}
+
+/// The first version whose readers know the type.
+pub fn version_of(_kind: u8) -> u16 {
+    VERSION
+}
+
+/// Writes an entry's value.
+pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
+    match entry.kind() {
+        Type::String => string::write(w, entry),
+        Type::List => list::write(w, entry),
+        Type::Set => set::write(w, entry),
+        Type::ZSet => zset::write(w, entry),
+        Type::Hash => hash::write(w, entry),
+        Type::Stream => unreachable!("there are no streams yet"),
+    }
+}
