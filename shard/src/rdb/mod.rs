@@ -11,7 +11,7 @@
 //!
 //! - [`reader`], [`writer`]: lengths, strings, numbers. [`lzf`], [`crc64`]: compression and checksum.
 //! - [`ziplist`], [`zipmap`]: packed forms of old versions, for reading only.
-//! - [`string`], [`list`], [`set`], [`zset`], [`hash`]: a type's values, both ways. [`value`] picks among them. [`module`]: stepped over.
+//! - [`string`], [`list`], [`set`], [`zset`], [`hash`], [`stream`]: a type's values, both ways. [`value`] picks among them. [`module`]: stepped over.
 //! - [`dump`]: what DUMP answers and RESTORE takes.
 //!
 //! **Nothing that is read is trusted.** Payloads come from clients. Reading checks every length against what is there before it is used,
@@ -30,6 +30,7 @@ mod module;
 mod packed;
 pub mod reader;
 mod set;
+mod stream;
 mod string;
 #[cfg(test)]
 mod tests;
@@ -83,10 +84,13 @@ pub mod kind {
     pub const ZSET_ZIPLIST: u8 = 12;
     pub const HASH_ZIPLIST: u8 = 13;
     pub const LIST_QUICKLIST: u8 = 14;
+    pub const STREAM: u8 = 15;
     pub const HASH_LISTPACK: u8 = 16;
     pub const ZSET_LISTPACK: u8 = 17;
     pub const LIST_QUICKLIST_2: u8 = 18;
+    pub const STREAM_2: u8 = 19;
     pub const SET_LISTPACK: u8 = 20;
+    pub const STREAM_3: u8 = 21;
 }
 
 /// Why bytes are no value.

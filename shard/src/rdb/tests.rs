@@ -108,11 +108,69 @@ fn old_bodies() -> Vec<Body> {
         }),
         body(kind::HASH_ZIPLIST, |w| w.block(&zl)),
         body(kind::HASH_LISTPACK, |w| w.block(&lp)),
+        body(kind::STREAM, |w| stream(w, 1)),
+        body(kind::STREAM_2, |w| stream(w, 2)),
+        body(kind::STREAM_3, |w| stream(w, 3)),
         body(kind::MODULE, |w| {
             w.length(0x1234_5678_9abc_def0);
             w.raw(b"\x01\x05\x05\x03abc\x00");
         }),
     ]
+}
+
+/// A stream of three entries in two blocks, the second deleted; a group in which the first is pending. As a form's number has it.
+fn stream(w: &mut Writer<'_>, form: u8) {
+    let block = |entries: &[(i64, i64, i64)]| {
+        let live = entries.iter().filter(|e| e.0 == 2).count() as i64;
+        let deleted = entries.len() as i64 - live;
+        let mut items = [live, deleted, 1].map(Item::Int).to_vec();
+        items.extend([Item::Bytes(b"field"), Item::Int(0)]);
+        for &(flags, ms, seq) in entries {
+            items.extend([flags, ms, seq].map(Item::Int));
+            items.extend([Item::Bytes(b"value"), Item::Int(4)]);
+        }
+        let mut lp = listpack::EMPTY.to_vec();
+        let end = listpack::end(&lp);
+        listpack::insert_all(&mut lp, end, items);
+        lp
+    };
+    let id = |ms: u64, seq: u64| [ms.to_be_bytes(), seq.to_be_bytes()].concat();
+    w.count(2);
+    w.block(&id(1, 1));
+    w.block(&block(&[(2, 0, 0), (3, 0, 1)]));
+    w.block(&id(2, 1));
+    w.block(&block(&[(2, 0, 0)]));
+    for n in [2, 2, 1] {
+        w.length(n);
+    }
+    if form > 1 {
+        for n in [1, 1, 1, 2, 3] {
+            w.length(n);
+        }
+    }
+    w.count(1);
+    w.string(b"g");
+    w.length(1);
+    w.length(2);
+    if form > 1 {
+        w.length(u64::MAX);
+    }
+    w.count(1);
+    w.raw(&id(1, 1));
+    w.ms(1_600_000_000_000);
+    w.count(3);
+    w.count(2);
+    for (name, pending) in [("c", 1), ("d", 0)] {
+        w.string(name.as_bytes());
+        w.ms(1_600_000_000_000);
+        if form > 2 {
+            w.ms(-1);
+        }
+        w.count(pending);
+        if pending > 0 {
+            w.raw(&id(1, 1));
+        }
+    }
 }
 
 /// What DUMP answers for values of every type and encoding.
@@ -134,12 +192,17 @@ fn dumped_bodies() -> Vec<Body> {
             &*format!("HSET k{many} f {long}"),
             "ZADD k 1 a 2.5 b -inf c",
             &*format!("ZADD k{many}"),
+            "XADD k 1-1 f v|XADD k 1-2 f w|XADD k 2-1 g 1 f 2|XADD k 3-0 f long_value_70000|XADD k 3-1 f x|XDEL k 2-1|\
+             XGROUP CREATE k g 0|XREADGROUP GROUP g c COUNT 2 STREAMS k >|XREADGROUP GROUP g d COUNT 1 STREAMS k >|\
+             XGROUP CREATECONSUMER k g idle|XGROUP CREATE k g2 $",
         ] {
             let mut t = Tester::with(Settings {
                 rdb_compression: compress,
                 ..low()
             });
-            t.run(make);
+            for line in make.split('|') {
+                t.run(line);
+            }
             let payload = t.run("DUMP k");
             let payload = bulk(&payload);
             bodies.push(payload[..payload.len() - 10].to_vec());
@@ -156,6 +219,7 @@ fn low() -> Settings {
         set_listpack_entries_max: 8,
         zset_listpack_entries_max: 8,
         list_listpack_size_max: 4,
+        stream_node_entries_max: 2,
         ..Settings::default()
     }
 }
@@ -171,6 +235,10 @@ const ZSET: &str = "ZRANGE k 0 -1 WITHSCORES|ZCARD k|ZRANGE k -inf +inf BYSCORE|
     ZADD k 1 new 2 a|ZINCRBY k 3 one|ZREM k two|ZRANDMEMBER k -3|ZSCAN k 0|ZPOPMIN k|ZREMRANGEBYRANK k 0 0|ZRANGE k 0 -1";
 const HASH: &str = "HGETALL k|HLEN k|HGET k one|HSET k one changed new v|HSETNX k f v|HINCRBY k counter 3|HDEL k two f|HRANDFIELD k -3|\
     HSCAN k 0|HKEYS k|HGETALL k";
+const STREAM: &str = "XRANGE k - +|XREVRANGE k + - COUNT 3|XLEN k|XINFO STREAM k FULL|XINFO GROUPS k|XINFO CONSUMERS k g|XPENDING k g|\
+    XPENDING k g - + 10|XADD k * f v|XADD k * f v g w|XREADGROUP GROUP g c COUNT 2 STREAMS k >|XREADGROUP GROUP g new STREAMS k 0|\
+    XACK k g 1-1|XCLAIM k g new 0 1-2 2-1|XAUTOCLAIM k g c 0 - COUNT 2|XDEL k 1-2|XGROUP CREATECONSUMER k g other|\
+    XGROUP DELCONSUMER k g c|XGROUP CREATE k h 0|XTRIM k MAXLEN 2|XSETID k 99999999999999-1|XRANGE k - +|XGROUP DESTROY k g|XTRIM k MAXLEN 0";
 const STRING: &str = "GET k|STRLEN k|APPEND k x|GETRANGE k 0 3|SETRANGE k 2 abc|GET k";
 const ANY: &str = "OBJECT ENCODING k|MEMORY USAGE k|COPY k copy|DUMP k|DEL copy";
 
@@ -186,6 +254,7 @@ fn check_object(t: &Tester) {
         Object::Hash(table) => table.check_invariants(),
         Object::Set(table) => table.check_invariants(),
         Object::SortedSet(set) => set.check_invariants(),
+        Object::Stream(stream) => stream.check_invariants(),
     }
 }
 
@@ -207,6 +276,7 @@ fn work(settings: Settings, payload: &[u8]) -> bool {
         "+set" => SET,
         "+zset" => ZSET,
         "+hash" => HASH,
+        "+stream" => STREAM,
         _ => STRING,
     };
     for command in ANY.split('|').chain(commands.split('|')) {

@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::writer::Writer;
-use super::{Dialect, Error, Result, Rules, VERSION, hash, kind, list, set, string, zset};
+use super::{Dialect, Error, Result, Rules, VERSION, hash, kind, list, set, stream, string, zset};
 use crate::keyspace::EntryRef;
 use crate::keyspace::entry::{Parts, Value};
 use crate::object::{Encoding, Type};
@@ -36,6 +36,7 @@ pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decode
         SET | SET_INTSET | SET_LISTPACK => set::read(of, reader, rules),
         ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK => zset::read(of, reader, rules),
         HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK => hash::read(of, reader, rules),
+        STREAM | STREAM_2 | STREAM_3 => stream::read(of, reader),
         MODULE => Err(Error::Module(super::module::name(reader.length()?))),
         _ => Err(Error::UnknownType(of)),
     }
@@ -50,6 +51,7 @@ pub fn skip(of: u8, reader: &mut Reader<'_>, _dialect: Dialect) -> Result<()> {
         SET | SET_INTSET | SET_LISTPACK => set::skip(of, reader),
         ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK => zset::skip(of, reader),
         HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK => hash::skip(of, reader),
+        STREAM | STREAM_2 | STREAM_3 => stream::skip(of, reader),
         MODULE => {
             reader.length()?;
             super::module::skip(reader)
@@ -66,7 +68,7 @@ pub fn kind_of(entry: EntryRef<'_>) -> u8 {
         Type::Set => set::kind_of(entry),
         Type::ZSet => zset::kind_of(entry),
         Type::Hash => hash::kind_of(entry),
-        Type::Stream => unreachable!("there are no streams yet"),
+        Type::Stream => stream::kind_of(),
     }
 }
 
@@ -83,6 +85,6 @@ pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
         Type::Set => set::write(w, entry),
         Type::ZSet => zset::write(w, entry),
         Type::Hash => hash::write(w, entry),
-        Type::Stream => unreachable!("there are no streams yet"),
+        Type::Stream => stream::write(w, entry),
     }
 }

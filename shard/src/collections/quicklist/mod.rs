@@ -439,7 +439,7 @@ impl List {
         let number = self.number(place);
         let node = &self.chunks[place.chunk].nodes[place.node];
         let (large, plain) = (limit.is_large(value.len()), node.is_plain());
-        let (old, next) = node.read(place.at);
+        let (_, next) = node.read(place.at);
         if plain && large {
             self.with_node(number, |node| *node = Node::plain(value));
             return;
@@ -452,7 +452,6 @@ impl List {
         let element = Encoded::new(value);
         let size = next - place.at;
         if !large && node.end() - size + element.size() <= PACKED_MAX {
-            debug_assert!(old.len() <= size);
             self.with_node(number, |node| {
                 node.splice(place.at, size, 1, Some(&element));
             });

@@ -384,6 +384,10 @@ impl Block {
         let (mut lives, mut entries, mut last) = (0, 0, None);
         while at < end {
             let (flags, next) = number(at)?;
+            // They are read and changed as the byte that they are.
+            if next != at + 2 {
+                return None;
+            }
             let (ms, next) = number(next)?;
             let (seq, next) = number(next)?;
             let id = StreamId {

@@ -59,6 +59,14 @@ pub enum Deletion {
     Referenced,
 }
 
+/// What a stream knows beside its blocks and groups.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    pub last_id: StreamId,
+    pub max_deleted_id: StreamId,
+    pub entries_added: u64,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Stream {
@@ -74,6 +82,28 @@ pub struct Stream {
 impl Stream {
     pub fn new() -> Self {
         Self::default()
+    }
+    /// A stream of blocks from outside. `None` if they are not in order, or above `last_id`.
+    pub fn from_blocks(blocks: Vec<Block>, totals: Totals) -> Option<Self> {
+        let mut stream = Self {
+            last_id: totals.last_id,
+            max_deleted_id: totals.max_deleted_id,
+            entries_added: totals.entries_added,
+            ..Self::default()
+        };
+        let mut last = None;
+        for block in blocks {
+            if last.is_some_and(|last| block.first() <= last) {
+                return None;
+            }
+            last = Some(block.last());
+            stream.len += block.counts().0;
+            stream.blocks.push(block);
+        }
+        stream.settle();
+        // A deleted entry may be above it, by XSETID.
+        let in_order = stream.last_live_id() <= Some(totals.last_id);
+        in_order.then_some(stream)
     }
     #[inline]
     pub fn len(&self) -> u64 {
