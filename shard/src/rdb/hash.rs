@@ -1,95 +1,130 @@
-//! Hashes without field expiry.
+//! Hashes. Those with fields that expire have forms of their own, which Redis (since 7.4) and Valkey (since 9.0) made differently:
+//! ```text
+//! Redis, packed:  first time, 8 bytes │ listpack of field, value, time; in the order of times, 0 for none, those last
+//! Redis, large:   first time, 8 bytes │ n │ (0, or time - first time + 1 │ field │ value)…
+//! Valkey:         n │ (field │ value │ time or -1, 8 bytes)…
+//! ```
+//! Before their release Redis's two had no first time, and the second plain times. Where no field expires the older forms are written.
 
 use super::reader::Reader;
 use super::value::Decoded;
 use super::writer::Writer;
-use super::{Error, Result, Rules, kind, packed, ziplist, zipmap};
+use super::{Dialect, Error, Result, Rules, kind, packed, ziplist, zipmap};
+use crate::collections::field_table::FieldTable;
 use crate::collections::listpack::{self, Item};
-use crate::collections::packed_table::Put;
-use crate::commands::hash::value::{Limits, Table, View};
+use crate::collections::timed_listpack;
 use crate::keyspace::entry::Value;
 use crate::keyspace::{EntryRef, KeyHasher};
 use crate::object::{Encoding, Object, Type};
 
-/// A hash that is read field by field.
-enum Building {
-    Packed(Vec<u8>),
-    Table(Table),
-}
+/// No field expires later; Redis keeps times in 48 bits.
+const TIME_MAX: u64 = (1 << 48) - 1;
 
+/// A hash that is read field by field.
 struct Builder<'a> {
-    hash: Building,
-    limits: Limits,
+    packed: Vec<u8>,
+    /// While the table is not made yet, the fields' times.
+    times: Vec<Option<i64>>,
+    table: Option<FieldTable>,
+    entries_max: usize,
+    value_max: usize,
     hasher: &'a KeyHasher,
-    count: usize,
+    /// Whether it is of a form with times, even if no field has one.
+    timed: bool,
 }
 
 impl<'a> Builder<'a> {
-    fn new(rules: &Rules<'a>) -> Self {
+    fn new(rules: &Rules<'a>, timed: bool) -> Self {
         Self {
-            hash: Building::Packed(listpack::EMPTY.to_vec()),
-            limits: Limits::of(rules.settings),
+            packed: listpack::EMPTY.to_vec(),
+            times: Vec::new(),
+            table: None,
+            entries_max: rules.settings.hash_listpack_entries_max,
+            value_max: rules.settings.hash_listpack_value_max,
             hasher: rules.hasher,
-            count: 0,
+            timed,
         }
     }
 
-    fn add(&mut self, field: Item<'_>, value: Item<'_>) -> Result<()> {
-        self.count += 1;
-        if let Building::Packed(lp) = &mut self.hash {
+    fn add(&mut self, field: Item<'_>, value: Item<'_>, expire_at: Option<i64>) -> Result<()> {
+        if self.table.is_none() {
             let bytes = field.len() + value.len();
-            if self.count <= self.limits.entries
-                && field.len().max(value.len()) <= self.limits.value
-                && listpack::has_room(lp, bytes + 32)
+            if self.times.len() < self.entries_max
+                && field.len().max(value.len()) <= self.value_max
+                && listpack::has_room(&self.packed, bytes + 32)
             {
-                listpack::push_items(lp, [field, value]);
+                listpack::push_items(&mut self.packed, [field, value]);
+                self.times.push(expire_at);
                 return Ok(());
             }
-            self.hash = Building::Table(table_of(lp, self.hasher)?);
+            let pairs = pairs(&self.packed).zip(&self.times);
+            let triples = pairs.map(|((field, value), time)| (field, value, *time));
+            self.table = Some(table_of(triples, self.hasher)?);
         }
-        if let Building::Table(table) = &mut self.hash {
-            put(table, field, value)?;
+        match &mut self.table {
+            Some(table) => put(table, field, value, expire_at),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn finish(self) -> Result<Decoded> {
-        match self.hash {
-            Building::Packed(lp) => {
-                packed::check(&lp, 2, self.hasher)?;
-                Ok(packed_hash(lp))
-            }
-            Building::Table(table) => Ok(large_hash(table)),
+        if let Some(table) = self.table {
+            return Ok(large(table));
         }
+        packed::check(&self.packed, 2, self.hasher)?;
+        if !self.timed {
+            return Ok(small(Encoding::Listpack, self.packed));
+        }
+        let mut triples: Vec<_> = pairs(&self.packed).zip(self.times).collect();
+        triples.sort_by_key(|(_, time)| time.unwrap_or(i64::MAX));
+        let mut lp = Vec::with_capacity(self.packed.len() * 3 / 2);
+        lp.extend_from_slice(listpack::EMPTY);
+        for ((field, value), time) in triples {
+            listpack::push_items(&mut lp, [field, value, Item::Int(time.unwrap_or(0))]);
+        }
+        Ok(small(Encoding::ListpackEx, lp))
     }
 }
 
-fn put(table: &mut Table, field: Item<'_>, value: Item<'_>) -> Result<()> {
-    let put = field.with_text(|field| value.with_text(|value| table.put(field, value, None)));
-    if put == Put::New {
+fn pairs(lp: &[u8]) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
+    let mut items = listpack::iter(lp).map(|(_, item)| item);
+    std::iter::from_fn(move || Some((items.next()?, items.next()?)))
+}
+
+fn put(
+    table: &mut FieldTable,
+    field: Item<'_>,
+    value: Item<'_>,
+    expire_at: Option<i64>,
+) -> Result<()> {
+    let is_new =
+        field.with_text(|field| value.with_text(|value| table.put(field, value, expire_at)));
+    if is_new {
         Ok(())
     } else {
         Err(Error::Corrupt("a hash has a field twice"))
     }
 }
 
-fn table_of(lp: &[u8], hasher: &KeyHasher) -> Result<Table> {
-    let mut table = Table::new(hasher.clone());
-    let mut items = listpack::iter(lp);
-    while let (Some((_, field)), Some((_, value))) = (items.next(), items.next()) {
-        put(&mut table, field, value)?;
+fn table_of<'i>(
+    fields: impl Iterator<Item = (Item<'i>, Item<'i>, Option<i64>)>,
+    hasher: &KeyHasher,
+) -> Result<FieldTable> {
+    let mut table = FieldTable::new(hasher.clone());
+    for (field, value, expire_at) in fields {
+        put(&mut table, field, value, expire_at)?;
     }
     Ok(table)
 }
 
-fn packed_hash(lp: Vec<u8>) -> Decoded {
+fn small(encoding: Encoding, lp: Vec<u8>) -> Decoded {
     Decoded {
         kind: Type::Hash,
-        encoding: Encoding::Listpack,
+        encoding,
         value: Value::Bytes(lp),
     }
 }
-fn large_hash(table: Table) -> Decoded {
+fn large(table: FieldTable) -> Decoded {
     Decoded {
         kind: Type::Hash,
         encoding: Encoding::Hashtable,
@@ -98,31 +133,26 @@ fn large_hash(table: Table) -> Decoded {
 }
 
 pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decoded> {
-    if of == kind::HASH_LISTPACK {
-        let lp = reader.string()?;
-        let count = packed::check(&lp, 2, rules.hasher)?;
-        return Ok(if count > Limits::of(rules.settings).entries {
-            large_hash(table_of(&lp, rules.hasher)?)
-        } else {
-            packed_hash(lp.into_owned())
-        });
+    match (of, rules.dialect) {
+        (kind::HASH_LISTPACK, _) => return packed_pairs(reader, rules),
+        (kind::HASH_LISTPACK_TIMED, _) => {
+            reader.ms()?;
+            return packed_triples(reader, rules);
+        }
+        (kind::HASH_LISTPACK_TIMED_OLD, _) => return packed_triples(reader, rules),
+        _ => {}
     }
-    let mut hash = Builder::new(rules);
-    match of {
-        kind::HASH => {
-            for _ in 0..reader.length()? {
-                let field = reader.string()?;
-                let value = reader.string()?;
-                hash.add(Item::Bytes(&field), Item::Bytes(&value))?;
+    let timed = of >= kind::VALKEY_HASH_TIMED;
+    let mut hash = Builder::new(rules, timed);
+    let mut count = 0;
+    match (of, rules.dialect) {
+        (kind::HASH_ZIPMAP, _) => {
+            for [field, value] in zipmap::texts(&reader.string()?)?.as_chunks().0 {
+                hash.add(Item::Bytes(field), Item::Bytes(value), None)?;
+                count += 1;
             }
         }
-        kind::HASH_ZIPMAP => {
-            for pair in zipmap::texts(&reader.string()?)?.as_chunks().0 {
-                let [field, value] = *pair;
-                hash.add(Item::Bytes(field), Item::Bytes(value))?;
-            }
-        }
-        _ => {
+        (kind::HASH_ZIPLIST, _) => {
             let zl = reader.string()?;
             let items = ziplist::items(&zl)?;
             let (pairs, rest) = items.as_chunks();
@@ -130,41 +160,175 @@ pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decode
                 return Err(Error::Corrupt("a hash's ziplist with half a pair"));
             }
             for &[field, value] in pairs {
-                hash.add(field, value)?;
+                hash.add(field, value, None)?;
+                count += 1;
+            }
+        }
+        (kind::VALKEY_HASH_TIMED, Dialect::Valkey) => {
+            count = reader.length()?;
+            for _ in 0..count {
+                let field = reader.string()?;
+                let value = reader.string()?;
+                let time = u64::try_from(reader.ms()?).ok();
+                let time = time.map(|time| time.min(TIME_MAX) as i64);
+                hash.add(Item::Bytes(&field), Item::Bytes(&value), time)?;
+            }
+        }
+        (kind::HASH_TIMED | kind::HASH_TIMED_OLD, _) => {
+            let first = if of == kind::HASH_TIMED {
+                reader.u64_le()?
+            } else {
+                1
+            };
+            count = reader.length()?;
+            for _ in 0..count {
+                let time = match reader.length()? {
+                    0 => None,
+                    n => Some(time(first.checked_add(n - 1))?),
+                };
+                let field = reader.string()?;
+                let value = reader.string()?;
+                hash.add(Item::Bytes(&field), Item::Bytes(&value), time)?;
+            }
+        }
+        _ => {
+            count = reader.length()?;
+            for _ in 0..count {
+                let field = reader.string()?;
+                let value = reader.string()?;
+                hash.add(Item::Bytes(&field), Item::Bytes(&value), None)?;
             }
         }
     }
-    if hash.count == 0 {
+    if count == 0 {
         return Err(Error::Empty);
     }
     hash.finish()
 }
 
-pub fn skip(of: u8, reader: &mut Reader<'_>) -> Result<()> {
-    let count = if of == kind::HASH {
-        reader.length()?
-    } else {
-        0
-    };
-    if of != kind::HASH {
-        return reader.skip_string();
+/// A field's time, which is none of the far future.
+fn time(n: Option<u64>) -> Result<i64> {
+    match n {
+        Some(n) if n <= TIME_MAX => Ok(n as i64),
+        _ => Err(Error::Corrupt("a hash's field has an impossible time")),
     }
-    (0..count).try_for_each(|_| reader.skip_string().and_then(|()| reader.skip_string()))
+}
+
+fn packed_pairs(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decoded> {
+    let lp = reader.string()?;
+    let count = packed::check(&lp, 2, rules.hasher)?;
+    if count <= rules.settings.hash_listpack_entries_max {
+        return Ok(small(Encoding::Listpack, lp.into_owned()));
+    }
+    let triples = pairs(&lp).map(|(field, value)| (field, value, None));
+    Ok(large(table_of(triples, rules.hasher)?))
+}
+
+fn packed_triples(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decoded> {
+    let lp = reader.string()?;
+    let count = packed::check(&lp, 3, rules.hasher)?;
+    let mut before = 0;
+    for (_, item) in listpack::iter(&lp).skip(2).step_by(3) {
+        let Item::Int(n) = item else {
+            return Err(Error::Corrupt("a hash's field has an impossible time"));
+        };
+        let time = time(u64::try_from(n).ok())?;
+        let place = if time == 0 { i64::MAX } else { time };
+        if place < before {
+            return Err(Error::Corrupt("a hash's fields out of their times' order"));
+        }
+        before = place;
+    }
+    if count <= rules.settings.hash_listpack_entries_max {
+        return Ok(small(Encoding::ListpackEx, lp.into_owned()));
+    }
+    let triples = timed_listpack::iter_from(&lp, listpack::HEADER);
+    let triples = triples.map(|t| (t.field, t.value, t.expire_at));
+    Ok(large(table_of(triples, rules.hasher)?))
+}
+
+pub fn skip(of: u8, reader: &mut Reader<'_>, dialect: Dialect) -> Result<()> {
+    match of {
+        kind::HASH | kind::VALKEY_HASH_TIMED | kind::HASH_TIMED => {
+            let valkey = of == kind::VALKEY_HASH_TIMED && dialect == Dialect::Valkey;
+            let before = of != kind::HASH && !valkey;
+            if of == kind::HASH_TIMED {
+                reader.take(8)?;
+            }
+            for _ in 0..reader.length()? {
+                if before {
+                    reader.length()?;
+                }
+                reader.skip_string()?;
+                reader.skip_string()?;
+                if valkey {
+                    reader.take(8)?;
+                }
+            }
+            Ok(())
+        }
+        kind::HASH_LISTPACK_TIMED => {
+            reader.take(8)?;
+            reader.skip_string()
+        }
+        _ => reader.skip_string(),
+    }
+}
+
+/// A hash as it lies in its entry.
+enum Form<'a> {
+    Pairs(&'a [u8]),
+    Triples(&'a [u8]),
+    Table(&'a FieldTable),
+}
+
+fn form(entry: EntryRef<'_>) -> Form<'_> {
+    match entry.encoding() {
+        Encoding::Listpack => Form::Pairs(entry.bytes()),
+        Encoding::ListpackEx => Form::Triples(entry.bytes()),
+        _ => match entry.object() {
+            Object::Hash(table) => Form::Table(table),
+            other => unreachable!("a hash holds {other:?}"),
+        },
+    }
 }
 
 pub fn kind_of(entry: EntryRef<'_>) -> u8 {
-    match View::of(entry) {
-        View::Packed(_) => kind::HASH_LISTPACK,
-        View::Table(_) => kind::HASH,
+    let timed = entry.earliest_field().is_some();
+    match form(entry) {
+        Form::Pairs(_) => kind::HASH_LISTPACK,
+        Form::Triples(_) if timed => kind::HASH_LISTPACK_TIMED,
+        Form::Table(_) if timed => kind::HASH_TIMED,
+        Form::Triples(_) | Form::Table(_) => kind::HASH,
     }
 }
 
 pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
-    match View::of(entry) {
-        View::Packed(lp) => w.block(lp),
-        View::Table(table) => {
+    let first = entry.earliest_field();
+    match form(entry) {
+        Form::Pairs(lp) => w.block(lp),
+        Form::Triples(lp) => match first {
+            Some(first) => {
+                w.ms(first);
+                w.block(lp);
+            }
+            None => {
+                w.count(timed_listpack::len(lp));
+                for triple in timed_listpack::iter_from(lp, listpack::HEADER) {
+                    w.item(triple.field);
+                    w.item(triple.value);
+                }
+            }
+        },
+        Form::Table(table) => {
+            if let Some(first) = first {
+                w.ms(first);
+            }
             w.count(table.len());
             table.each(|item| {
+                if let Some(first) = first {
+                    w.length(item.expire_at.map_or(0, |at| (at - first) as u64 + 1));
+                }
                 w.string(item.key);
                 w.string(item.value);
             });

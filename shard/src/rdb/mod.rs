@@ -91,6 +91,12 @@ pub mod kind {
     pub const STREAM_2: u8 = 19;
     pub const SET_LISTPACK: u8 = 20;
     pub const STREAM_3: u8 = 21;
+    /// The one number that means one thing in Redis and another in Valkey.
+    pub const HASH_TIMED_OLD: u8 = 22;
+    pub const VALKEY_HASH_TIMED: u8 = 22;
+    pub const HASH_LISTPACK_TIMED_OLD: u8 = 23;
+    pub const HASH_TIMED: u8 = 24;
+    pub const HASH_LISTPACK_TIMED: u8 = 25;
 }
 
 /// Why bytes are no value.

@@ -2,7 +2,10 @@
 
 use super::reader::Reader;
 use super::writer::Writer;
-use super::{Dialect, Error, Result, Rules, VERSION, hash, kind, list, set, stream, string, zset};
+use super::{
+    Dialect, Error, REDIS_NEWEST, Result, Rules, VERSION, hash, kind, list, set, stream, string,
+    zset,
+};
 use crate::keyspace::EntryRef;
 use crate::keyspace::entry::{Parts, Value};
 use crate::object::{Encoding, Type};
@@ -35,7 +38,14 @@ pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decode
         LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2 => list::read(of, reader, rules),
         SET | SET_INTSET | SET_LISTPACK => set::read(of, reader, rules),
         ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK => zset::read(of, reader, rules),
-        HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK => hash::read(of, reader, rules),
+        HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK | HASH_TIMED_OLD => {
+            hash::read(of, reader, rules)
+        }
+        HASH_LISTPACK_TIMED_OLD | HASH_TIMED | HASH_LISTPACK_TIMED
+            if rules.dialect == Dialect::Redis =>
+        {
+            hash::read(of, reader, rules)
+        }
         STREAM | STREAM_2 | STREAM_3 => stream::read(of, reader),
         MODULE => Err(Error::Module(super::module::name(reader.length()?))),
         _ => Err(Error::UnknownType(of)),
@@ -43,14 +53,19 @@ pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decode
 }
 
 /// Steps over a value of type `of`, checking no more than where it ends.
-pub fn skip(of: u8, reader: &mut Reader<'_>, _dialect: Dialect) -> Result<()> {
+pub fn skip(of: u8, reader: &mut Reader<'_>, dialect: Dialect) -> Result<()> {
     use kind::*;
     match of {
         STRING => reader.skip_string(),
         LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2 => list::skip(of, reader),
         SET | SET_INTSET | SET_LISTPACK => set::skip(of, reader),
         ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK => zset::skip(of, reader),
-        HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK => hash::skip(of, reader),
+        HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK | HASH_TIMED_OLD => {
+            hash::skip(of, reader, dialect)
+        }
+        HASH_LISTPACK_TIMED_OLD | HASH_TIMED | HASH_LISTPACK_TIMED if dialect == Dialect::Redis => {
+            hash::skip(of, reader, dialect)
+        }
         STREAM | STREAM_2 | STREAM_3 => stream::skip(of, reader),
         MODULE => {
             reader.length()?;
@@ -73,8 +88,11 @@ pub fn kind_of(entry: EntryRef<'_>) -> u8 {
 }
 
 /// The first version whose readers know the type.
-pub fn version_of(_kind: u8) -> u16 {
-    VERSION
+pub fn version_of(of: u8) -> u16 {
+    match of {
+        kind::HASH_TIMED | kind::HASH_LISTPACK_TIMED => REDIS_NEWEST,
+        _ => VERSION,
+    }
 }
 
 /// Writes an entry's value.
