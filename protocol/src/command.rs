@@ -316,6 +316,13 @@ impl KeySpec {
         self
     }
 
+    /// Whether it is a range to the last word in which there are no words (PFMERGE without sources). [`KeySpec::each_key`] says that
+    /// the words do not fit, as COMMAND GETKEYS does; the command runs all the same.
+    pub fn is_empty(&self, args: &[&[u8]]) -> bool {
+        let to_the_end = matches!(self.find, FindKeys::Range { last: -1, .. });
+        to_the_end
+            && matches!(self.begin, BeginSearch::Index(first) if first as usize == args.len())
+    }
     /// Calls `found` with the index of every key of `args` (the command name is index 0), in order.
     /// False when the arguments do not fit the spec (a key count that is no number, say).
     pub fn each_key(&self, args: &[&[u8]], mut found: impl FnMut(usize)) -> bool {

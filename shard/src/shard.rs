@@ -82,6 +82,8 @@ pub struct Stats {
 
 /// Classes of keyspace notifications, with the letters of `notify-keyspace-events`.
 pub mod notify {
+    /// A change that no notification tells of. The event is empty.
+    pub const SILENT: u32 = 0;
     pub const GENERIC: u32 = 1 << 2; // g
     pub const STRING: u32 = 1 << 3; // $
     pub const LIST: u32 = 1 << 4; // l

@@ -147,5 +147,5 @@ pub fn each_key(entry: &Entry, args: &[&[u8]], found: &mut Vec<usize>) -> bool {
         .spec
         .keys
         .iter()
-        .all(|spec| spec.each_key(args, |i| found.push(i)))
+        .all(|spec| spec.each_key(args, |i| found.push(i)) || spec.is_empty(args))
 }

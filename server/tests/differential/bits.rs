@@ -1,9 +1,7 @@
-//! Bits and HyperLogLog: both are strings underneath.
+//! Bits of strings.
 
-use crate::grammar::Arg::{
-    Index, Integer, Key, Maybe, Member, OneOf, Raw, Times, Value, Within, Word,
-};
-use crate::grammar::Kind::{Bits as B, Hll, String as S};
+use crate::grammar::Arg::{Index, Integer, Key, Maybe, OneOf, Raw, Times, Value, Within, Word};
+use crate::grammar::Kind::Bits as B;
 use crate::grammar::{Arg, From, Spec, spec};
 
 const TYPE: Arg = OneOf(&[
@@ -127,11 +125,4 @@ pub const SPECS: &[Spec] = &[
         "BITFIELD_RO",
         &[Key(B), Times(1, 3, &[Word("GET"), TYPE, OFFSET])],
     ),
-    spec("PFADD", &[Key(Hll), Times(0, 8, &[Member])]).weight(10),
-    spec("PFADD", &[Key(Hll), Times(20, 100, &[Within(0, 100_000)])]).weight(4),
-    spec("PFCOUNT", &[Times(1, 3, &[Key(Hll)])]).weight(6),
-    spec("PFMERGE", &[Key(Hll), Times(0, 3, &[Key(Hll)])]),
-    spec("STRLEN", &[Key(Hll)]),
-    spec("GETRANGE", &[Key(Hll), Raw("0"), Raw("7")]),
-    spec("PFADD", &[Key(S), Member]).weight(1),
 ];

@@ -98,4 +98,19 @@ pub const SPECS: &[Spec] = &[
     )
     .weight(2)
     .never_spoilt(),
+    spec(
+        "CONFIG SET",
+        &[
+            Raw("list-max-listpack-size"),
+            OneOf(&[
+                &[Raw("-2")],
+                &[Raw("-1")],
+                &[Raw("5")],
+                &[Raw("40")],
+                &[Raw("-5")],
+            ]),
+        ],
+    )
+    .weight(1)
+    .never_spoilt(),
 ];

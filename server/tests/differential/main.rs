@@ -19,6 +19,7 @@ mod connection;
 mod geo;
 mod grammar;
 mod hashes;
+mod hll;
 mod keys;
 mod keyspace;
 mod lists;
@@ -54,6 +55,7 @@ const FAMILIES: &[(&str, &[Spec])] = &[
     ("zsets", zsets::SPECS),
     ("streams", streams::SPECS),
     ("bits", bits::SPECS),
+    ("hll", hll::SPECS),
     ("geo", geo::SPECS),
     ("sort", sort::SPECS),
 ];
@@ -168,7 +170,7 @@ const AROUND_NEW: &[&str] = &[
 ];
 
 /// Families that every reference is asked whole: where versions differ, Ringwood is as the newest.
-const WHOLE: &[&str] = &["lists", "sets", "sort", "bits", "streams"];
+const WHOLE: &[&str] = &["lists", "sets", "sort", "bits", "hll", "streams"];
 
 /// Families that are compared with 8.2 instead of 7.0: since 7.2 a score's text is the shortest that reads back as the same number, and
 /// nearly every reply has one. (Valkey 9.1 differs from 8.2 in scores in hexadecimal and in negative offsets of LIMIT.)

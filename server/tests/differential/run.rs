@@ -20,6 +20,8 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("list-max-listpack-size", "-2"),
     ("stream-node-max-entries", "100"),
     ("stream-node-max-bytes", "4096"),
+    ("set-max-listpack-entries", "128"),
+    ("hll-sparse-max-bytes", "3000"),
 ];
 
 /// How many steps go out in one write before their replies are read.

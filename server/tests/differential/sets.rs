@@ -46,7 +46,10 @@ pub const SPECS: &[Spec] = &[
     spec("SREM", &[FEW, Times(1, 2, &[SHORT])])
         .from(From::Redis82)
         .never_spoilt(),
-    spec("SMEMBERS", &[FEW]).from(From::Redis82).never_spoilt(),
+    spec("SMEMBERS", &[FEW])
+        .unordered_unless_packed(Check::Sorted)
+        .from(From::Redis82)
+        .never_spoilt(),
     spec("SMOVE", &[Key(S), Key(S), Member]).weight(6),
     spec("SPOP", &[Key(S)])
         .check(Check::Type)
@@ -87,4 +90,23 @@ pub const SPECS: &[Spec] = &[
     )
     .check(Check::Scan)
     .weight(3),
+    spec(
+        "CONFIG SET",
+        &[
+            Raw("set-max-intset-entries"),
+            OneOf(&[&[Raw("4")], &[Raw("512")]]),
+        ],
+    )
+    .weight(1)
+    .never_spoilt(),
+    spec(
+        "CONFIG SET",
+        &[
+            Raw("set-max-listpack-entries"),
+            OneOf(&[&[Raw("6")], &[Raw("128")]]),
+        ],
+    )
+    .weight(1)
+    .never_spoilt()
+    .from(From::Redis82),
 ];

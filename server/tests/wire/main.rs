@@ -15,6 +15,7 @@ mod cluster;
 mod conn;
 mod garbage;
 mod harness;
+mod hll;
 mod large;
 mod lifecycle;
 mod logins;

@@ -16,6 +16,7 @@
 //! [`Corrupt`] where they are wrong; [`is_hll`] is asked first.
 
 use super::listpack::Splice;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const REGISTERS: usize = 1 << INDEX_BITS;
 const INDEX_BITS: u32 = 14;
@@ -478,6 +479,15 @@ fn larger(a: u64, b: u64) -> u64 {
     (a & keep) | (b & !keep)
 }
 
+/// Whether [`Registers::merge`] takes eight registers at a time: see [`set_wide`].
+static WIDE: AtomicBool = AtomicBool::new(true);
+
+/// Whether dense values are merged eight registers at a time, or one by one: a switch for comparing the two (PFDEBUG SIMD), of the
+/// whole process. What comes out is the same.
+pub fn set_wide(on: bool) {
+    WIDE.store(on, Ordering::Relaxed);
+}
+
 impl Registers {
     #[inline]
     pub fn get(&self, index: usize) -> u8 {
@@ -487,8 +497,22 @@ impl Registers {
         self.0.iter().flat_map(|word| word.to_le_bytes())
     }
 
+    #[inline]
+    fn raise(&mut self, index: usize, rank: u8) {
+        let shift = index % 8 * 8;
+        let word = &mut self.0[index / 8];
+        if ((*word >> shift) as u8) < rank {
+            *word = *word & !(0xff << shift) | u64::from(rank) << shift;
+        }
+    }
     /// Raises each register to that of `hll`, where that is higher.
     pub fn merge(&mut self, hll: &[u8]) -> Result<(), Corrupt> {
+        if is_dense(hll) && !WIDE.load(Ordering::Relaxed) {
+            for index in 0..REGISTERS {
+                self.raise(index, dense_get(hll, index));
+            }
+            return Ok(());
+        }
         if is_dense(hll) {
             let packed = hll[HEADER..DENSE_LEN].as_chunks::<6>().0;
             for (word, six) in self.0.iter_mut().zip(packed) {
@@ -501,11 +525,7 @@ impl Registers {
         each_run(hll, |first, run| {
             if run.rank > 0 {
                 for index in first..first + run.len {
-                    let shift = index % 8 * 8;
-                    let word = &mut self.0[index / 8];
-                    if ((*word >> shift) as u8) < run.rank {
-                        *word = *word & !(0xff << shift) | (run.rank as u64) << shift;
-                    }
+                    self.raise(index, run.rank);
                 }
             }
         })
@@ -535,3 +555,6 @@ impl Registers {
         estimate(&histogram)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 pub mod bitmap;
 pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod keys;
 pub mod list;
 pub mod set;
@@ -21,6 +22,7 @@ pub const FAMILIES: &[&[Command<Handler>]] = &[
     bitmap::COMMANDS,
     list::COMMANDS,
     hash::COMMANDS,
+    hyperloglog::COMMANDS,
     set::COMMANDS,
     stream::COMMANDS,
     sort::COMMANDS,
