@@ -43,10 +43,7 @@ pub const SPECS: &[Spec] = &[
     spec("PFDEBUG", &[Word("GETREG"), Key(H)]).weight(1),
     spec(
         "PFDEBUG",
-        &[
-            Word("SIMD"),
-            OneOf(&[&[Word("ON")], &[Word("OFF")], &[Raw("x")]]),
-        ],
+        &[Word("SIMD"), OneOf(&[&[Word("ON")], &[Word("OFF")]])],
     )
     .weight(1)
     .never_spoilt()
