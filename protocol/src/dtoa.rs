@@ -49,8 +49,9 @@ pub fn double_text(value: f64) -> DoubleText {
         return text;
     }
     const EXACT: f64 = (1i64 << 62) as f64;
-    if value.abs() <= EXACT && value.trunc() == value && (value != 0.0 || value.is_sign_positive())
-    {
+    // Not by `trunc`, which is a call of the C library.
+    let whole = value as i64 as f64 == value;
+    if value.abs() <= EXACT && whole && (value != 0.0 || value.is_sign_positive()) {
         text.push(itoa::Buffer::new().format(value as i64).as_bytes());
         return text;
     }

@@ -69,7 +69,18 @@ impl<'a> Reply<'a> {
 
     #[inline]
     fn head(&mut self, kind: u8, n: i64) {
-        // The common short lengths in one copy.
+        // Most lengths have one or two digits: no general formatting, and a copy of a fixed size.
+        if (0..10).contains(&n) {
+            self.out
+                .extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
+            return;
+        }
+        if (10..100).contains(&n) {
+            let (tens, ones) = (n as u8 / 10, n as u8 % 10);
+            self.out
+                .extend_from_slice(&[kind, b'0' + tens, b'0' + ones, b'\r', b'\n']);
+            return;
+        }
         let mut text = itoa::Buffer::new();
         let text = text.format(n).as_bytes();
         let mut line = [0u8; 24];

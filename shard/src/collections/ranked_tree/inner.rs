@@ -506,8 +506,7 @@ pub(super) fn change_score_in(
     if !whole && (to == 0 || to == leaf.len()) {
         return Some(false);
     }
-    leaf.remove(at, at + 1, true);
-    leaf.insert(if to > at { to - 1 } else { to }, new, member);
+    leaf.relocate(at, to, new);
     Some(true)
 }
 

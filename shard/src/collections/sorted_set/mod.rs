@@ -58,14 +58,29 @@ impl SortedSet {
             with: false,
         })
     }
+    /// For the methods that end in `_hashed`, where one member is used several times.
+    #[inline]
+    pub fn hash(&self, member: &[u8]) -> u64 {
+        self.index.hash(member)
+    }
+    #[inline]
+    pub fn score_hashed(&self, hash: u64, member: &[u8]) -> Option<f64> {
+        self.index.get_hashed(hash, member)
+    }
     /// Puts in a member that is not there.
     pub fn insert(&mut self, score: f64, member: &[u8]) {
-        self.index.put(member, score, None);
+        self.insert_hashed(self.hash(member), score, member);
+    }
+    pub fn insert_hashed(&mut self, hash: u64, score: f64, member: &[u8]) {
+        self.index.put_hashed(hash, member, score, None);
         self.tree.insert(score, member);
     }
     /// Gives a member that is there, with the score `old`, another one.
     pub fn change(&mut self, old: f64, member: &[u8], new: f64) {
-        self.index.put(member, new, None);
+        self.change_hashed(self.hash(member), old, member, new);
+    }
+    pub fn change_hashed(&mut self, hash: u64, old: f64, member: &[u8], new: f64) {
+        self.index.put_hashed(hash, member, new, None);
         let found = self.tree.change_score(old, member, new);
         debug_assert!(found, "the index has a member that the tree lacks");
     }

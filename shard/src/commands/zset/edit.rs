@@ -76,7 +76,7 @@ impl Conditions {
 /// A score as an element of a listpack: integers as such, where Redis stores them so.
 pub(crate) fn with_packed_score<R>(score: f64, f: impl FnOnce(Item<'_>) -> R) -> R {
     const LIMIT: f64 = (i64::MAX / 2) as f64;
-    if (-LIMIT..=LIMIT).contains(&score) && score.trunc() == score {
+    if (-LIMIT..=LIMIT).contains(&score) && score as i64 as f64 == score {
         return f(Item::Int(score as i64));
     }
     f(Item::Bytes(double_text(score).as_bytes()))
@@ -164,11 +164,12 @@ fn put_large(
     member: &[u8],
     conditions: Conditions,
 ) -> Result<Outcome, CommandError> {
-    let Some(old) = set.score(member) else {
+    let hash = set.hash(member);
+    let Some(old) = set.score_hashed(hash, member) else {
         if conditions.xx {
             return Ok(Outcome::Refused);
         }
-        set.insert(score, member);
+        set.insert_hashed(hash, score, member);
         return Ok(Outcome::Added(score));
     };
     let Some(new) = conditions.changed(old, score)? else {
@@ -177,7 +178,7 @@ fn put_large(
     if new == old {
         return Ok(Outcome::Same(new));
     }
-    set.change(old, member, new);
+    set.change_hashed(hash, old, member, new);
     Ok(Outcome::Changed(new))
 }
 
@@ -236,13 +237,8 @@ pub fn write<'a>(ctx: &'a mut Ctx<'_>, key: Key<'_>) -> Result<Option<EntryMut<'
     }
 }
 
-/// After members were taken out: says so, and removes the key if none is left.
-pub fn removed(ctx: &mut Ctx<'_>, key: Key<'_>, event: &'static str) {
-    let empty = ctx
-        .shard
-        .keyspace
-        .get(ctx.db, key)
-        .is_some_and(|entry| View::of(entry).len() == 0);
+/// After members were taken out: says so, and removes the key if it is `empty`.
+pub fn removed(ctx: &mut Ctx<'_>, key: Key<'_>, empty: bool, event: &'static str) {
     ctx.modified(key.bytes, notify::ZSET, event);
     if empty {
         ctx.shard.remove(ctx.db, key);

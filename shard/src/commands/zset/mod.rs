@@ -59,6 +59,16 @@ pub const COMMANDS: &[Command<Handler>] = &[
 /// A score: a double, or in RESP2 its text.
 #[inline]
 pub fn reply_score(reply: &mut Reply<'_>, score: f64) {
+    // Most scores are integers of moderate size, which need none of the rules for doubles. -0 does.
+    let whole = score as i64;
+    if !reply.is_resp3()
+        && whole as f64 == score
+        && whole.unsigned_abs() < 1 << 53
+        && (whole != 0 || score.is_sign_positive())
+    {
+        reply.bulk_integer(whole);
+        return;
+    }
     reply.double_text(double_text(score).as_str());
 }
 /// The head of `count` member-score pairs: a flat array in RESP2.

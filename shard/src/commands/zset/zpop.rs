@@ -145,7 +145,8 @@ fn pop_from(
         reply.bulk(member);
         reply_score(reply, score);
     });
-    edit::removed(ctx, key, if max { "zpopmax" } else { "zpopmin" });
+    let event = if max { "zpopmax" } else { "zpopmin" };
+    edit::removed(ctx, key, count == len, event);
     Ok(true)
 }
 

@@ -39,17 +39,18 @@ pub const ZREMRANGEBYLEX: Command<Handler> = command("ZREMRANGEBYLEX", exactly(4
 
 fn zrem(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[1]);
-    let mut removed = 0;
+    let (mut removed, mut empty) = (0, false);
     if let Some(mut entry) = edit::write(ctx, key)? {
         for member in &args[2..] {
             removed += edit::remove(&mut entry, member) as i64;
-            if edit::len(&entry) == 0 {
+            empty = edit::len(&entry) == 0;
+            if empty {
                 break;
             }
         }
     }
     if removed > 0 {
-        edit::removed(ctx, key, "zrem");
+        edit::removed(ctx, key, empty, "zrem");
     }
     ctx.reply.integer(removed);
     Ok(())
@@ -78,14 +79,18 @@ fn remove_range(
     event: &'static str,
 ) -> CommandResult {
     let key = ctx.key(key);
-    let mut count = 0;
+    let (mut count, mut empty) = (0, false);
     if let Some(mut entry) = edit::write(ctx, key)? {
         let (from, to) = View::of(entry.get()).ranks(&range, false);
         count = to - from;
-        edit::remove_range(&mut entry, from, to, false, |_, _| {});
+        empty = count == edit::len(&entry);
+        // A key that goes as a whole is freed in slices.
+        if !empty {
+            edit::remove_range(&mut entry, from, to, false, |_, _| {});
+        }
     }
     if count > 0 {
-        edit::removed(ctx, key, event);
+        edit::removed(ctx, key, empty, event);
     }
     ctx.reply.integer(count as i64);
     Ok(())
