@@ -10,6 +10,7 @@
 use crate::blocking::Waiter;
 use crate::io::ConnId;
 use crate::multi::{Multi, Watcher};
+use crate::pubsub::Subscriptions;
 use ringwood_protocol::reply::Version;
 use ringwood_protocol::resp::Progress;
 use std::collections::VecDeque;
@@ -56,6 +57,8 @@ pub enum Wait {
     Unknown,
     /// It waits for keys.
     Keys(Arc<Waiter>),
+    /// Changes of its subscriptions are on their way; only more of them may follow.
+    Subscribing,
 }
 
 /// Whether a peer's address, as CLIENT LIST shows it, is this host's loopback interface or a unix socket.
@@ -88,6 +91,8 @@ pub struct Client {
     pub reply_mode: ReplyMode,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// Never empty.
+    pub subscriptions: Option<Box<Subscriptions>>,
     /// Monotonic nanoseconds.
     pub created: u64,
     pub last_active: u64,
@@ -119,6 +124,10 @@ pub struct Client {
     pub dirty: bool,
     /// A send is under way.
     pub sending: bool,
+    /// Bytes of that send.
+    pub in_flight: usize,
+    /// Since when the output is over its soft limit (monotonic nanoseconds), or 0.
+    pub over_soft_limit_since: u64,
     pub out: Vec<u8>,
 
     pending: VecDeque<Place>,
@@ -149,6 +158,7 @@ impl Client {
             reply_mode: ReplyMode::On,
             no_evict: false,
             no_touch: false,
+            subscriptions: None,
             created: now,
             last_active: now,
             last_command: None,
@@ -168,6 +178,8 @@ impl Client {
             watchers: Vec::new(),
             dirty: false,
             sending: false,
+            in_flight: 0,
+            over_soft_limit_since: 0,
             out: Vec::new(),
             pending: VecDeque::new(),
             first_seq: 0,
@@ -217,6 +229,11 @@ impl Client {
         if self.reply_mode != ReplyMode::On {
             self.reply_buffer().truncate(from);
         }
+        self.written(from);
+    }
+    /// As [`Client::replied`], for what the client gets whatever CLIENT REPLY says.
+    #[inline]
+    pub fn written(&mut self, from: usize) {
         if !self.pending.is_empty() {
             self.pending.push_back(Place::Held {
                 from,
@@ -224,10 +241,26 @@ impl Client {
             });
         }
     }
+    /// Sends what is no reply: see [`crate::pubsub`] for its place between the replies.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.pending.is_empty() || !matches!(self.wait, Wait::No) {
+            self.out.extend_from_slice(bytes);
+        } else {
+            let from = self.held.len();
+            self.held.extend_from_slice(bytes);
+            self.written(from);
+        }
+    }
     /// Takes a place for a reply that comes later.
     pub fn await_reply(&mut self) -> u32 {
+        self.await_answer(self.reply_mode != ReplyMode::On)
+    }
+    /// As [`Client::await_reply`], for what the client gets whatever CLIENT REPLY says.
+    pub fn await_push(&mut self) -> u32 {
+        self.await_answer(false)
+    }
+    fn await_answer(&mut self, discard: bool) -> u32 {
         let seq = self.first_seq.wrapping_add(self.pending.len() as u32);
-        let discard = self.reply_mode != ReplyMode::On;
         self.pending.push_back(Place::Waiting { discard });
         seq
     }
@@ -289,10 +322,12 @@ impl Client {
 
     /// Bytes held for this client, beside the structure itself.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.query.capacity() + self.out.capacity() + self.held.capacity()
+        let subscriptions = self.subscriptions.as_ref().map_or(0, |s| s.memory());
+        let buffers = self.query.capacity() + self.out.capacity() + self.held.capacity();
+        size_of::<Self>() + buffers + subscriptions
     }
     pub fn output_len(&self) -> usize {
-        self.out.len() + self.held.len()
+        self.out.len() + self.held.len() + self.in_flight
     }
 }
 

@@ -14,6 +14,8 @@ use crate::client::{Client, Life};
 use crate::config::{Config, SharedConfig};
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
+use crate::pubsub::PubSub;
+use crate::pubsub::directory::Directory;
 use crate::registry::Registry;
 use crate::request::{BatchStore, Chunk, Data, Paused, ServeState, UNREAD_MIN};
 use crate::sequencer::Sequencer;
@@ -37,6 +39,8 @@ pub struct Shared {
     pub config: Mutex<SharedConfig>,
     /// What the configuration file declared beside settings, and where it is.
     pub loaded: crate::config::Loaded,
+    /// Which cores have subscribers of what.
+    pub directory: Directory,
     /// Slot to core.
     pub owners: Box<[u16]>,
     pub next_client: AtomicU64,
@@ -155,6 +159,7 @@ pub struct Core {
     pub(crate) transactions: HashMap<u32, Coordinated>,
     pub(crate) next_transaction: u32,
     pub(crate) blocking: Blocking,
+    pub(crate) pubsub: PubSub,
     /// Slots were freed outside the lock queue's own loop.
     pub(crate) unlocked: bool,
     /// `pipeline-order strict`.
@@ -165,6 +170,8 @@ pub struct Core {
     pub(crate) spare_parcels: Vec<Box<Parcel>>,
     /// Clients with something to send.
     pub(crate) dirty: Vec<ConnId>,
+    /// Clients whose output is over its soft limit.
+    pub(crate) over_soft_limit: Vec<ConnId>,
     /// Clients whose requests go on after a barrier.
     going_on: Vec<ConnId>,
     /// CLIENT PAUSE: what waits, and until when (monotonic nanoseconds).
@@ -180,7 +187,7 @@ pub struct Core {
     /// Connections that have a chunk in `chunks`.
     events: Vec<Event<Stream>>,
     parcels: Vec<(usize, Box<Parcel>)>,
-    buffers: Vec<Vec<u8>>,
+    pub(crate) buffers: Vec<Vec<u8>>,
     questions: HashMap<u32, Asked>,
     next_question: u32,
     next_cron_ns: u64,
@@ -214,11 +221,13 @@ impl Core {
             transactions: HashMap::new(),
             next_transaction: 0,
             blocking: Blocking::default(),
+            pubsub: PubSub::default(),
             unlocked: false,
             strict: false,
             outbox: (0..cores).map(|_| None).collect(),
             spare_parcels: Vec::new(),
             dirty: Vec::new(),
+            over_soft_limit: Vec::new(),
             going_on: Vec::new(),
             paused: Paused::No,
             paused_until_ns: 0,
@@ -319,6 +328,9 @@ impl Core {
         while std::mem::take(&mut self.unlocked) {
             self.run_unlocked();
         }
+        if std::mem::take(&mut self.pubsub.own_parts) {
+            self.run_parts();
+        }
         self.send_parcels();
         self.send_replies();
         self.background();
@@ -340,6 +352,7 @@ impl Core {
             || !self.shard.attention.touched.is_empty()
             || !self.dirty.is_empty()
             || self.unlocked
+            || self.is_leaving()
             || self.locks.awaits_frontier()
             || backlog;
         if busy || self.io.ready() || !self.mailbox.fall_asleep() {
@@ -381,6 +394,7 @@ impl Core {
                     self.spare_buffer(buf);
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.sending = false;
+                        client.in_flight = 0;
                         if client.life == Life::Open && client.out.is_empty() {
                             continue;
                         }
@@ -558,6 +572,7 @@ impl Core {
                 } => self.given_back(order, loan, waiter),
                 Mail::Retry(waiter) => self.retry_wait(waiter),
                 Mail::Forget(waiter) => self.dequeue(&waiter),
+                Mail::Published(number) => self.published(number),
                 Mail::LookAgain(waiter) => self.touch_keys(&waiter),
                 Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
@@ -718,6 +733,7 @@ impl Core {
     /// No more requests from this client; it closes when its replies have been sent.
     pub(crate) fn end(&mut self, conn: ConnId) {
         self.abandon_wait(conn);
+        self.drop_subscriptions(conn);
         if let Some(client) = self.clients.get_mut(conn)
             && client.life == Life::Open
         {
@@ -728,6 +744,7 @@ impl Core {
     /// Closes a connection at once.
     pub fn close(&mut self, conn: ConnId) {
         self.abandon_wait(conn);
+        self.drop_subscriptions(conn);
         if let Some(client) = self.clients.get_mut(conn)
             && client.life != Life::Closed
         {
@@ -739,6 +756,7 @@ impl Core {
     fn closed(&mut self, conn: ConnId, reason: CloseReason) {
         self.abandon_wait(conn);
         self.unwatch(conn);
+        self.drop_subscriptions(conn);
         if let Some(client) = self.clients.remove(conn) {
             self.shared.clients[self.id].fetch_sub(1, Ordering::Relaxed);
             self.chunks.retain_mut(|chunk| {
@@ -799,6 +817,12 @@ impl Core {
                 continue;
             };
             client.dirty = false;
+            if crate::output_limit::of(client, &self.config).is_some() && self.check_output(conn) {
+                continue;
+            }
+            let Some(client) = self.clients.get_mut(conn) else {
+                continue;
+            };
             if client.sending || client.life == Life::Closed {
                 continue;
             }
@@ -806,6 +830,7 @@ impl Core {
                 let buf =
                     std::mem::replace(&mut client.out, self.buffers.pop().unwrap_or_default());
                 client.sending = true;
+                client.in_flight = buf.len();
                 client.bytes_out += buf.len() as u64;
                 self.stats.bytes_out += buf.len() as u64;
                 self.stats.writes += 1;
@@ -829,6 +854,7 @@ impl Core {
             self.unpause();
         }
         self.shard.keyspace.free_some(500);
+        self.leave_some();
         if self.now.mono_ns >= self.next_cron_ns {
             self.next_cron_ns = self.now.mono_ns + CRON.as_nanos() as u64;
             self.cron();
@@ -851,6 +877,7 @@ impl Core {
         self.shared
             .memory
             .tell(self.id, self.memory_used(), self.now.unix_ms);
+        self.check_soft_limits();
         let timeout_ns = self.config.timeout as u64 * 1_000_000_000;
         if timeout_ns > 0 {
             let now = self.now.mono_ns;
@@ -858,6 +885,8 @@ impl Core {
                 .clients
                 .iter()
                 .filter(|c| now.saturating_sub(c.last_active) > timeout_ns && !c.is_waiting())
+                // Who listens need not speak.
+                .filter(|c| c.subscriptions.is_none())
                 .map(|c| c.conn)
                 .collect();
             for conn in idle {

@@ -11,6 +11,8 @@ pub mod crash;
 pub mod io;
 pub mod mailbox;
 pub mod multi;
+mod output_limit;
+pub mod pubsub;
 pub mod registry;
 pub mod request;
 pub mod sequencer;

@@ -173,6 +173,8 @@ pub enum Mail {
     Retry(Arc<Waiter>),
     /// A blocked client waits no more for keys of the receiver.
     Forget(Arc<Waiter>),
+    /// A message that the receiver published, under this number, is with the sender's subscribers.
+    Published(u32),
     /// Keys of the receiver changed while the waiter was taken in vain.
     LookAgain(Arc<Waiter>),
     /// A client watches keys of the receiver; the last owner to take note answers the ticket.

@@ -14,6 +14,7 @@ use crate::config::enums::PipelineOrder;
 use crate::core::Core;
 use crate::io::{ConnId, Io, RecvBuf};
 use crate::mailbox::{Item, Parcel, Ticket, Words};
+use crate::pubsub;
 use crate::registry::{Entry, Keys, Run};
 use crate::stats::{Histogram, Stats};
 use crate::transaction::Waiting;
@@ -450,7 +451,8 @@ impl Core {
         if client.life != Life::Open {
             return Flow::Stop;
         }
-        if !matches!(client.wait, Wait::No) || (client.alone && client.is_waiting()) {
+        let held = !matches!(client.wait, Wait::No) && !pubsub::may_follow(client, entry);
+        if held || (client.alone && client.is_waiting()) {
             return Flow::Stall;
         }
         client.alone = false;
@@ -477,7 +479,9 @@ impl Core {
             }
             match entry.spec.run {
                 Run::Server(handler) => {
-                    if client.is_waiting() && (entry.has(BARRIER) || self.strict) {
+                    if client.is_waiting()
+                        && (entry.has(BARRIER) || self.strict || pubsub::must_wait(client, entry))
+                    {
                         break 'run Flow::Stall;
                     }
                     self.call(conn, entry, args, handler)
@@ -536,6 +540,7 @@ impl Core {
             entry,
             reply,
         };
+        call.core.hold_pushes(conn);
         let answer = handler(&mut call, args);
         if let Err(error) = &answer {
             out.truncate(from);
@@ -546,6 +551,7 @@ impl Core {
         self.stats.called(entry);
         // The client may have ended itself (CLIENT KILL).
         let Some(client) = self.clients.get_mut(conn) else {
+            self.release_pushes(conn);
             return Flow::Stop;
         };
         *(if was_waiting {
@@ -553,7 +559,10 @@ impl Core {
         } else {
             &mut client.out
         }) = out;
-        if !matches!(answer, Ok(Answer::Later)) {
+        if matches!(answer, Ok(Answer::Later)) {
+        } else if pubsub::changes_subscriptions(entry) {
+            client.written(from);
+        } else {
             client.replied(from);
         }
         let flow = if client.life == Life::Open {
@@ -561,6 +570,7 @@ impl Core {
         } else {
             Flow::Stop
         };
+        self.release_pushes(conn);
         self.mark_dirty(conn);
         flow
     }
@@ -1144,8 +1154,11 @@ impl Core {
         };
         client.answer(ticket.seq, reply);
         let go_on = client.stalled && !client.is_waiting();
-        if !matches!(client.wait, Wait::No) {
-            self.unblocked(ticket.conn);
+        match client.wait {
+            Wait::No => {}
+            Wait::Subscribing if client.is_waiting() => {}
+            Wait::Subscribing => client.wait = Wait::No,
+            _ => self.unblocked(ticket.conn),
         }
         self.mark_dirty(ticket.conn);
         if go_on {
@@ -1172,6 +1185,15 @@ fn admit(client: &Client, entry: Option<&'static Entry>, args: Args<'_>) -> Opti
     }
     if !client.authenticated && !entry.has(NO_AUTH) {
         return Some(CommandError::fixed("NOAUTH Authentication required."));
+    }
+    if client.subscriptions.is_some()
+        && client.version == Version::Resp2
+        && pubsub::is_forbidden(entry)
+    {
+        return Some(CommandError::err(format_args!(
+            "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            entry.name
+        )));
     }
     None
 }

@@ -72,6 +72,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         sequencer: Sequencer::new(cores),
         config: Mutex::new(config.clone()),
         loaded,
+        directory: crate::pubsub::directory::Directory::default(),
         owners: cluster::first_owners(cores),
         next_client: AtomicU64::new(1),
         clients: (0..cores).map(|_| AtomicUsize::new(0)).collect(),

@@ -38,6 +38,8 @@ pub struct Stats {
     pub forwarded: u64,
     /// Clients that went over `client-query-buffer-limit`.
     pub query_limit_closes: u64,
+    /// Clients that went over `client-output-buffer-limit`.
+    pub output_limit_closes: u64,
 }
 
 impl Stats {

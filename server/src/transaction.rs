@@ -21,6 +21,8 @@ use crate::core::Core;
 use crate::mailbox::{Mail, Ticket, Words};
 use crate::multi::Exec;
 use crate::multi::exclusive::Exclusive;
+use crate::pubsub::Change;
+use crate::pubsub::message::OwnedMessage;
 use crate::registry::{Entry, Keys};
 use ringwood_protocol::command::{Merge, Route};
 use ringwood_protocol::reply::{Reply, Version, value_len};
@@ -49,6 +51,13 @@ pub enum PartWork {
         db: usize,
         version: Version,
     },
+    /// Give this message to the core's listeners; `tell`: and say when that is done.
+    Publish {
+        message: Arc<OwnedMessage>,
+        tell: bool,
+    },
+    /// Change the subscriptions of a client of this core.
+    Subscribe(Box<Change>),
     /// Lend these keys. For the coordinator's own core: just hold their slots.
     Lend {
         keys: Vec<Name>,
@@ -82,7 +91,7 @@ pub enum Waiting {
 }
 
 /// Puts a part into the lock queue.
-fn hold(locks: &mut Locks<Waiting>, mut part: Part) {
+pub(crate) fn hold(locks: &mut Locks<Waiting>, mut part: Part) {
     let slots = std::mem::replace(&mut part.slots, Slots::Some(Box::default()));
     locks.insert(part.number, slots, Waiting::Part(Box::new(part)));
 }
@@ -487,6 +496,14 @@ impl Core {
                                     },
                                 );
                             }
+                        }
+                        PartWork::Publish { message, tell } => {
+                            self.locks.release(order);
+                            self.run_publish(coordinator as usize, transaction, &message, tell);
+                        }
+                        PartWork::Subscribe(change) => {
+                            self.locks.release(order);
+                            self.run_change(&change);
                         }
                         PartWork::Lend { .. } if coordinator as usize == self.id => {
                             self.lent(self.id, transaction, number, Loan::default(), order);

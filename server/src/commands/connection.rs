@@ -24,7 +24,15 @@ const PING: Command<ConnHandler> = command("PING", at_least(1), ping as ConnHand
     .route(Route::Connection);
 
 fn ping(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
+    let client = call.client();
+    let listens = client.subscriptions.is_some() && client.version == Version::Resp2;
     match args.len() {
+        // A subscriber gets nothing but arrays in RESP2.
+        1 | 2 if listens => {
+            call.reply.array(2);
+            call.reply.bulk_str("pong");
+            call.reply.bulk(args.get(1).copied().unwrap_or_default());
+        }
         1 => call.reply.simple("PONG"),
         2 => call.reply.bulk(args[1]),
         _ => return Err(CommandError::WrongArity("ping".into())),
@@ -98,6 +106,9 @@ fn reset(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
     client.reply_mode = ReplyMode::On;
     client.no_evict = false;
     client.no_touch = false;
+    if super::pubsub::unsubscribe_all(call, b"+RESET\r\n") {
+        return Ok(Answer::Later);
+    }
     call.reply.simple("RESET");
     Ok(Answer::Now)
 }

@@ -11,6 +11,7 @@ pub mod hello;
 mod info;
 mod lolwut;
 mod memory;
+mod pubsub;
 mod replication;
 mod shutdown;
 mod time;
@@ -38,6 +39,7 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     debug::COMMANDS,
     info::COMMANDS,
     lolwut::COMMANDS,
+    pubsub::COMMANDS,
     replication::COMMANDS,
     shutdown::COMMANDS,
     time::COMMANDS,

@@ -15,6 +15,7 @@ use ringwood::core::{Core, Shared, settings};
 use ringwood::io::sim::{Chance, Net, SharedNet, SimIo};
 use ringwood::io::{Io, ListenerId, World};
 use ringwood::mailbox::mailboxes;
+use ringwood::pubsub::directory::Directory;
 use ringwood::sequencer::Sequencer;
 use ringwood_protocol::reply::value_len;
 use ringwood_shard::keyspace::KeyHasher;
@@ -47,6 +48,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         sequencer: Sequencer::new(count),
         config: Mutex::new(Arc::new(config.clone())),
         loaded,
+        directory: Directory::default(),
         owners: first_owners(count),
         next_client: AtomicU64::new(1),
         clients: (0..count).map(|_| AtomicUsize::new(0)).collect(),

@@ -6,6 +6,7 @@
 use super::{Answer, Args, Call, CommandError, ConnHandler};
 use crate::client::{Client, Life};
 use crate::core::Core;
+use crate::pubsub::Kind as Sub;
 use ringwood_protocol::command::*;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::Version;
@@ -36,9 +37,13 @@ impl Kind {
             }
         })
     }
-    pub(super) fn of(_: &Client) -> Self {
-        // There are no subscriptions and no replication links yet.
-        Self::Normal
+    pub(super) fn of(client: &Client) -> Self {
+        // There are no replication links yet.
+        if client.subscriptions.is_some() {
+            Self::Pubsub
+        } else {
+            Self::Normal
+        }
     }
 }
 
@@ -168,10 +173,16 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
     let request = running.map_or(0, request_len);
     let utf8 = String::from_utf8_lossy;
     let flags = flags(client);
+    let subscribed = |kind| {
+        client
+            .subscriptions
+            .as_ref()
+            .map_or(0, |s| s.of(kind).len())
+    };
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={} watch={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} \
          qbuf={} qbuf-free={} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} \
          user=default redir=-1 resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
         client.id,
@@ -182,6 +193,9 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
         seconds(client.created),
         seconds(client.last_active),
         client.db,
+        subscribed(Sub::Channel),
+        subscribed(Sub::Pattern),
+        subscribed(Sub::Shard),
         client
             .multi
             .as_ref()
@@ -226,6 +240,7 @@ fn flags(client: &Client) -> String {
             flags.push(letter);
         }
     };
+    add('P', client.subscriptions.is_some());
     add('x', client.multi.is_some());
     add('b', client.waiter().is_some());
     add('c', client.life == Life::Ending);

@@ -19,6 +19,8 @@ pub struct Report {
     pub turns: u64,
     pub forwarded: u64,
     pub query_limit_closes: u64,
+    pub output_limit_closes: u64,
+    pub pubsub_clients: usize,
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
@@ -66,6 +68,8 @@ impl Report {
             turns: stats.turns,
             forwarded: stats.forwarded,
             query_limit_closes: stats.query_limit_closes,
+            output_limit_closes: stats.output_limit_closes,
+            pubsub_clients: core.pubsub.clients,
             hits: data.hits,
             misses: data.misses,
             expired: data.expired,
@@ -133,6 +137,7 @@ impl Report {
             (&mut self.turns, r.turns),
             (&mut self.forwarded, r.forwarded),
             (&mut self.query_limit_closes, r.query_limit_closes),
+            (&mut self.output_limit_closes, r.output_limit_closes),
             (&mut self.hits, r.hits),
             (&mut self.misses, r.misses),
             (&mut self.expired, r.expired),
@@ -141,10 +146,11 @@ impl Report {
             (&mut self.dirty, r.dirty),
         ];
         counters.into_iter().for_each(|(sum, n)| *sum += n);
-        let sizes: [(&mut usize, usize); 11] = [
+        let sizes: [(&mut usize, usize); 12] = [
             (&mut self.clients, r.clients),
             (&mut self.clients_waiting, r.clients_waiting),
             (&mut self.blocked, r.blocked),
+            (&mut self.pubsub_clients, r.pubsub_clients),
             (&mut self.blocking_keys, r.blocking_keys),
             (&mut self.client_memory, r.client_memory),
             (&mut self.locked, r.locked),

@@ -4,6 +4,7 @@ use super::report::Report;
 use super::system;
 use crate::config::Config;
 use crate::core::Core;
+use crate::pubsub::Kind;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -135,7 +136,7 @@ fn clients(v: &View<'_>, out: &mut String) {
     line!(out, "client_recent_max_output_buffer", v.all.output_max);
     line!(out, "blocked_clients", v.all.blocked);
     line!(out, "tracking_clients", 0);
-    line!(out, "pubsub_clients", 0);
+    line!(out, "pubsub_clients", v.all.pubsub_clients);
     line!(out, "watching_clients", 0);
     line!(out, "clients_in_timeout_table", 0);
     line!(out, "total_watched_keys", 0);
@@ -351,9 +352,11 @@ fn stats(v: &View<'_>, out: &mut String) {
     line!(out, "evicted_clients", 0);
     line!(out, "keyspace_hits", all.hits);
     line!(out, "keyspace_misses", all.misses);
-    line!(out, "pubsub_channels", 0);
-    line!(out, "pubsub_patterns", 0);
-    line!(out, "pubsubshard_channels", 0);
+    let names = shared.directory.read();
+    line!(out, "pubsub_channels", names.of(Kind::Channel).len());
+    line!(out, "pubsub_patterns", names.of(Kind::Pattern).len());
+    line!(out, "pubsubshard_channels", names.of(Kind::Shard).len());
+    drop(names);
     line!(out, "tracking_total_keys", 0);
     line!(out, "tracking_total_items", 0);
     line!(out, "tracking_total_prefixes", 0);
@@ -365,6 +368,11 @@ fn stats(v: &View<'_>, out: &mut String) {
         out,
         "client_query_buffer_limit_disconnections",
         all.query_limit_closes
+    );
+    line!(
+        out,
+        "client_output_buffer_limit_disconnections",
+        all.output_limit_closes
     );
     line!(out, "eventloop_cycles", all.turns);
     line!(out, "eventloop_duration_cmd_sum", spent / 1000);

@@ -1,0 +1,119 @@
+//! `client-output-buffer-limit`: a client that does not take what it is sent is cut off.
+
+use crate::client::{Client, Life};
+use crate::config::Config;
+use crate::config::compound::OutputBufferLimit;
+use crate::core::Core;
+use crate::io::ConnId;
+
+/// The limit that holds for a client, if there is one.
+#[inline]
+pub(crate) fn of(client: &Client, config: &Config) -> Option<OutputBufferLimit> {
+    let limits = &config.client_output_buffer_limit;
+    let limit = if client.subscriptions.is_some() {
+        limits.pubsub
+    } else {
+        limits.normal
+    };
+    (limit.hard_bytes > 0 || limit.soft_bytes > 0).then_some(limit)
+}
+
+impl OutputBufferLimit {
+    /// Notes when the soft limit is passed, and says whether the client must go: at once beyond the hard limit, after its
+    /// seconds beyond the soft one.
+    pub(crate) fn is_exceeded(&self, client: &mut Client, now_ns: u64) -> bool {
+        let bytes = client.output_len() as u64;
+        if self.soft_bytes == 0 || bytes < self.soft_bytes {
+            client.over_soft_limit_since = 0;
+        } else if client.over_soft_limit_since == 0 {
+            client.over_soft_limit_since = now_ns;
+        }
+        let since = client.over_soft_limit_since;
+        let seconds_ns = self.soft_seconds.saturating_mul(1_000_000_000);
+        let too_long = since > 0 && now_ns.saturating_sub(since) > seconds_ns;
+        too_long || self.hard_bytes > 0 && bytes >= self.hard_bytes
+    }
+}
+
+impl Core {
+    /// Closes a client that is over its limit.
+    #[cold]
+    pub(crate) fn output_too_long(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get(conn).filter(|c| c.life != Life::Closed) {
+            self.stats.output_limit_closes += 1;
+            tracing::warn!(
+                "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
+                client.peer
+            );
+        }
+        self.close(conn);
+    }
+
+    /// Closes clients that are beyond their soft limit for long enough and are sent nothing new meanwhile.
+    pub(crate) fn check_soft_limits(&mut self) {
+        for conn in std::mem::take(&mut self.over_soft_limit) {
+            self.check_output(conn);
+        }
+    }
+
+    /// Closes the client if it is over its limit. True when it did.
+    pub(crate) fn check_output(&mut self, conn: ConnId) -> bool {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return false;
+        };
+        let Some(limit) = of(client, &self.config) else {
+            client.over_soft_limit_since = 0;
+            return false;
+        };
+        if limit.is_exceeded(client, self.now.mono_ns) {
+            self.output_too_long(conn);
+            return true;
+        }
+        if client.over_soft_limit_since > 0 && !self.over_soft_limit.contains(&conn) {
+            self.over_soft_limit.push(conn);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn client(bytes: usize) -> Client {
+        let mut client = Client::new(1, ConnId(0), String::new(), String::new(), 0);
+        client.out = vec![b'x'; bytes];
+        client
+    }
+
+    #[test]
+    fn the_hard_limit_acts_at_once() {
+        let limit = OutputBufferLimit {
+            hard_bytes: 100,
+            soft_bytes: 0,
+            soft_seconds: 0,
+        };
+        assert!(!limit.is_exceeded(&mut client(99), 1));
+        assert!(limit.is_exceeded(&mut client(100), 1));
+    }
+
+    #[test]
+    fn the_soft_limit_acts_after_its_time_without_a_pause() {
+        let limit = OutputBufferLimit {
+            hard_bytes: 0,
+            soft_bytes: 100,
+            soft_seconds: 2,
+        };
+        let mut c = client(100);
+        assert!(!limit.is_exceeded(&mut c, 10 * SECOND));
+        assert!(!limit.is_exceeded(&mut c, 12 * SECOND));
+        assert!(limit.is_exceeded(&mut c, 12 * SECOND + 1));
+        c.out.truncate(50);
+        assert!(!limit.is_exceeded(&mut c, 14 * SECOND));
+        c.out.resize(200, b'x');
+        assert!(!limit.is_exceeded(&mut c, 15 * SECOND));
+        assert!(limit.is_exceeded(&mut c, 17 * SECOND + 1));
+    }
+}
