@@ -57,6 +57,22 @@ impl Conn {
         let got: Vec<u8> = self.got.drain(..end).collect();
         assert_eq!(String::from_utf8_lossy(&got), reply);
     }
+    /// Sends a command; whatever came before its reply is passed over.
+    #[track_caller]
+    pub fn skip_past(&mut self, reply: &str, command: &str) {
+        self.send(&[command]);
+        loop {
+            let found = self
+                .got
+                .windows(reply.len())
+                .position(|w| w == reply.as_bytes());
+            if let Some(at) = found {
+                self.got.drain(..at + reply.len());
+                return;
+            }
+            assert!(self.read(), "{command} was not answered with {reply:?}");
+        }
+    }
     #[track_caller]
     pub fn check(&mut self, command: &str, reply: &str) {
         self.send(&[command]);

@@ -99,6 +99,9 @@ impl Server {
     pub fn connect(&self) -> Client {
         Client::connect(self.port)
     }
+    pub fn port(&self) -> u16 {
+        self.port
+    }
     pub fn stream(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.port)).expect("the server accepts")
     }

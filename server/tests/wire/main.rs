@@ -20,6 +20,7 @@ mod large;
 mod lifecycle;
 mod logins;
 mod pipeline;
+mod pubsub;
 mod resp;
 mod server;
 mod sort;
