@@ -214,6 +214,7 @@ impl Core {
         self.blocking.clients += 1;
         let client = self.clients.get_mut(ticket.conn).expect("looked at above");
         client.wait = Wait::Keys(waiter.clone());
+        client.push_late();
         self.enqueue(&waiter);
         Some(waiter)
     }
@@ -358,6 +359,9 @@ impl Core {
             &waiter.words.slices(),
             reply,
         );
+        if !self.shard.events.is_empty() {
+            self.publish_events();
+        }
         match wants.map(|w| *w) {
             None => true,
             Some(Wants::Change(_)) => false,

@@ -134,6 +134,8 @@ pub struct Client {
     /// The place number of `pending`'s front.
     first_seq: u32,
     held: Vec<u8>,
+    /// What was pushed while [`Client::wait`] is unknown.
+    late: Vec<u8>,
     /// Bytes of `held` that have moved on to `out`.
     held_done: usize,
     /// Slots, modulo 64, of outstanding commands that went to other cores.
@@ -184,6 +186,7 @@ impl Client {
             pending: VecDeque::new(),
             first_seq: 0,
             held: Vec::new(),
+            late: Vec::new(),
             held_done: 0,
             outstanding: 0,
         }
@@ -243,12 +246,23 @@ impl Client {
     }
     /// Sends what is no reply: see [`crate::pubsub`] for its place between the replies.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.pending.is_empty() || !matches!(self.wait, Wait::No) {
-            self.out.extend_from_slice(bytes);
-        } else {
-            let from = self.held.len();
-            self.held.extend_from_slice(bytes);
-            self.written(from);
+        match self.wait {
+            // In the midst of EXEC's reply, or on the way to wait for keys.
+            Wait::Unknown => self.late.extend_from_slice(bytes),
+            Wait::No if !self.pending.is_empty() => {
+                let from = self.held.len();
+                self.held.extend_from_slice(bytes);
+                self.written(from);
+            }
+            _ => self.out.extend_from_slice(bytes),
+        }
+    }
+    /// What was pushed while it could not be sent is sent, if it can be now.
+    #[inline]
+    pub fn push_late(&mut self) {
+        if !self.late.is_empty() && !matches!(self.wait, Wait::Unknown) {
+            let late = std::mem::take(&mut self.late);
+            self.push(&late);
         }
     }
     /// Takes a place for a reply that comes later.
@@ -323,11 +337,12 @@ impl Client {
     /// Bytes held for this client, beside the structure itself.
     pub fn memory(&self) -> usize {
         let subscriptions = self.subscriptions.as_ref().map_or(0, |s| s.memory());
-        let buffers = self.query.capacity() + self.out.capacity() + self.held.capacity();
+        let buffers = [&self.query, &self.out, &self.held, &self.late];
+        let buffers: usize = buffers.iter().map(|b| b.capacity()).sum();
         size_of::<Self>() + buffers + subscriptions
     }
     pub fn output_len(&self) -> usize {
-        self.out.len() + self.held.len() + self.in_flight
+        self.out.len() + self.held.len() + self.late.len() + self.in_flight
     }
 }
 

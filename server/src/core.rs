@@ -283,6 +283,7 @@ impl Core {
         if *self.shard.settings != settings {
             self.shard.settings = Arc::new(settings);
         }
+        self.shard.listening = crate::pubsub::events::wanted(&self.config);
     }
 
     /// Runs until stopped.
@@ -327,6 +328,10 @@ impl Core {
         }
         while std::mem::take(&mut self.unlocked) {
             self.run_unlocked();
+        }
+        if !self.shard.events.is_empty() {
+            // Of keys found expired on their way to another core.
+            self.publish_events();
         }
         if std::mem::take(&mut self.pubsub.own_parts) {
             self.run_parts();
@@ -817,6 +822,7 @@ impl Core {
                 continue;
             };
             client.dirty = false;
+            client.push_late();
             if crate::output_limit::of(client, &self.config).is_some() && self.check_output(conn) {
                 continue;
             }
@@ -850,11 +856,14 @@ impl Core {
     fn background(&mut self) {
         if self.paused == Paused::No {
             self.shard.expire_some(200);
+            if !self.shard.events.is_empty() {
+                self.publish_events();
+            }
         } else if self.now.mono_ns >= self.paused_until_ns {
             self.unpause();
         }
         self.shard.keyspace.free_some(500);
-        self.leave_some();
+        self.leave(1000);
         if self.now.mono_ns >= self.next_cron_ns {
             self.next_cron_ns = self.now.mono_ns + CRON.as_nanos() as u64;
             self.cron();

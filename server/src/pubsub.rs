@@ -18,9 +18,10 @@
 //!
 //! A message to a client waits behind the replies that are outstanding on its connection: what the client asked before
 //! should not look newer than the message (a cache would keep a stale value). It does not wait for a blocking command, nor for a
-//! change of subscriptions on its way.
+//! change of subscriptions on its way. It never comes between the replies of a transaction.
 
 pub mod directory;
+pub(crate) mod events;
 pub mod listeners;
 pub mod message;
 pub mod names;
@@ -138,6 +139,8 @@ pub struct PubSub {
     next_published: u32,
     /// The client whose command runs: what it is sent meanwhile comes behind the reply.
     executing: Option<ConnId>,
+    /// That command is one of a transaction: behind EXEC's reply.
+    pub in_exec: bool,
     behind_reply: Vec<u8>,
     /// Parts for this core itself wait to be run in this turn.
     pub own_parts: bool,
@@ -437,7 +440,9 @@ impl Core {
             }
             return false;
         }
-        client.wait = Wait::Subscribing;
+        if matches!(client.wait, Wait::No) && !self.pubsub.in_exec {
+            client.wait = Wait::Subscribing;
+        }
         let ticket = Ticket {
             core: self.id as u16,
             conn,
@@ -533,14 +538,17 @@ impl Core {
         };
         self.pubsub.clients -= 1;
         self.pubsub.leaving.push((listener, subscriptions));
+        self.leave(LEAVE_AT_ONCE);
+    }
+
+    /// Ends subscriptions of clients that have gone, about `count`.
+    pub(crate) fn leave(&mut self, count: usize) {
         let mut ended = 0;
-        while ended < LEAVE_AT_ONCE && !self.pubsub.leaving.is_empty() {
+        while ended < count && self.is_leaving() {
             ended += self.leave_some();
         }
     }
-
-    /// Ends some subscriptions of clients that have gone; returns how many.
-    pub(crate) fn leave_some(&mut self) -> usize {
+    fn leave_some(&mut self) -> usize {
         let Some((listener, subscriptions)) = self.pubsub.leaving.last_mut() else {
             return 0;
         };
@@ -570,6 +578,17 @@ impl Core {
         !self.pubsub.leaving.is_empty()
     }
 
+    /// Commands of this client's transaction begin.
+    pub(crate) fn begin_exec(&mut self, conn: ConnId) {
+        self.hold_pushes(conn);
+        self.pubsub.in_exec = true;
+    }
+    /// They have written their replies.
+    pub(crate) fn end_exec(&mut self, conn: ConnId) {
+        self.pubsub.in_exec = false;
+        self.release_pushes(conn);
+    }
+
     /// A command of this client begins: what it is sent meanwhile comes behind its reply.
     #[inline]
     pub(crate) fn hold_pushes(&mut self, conn: ConnId) {
@@ -578,6 +597,9 @@ impl Core {
     /// The command has written its reply.
     #[inline]
     pub(crate) fn release_pushes(&mut self, conn: ConnId) {
+        if self.pubsub.in_exec {
+            return;
+        }
         self.pubsub.executing = None;
         if !self.pubsub.behind_reply.is_empty() {
             let bytes = std::mem::take(&mut self.pubsub.behind_reply);

@@ -775,6 +775,9 @@ impl Core {
             client.dirty = true;
             dirty.push(conn);
         }
+        if !self.shard.events.is_empty() {
+            self.publish_events();
+        }
         if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }
@@ -889,6 +892,9 @@ impl Core {
             &words.slices(),
             out,
         );
+        if !self.shard.events.is_empty() {
+            self.publish_events();
+        }
         let ns = self.share(1);
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
         self.stats.spent(entry, ns, bucket);
@@ -1090,6 +1096,9 @@ impl Core {
             };
             self.widen(&request, *wants);
             item.deferred = true;
+        }
+        if !self.shard.events.is_empty() {
+            self.publish_events();
         }
         if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();

@@ -182,7 +182,8 @@ impl Core {
                 });
                 self.gather(request, merge, shares.collect(), Vec::new());
             }
-            Route::Scatter(merge) => {
+            // Where notifications are sent, one core runs it all, so that they come in the keys' order.
+            Route::Scatter(merge) if !self.shard.listening => {
                 let mut owners = Vec::with_capacity(keys.len());
                 let shares = self.shares(request.args, keys, &mut owners);
                 self.gather(request, merge, shares, owners);

@@ -131,7 +131,9 @@ impl Core {
             match (entry.spec.run, entry.spec.route) {
                 (Run::Server(_), _) => {
                     let at = all.at;
+                    self.begin_exec(all.exec.conn);
                     self.run_server_command(&mut all.exec, at);
+                    self.end_exec(all.exec.conn);
                     all.at += 1;
                     continue;
                 }
@@ -301,6 +303,9 @@ impl Core {
             &words.slices(),
             &mut out,
         );
+        if !self.shard.events.is_empty() {
+            self.publish_events();
+        }
         self.shard.guests.clear();
         for (core, mut loan) in loans {
             self.take_out(&mut loan);
@@ -391,6 +396,8 @@ impl Core {
             if client.stalled && !client.is_waiting() {
                 self.go_on(all.exec.conn);
             }
+            // For messages that waited for its end.
+            self.mark_dirty(all.exec.conn);
         }
     }
 }

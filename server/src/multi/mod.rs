@@ -250,6 +250,7 @@ impl Core {
             return;
         }
         self.write_head(&exec, ticket);
+        self.begin_exec(exec.conn);
         for at in 0..exec.commands.len() {
             let Queued { entry, words } = &exec.commands[at];
             match entry.spec.run {
@@ -260,6 +261,7 @@ impl Core {
                 }
             }
         }
+        self.end_exec(exec.conn);
         if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }
@@ -323,6 +325,9 @@ impl Core {
             serving: false,
         };
         let wants = run(&mut self.shard, &mut self.stats, &call, args, &mut out);
+        if !self.shard.events.is_empty() {
+            self.publish_events();
+        }
         self.stats.called(entry);
         match wants.map(|w| *w) {
             None => {}

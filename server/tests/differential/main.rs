@@ -16,6 +16,7 @@
 mod bits;
 mod compare;
 mod connection;
+mod events;
 mod geo;
 mod grammar;
 mod hashes;
@@ -411,6 +412,55 @@ fn compare_tables(
         compared.push((name, difference));
     }
     Ok(compared)
+}
+
+#[test]
+fn notifications_are_those_of_a_real_server() {
+    let seconds = number("SECONDS", 20) / 4;
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let families = list(
+        "FAMILY",
+        "strings,keys,lists,hashes,sets,zsets,streams,bits,geo,sort",
+    );
+    let first = number(
+        "SEED",
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(1, |d| d.as_secs()),
+    );
+    let pairs: Vec<_> = [1, 4]
+        .iter()
+        .map_while(|&shards| one_pair("redis-server-8.2", shards))
+        .collect();
+    let (mut compared, mut failures) = (0, Vec::new());
+    for seed in first.. {
+        for (ours, theirs) in &pairs {
+            for (family, specs) in specs_for(From::Redis82, &families) {
+                let ours_known = known(ours.port, &specs).expect("the server under test answers");
+                let specs = specs
+                    .into_iter()
+                    .filter(|s| ours_known.contains(s.name))
+                    .collect::<Vec<_>>();
+                if specs.is_empty() {
+                    continue;
+                }
+                let mut generator = Generator::new(seed, specs);
+                let steps: Vec<Step> = (0..150).map(|_| generator.step()).collect();
+                let (count, difference) =
+                    events::compare(ours, theirs, "KEAmn", &steps).expect("both answer");
+                compared += count;
+                failures.extend(
+                    difference.map(|text| format!("{}, {family}, seed {seed}: {text}", ours.name)),
+                );
+            }
+        }
+        if Instant::now() > end || failures.len() >= 5 || pairs.is_empty() {
+            break;
+        }
+    }
+    println!("{compared} notifications compared");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(compared > 0 || pairs.is_empty(), "nothing was compared");
 }
 
 #[test]

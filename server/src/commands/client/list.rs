@@ -173,6 +173,8 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
     let request = running.map_or(0, request_len);
     let utf8 = String::from_utf8_lossy;
     let flags = flags(client);
+    // As Redis, which has a first buffer of this size.
+    let in_buffer = client.out.len().min(16 << 10);
     let subscribed = |kind| {
         client
             .subscriptions
@@ -206,9 +208,9 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
         client.multi.as_ref().map_or(0, |m| m.memory()),
         client.out.capacity(),
         client.out.capacity(),
-        client.out.len(),
+        in_buffer,
         client.waiting_count(),
-        client.output_len() - client.out.len(),
+        client.output_len() - in_buffer,
         client.memory() + argv,
         if client.sending { "rw" } else { "r" },
         client.last_command.map_or("NULL", |entry| &entry.name),

@@ -128,7 +128,7 @@ impl Report {
         self.rate.bytes_in += r.rate.bytes_in;
         self.rate.bytes_out += r.rate.bytes_out;
         self.rate.turns += r.rate.turns;
-        let counters: [(&mut u64, u64); 14] = [
+        let counters: [(&mut u64, u64); 15] = [
             (&mut self.calls, r.calls),
             (&mut self.bytes_in, r.bytes_in),
             (&mut self.bytes_out, r.bytes_out),

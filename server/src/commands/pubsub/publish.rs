@@ -49,6 +49,11 @@ fn send(call: &mut Call<'_>, kind: Kind, args: Args<'_>) -> Answer {
             call.reply.integer(count as i64);
             Answer::Now
         }
-        None => Answer::Later,
+        None => {
+            let client = call.client_mut();
+            // Its own message comes right behind the answer, before the replies to what it sent next.
+            client.alone |= client.subscriptions.is_some();
+            Answer::Later
+        }
     }
 }

@@ -84,6 +84,11 @@ pub(super) const SSUBSCRIBE: Command<ConnHandler> =
         .route(Route::Connection);
 
 fn ssubscribe(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
+    if call.core.pubsub.in_exec {
+        return Err(CommandError::fixed(
+            "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client",
+        ));
+    }
     check_slots(call, &args[1..])?;
     Ok(begin(call, Kind::Shard, &args[1..]))
 }
