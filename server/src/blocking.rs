@@ -215,6 +215,7 @@ impl Core {
         let client = self.clients.get_mut(ticket.conn).expect("looked at above");
         client.wait = Wait::Keys(waiter.clone());
         client.push_late();
+        self.mark_dirty(ticket.conn);
         self.enqueue(&waiter);
         Some(waiter)
     }

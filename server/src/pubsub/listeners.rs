@@ -21,6 +21,8 @@ pub struct Listeners {
     pub asked: usize,
     /// Clients that get messages.
     active: Vec<Listener>,
+    /// Boxed: few names need it, and a map is six words.
+    #[allow(clippy::box_collection)]
     places: Option<Box<HashMap<u64, usize>>>,
 }
 
