@@ -1,0 +1,362 @@
+//! The Lua machine of one core.
+
+use crate::cache::{Script, Sha};
+use crate::convert::{self, Versions as ReplyVersions};
+use crate::error::{self, ScriptError};
+use crate::ffi;
+use crate::shared::{Shared, allocate};
+use crate::state::{Lua, Raise};
+use crate::watchdog::{Registration, WatchdogHandle};
+use crate::{Host, Interrupt, Versions, cjson, cmsgpack, native, random, redis, structure};
+use ringwood_protocol::reply::Version;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_int};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+/// Slots of the main thread's stack that hold what every run needs, so that nothing is looked up by name.
+mod slot {
+    use std::ffi::c_int;
+    /// The plain table behind the scripts' globals.
+    pub const GLOBALS: c_int = 1;
+    pub const HANDLER: c_int = 2;
+    pub const KEYS: c_int = 3;
+    pub const ARGV: c_int = 4;
+    /// Compiled scripts, by number.
+    pub const COMPILED: c_int = 5;
+    pub const COUNT: c_int = 5;
+}
+
+/// A Lua machine with Redis's environment. It stays on its thread.
+pub struct Vm {
+    lua: Lua,
+    shared: NonNull<Shared>,
+    /// Where in `slot::COMPILED` a script's function is.
+    compiled: HashMap<Sha, c_int, foldhash::quality::RandomState>,
+    /// What a script's use of memory may come to, all scripts of this Vm together.
+    memory_limit: usize,
+    watch: Option<Registration>,
+    _stays: PhantomData<*mut ()>,
+}
+
+impl Vm {
+    /// `random` is where `math.random` starts; it should differ from core to core.
+    pub fn new(versions: &Versions, random: u64) -> Result<Self, String> {
+        let shared = NonNull::from(Box::leak(Shared::new(random)));
+        // SAFETY: the allocator's data outlives the state: `drop` closes the state first.
+        let state = unsafe { ffi::lua_newstate(allocate, shared.as_ptr().cast()) };
+        if state.is_null() {
+            // SAFETY: it was just leaked from a box, and nobody else has it.
+            drop(unsafe { Box::from_raw(shared.as_ptr()) });
+            return Err("not enough memory for Lua".to_string());
+        }
+        let vm = Self {
+            lua: Lua(state),
+            shared,
+            compiled: HashMap::default(),
+            memory_limit: usize::MAX,
+            watch: None,
+            _stays: PhantomData,
+        };
+        vm.prepare(versions)?;
+        Ok(vm)
+    }
+
+    /// Opens the libraries and runs the prelude.
+    fn prepare(&self, versions: &Versions) -> Result<(), String> {
+        let lua = self.lua;
+        let libraries: [(&CStr, ffi::Function); 7] = [
+            (c"", ffi::luaopen_base),
+            (c"table", ffi::luaopen_table),
+            (c"string", ffi::luaopen_string),
+            (c"math", ffi::luaopen_math),
+            (c"os", ffi::luaopen_os),
+            (c"bit", ffi::luaopen_bit),
+            // Without it the compiler stays off. Scripts never see its table.
+            (c"jit", ffi::luaopen_jit),
+        ];
+        for (name, open) in libraries {
+            lua.push_function(open);
+            lua.push_bytes(name.to_bytes());
+            self.checked(lua.pcall(1, 0, 0))?;
+        }
+        if !lua.load(include_bytes!("prelude.lua"), error::PRELUDE) {
+            return Err(self.message());
+        }
+        lua.push_value(ffi::GLOBALS);
+        lua.new_table(0, 8);
+        let natives: [(&CStr, ffi::Function); 6] = [
+            (c"bad_argument", native::bad_argument),
+            (c"loadstring", native::loadstring),
+            (c"collectgarbage", native::collectgarbage),
+            (c"error_handler", error::error_handler),
+            (c"random", random::random),
+            (c"randomseed", random::seed),
+        ];
+        for (name, function) in natives {
+            lua.push_function(function);
+            lua.set_field(-2, name);
+        }
+        lua.new_table(0, 4);
+        redis::push_module(lua, versions);
+        lua.set_field(-2, c"redis");
+        cjson::push_module(lua);
+        lua.set_field(-2, c"cjson");
+        cmsgpack::push_module(lua);
+        lua.set_field(-2, c"cmsgpack");
+        structure::push_module(lua);
+        lua.set_field(-2, c"struct");
+        self.checked(lua.pcall(3, 2, 0))?;
+
+        // Stack: environment, the table behind it. Whatever is compiled from now on, by `load` too, sees the environment.
+        lua.insert(1);
+        lua.replace(ffi::GLOBALS);
+        lua.push_function(error::error_handler);
+        lua.push_bytes(b"KEYS");
+        lua.push_bytes(b"ARGV");
+        lua.new_table(0, 0);
+        for name in [slot::KEYS, slot::ARGV] {
+            lua.push_value(name);
+            lua.new_table(0, 0);
+            lua.raw_set(slot::GLOBALS);
+        }
+        debug_assert_eq!(lua.top(), slot::COUNT);
+        Ok(())
+    }
+
+    fn checked(&self, status: c_int) -> Result<(), String> {
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(self.message())
+        }
+    }
+
+    /// Pops an error's text.
+    fn message(&self) -> String {
+        let text = self.lua.bytes(-1).unwrap_or(b"unknown error");
+        let text = String::from_utf8_lossy(error::until_nul(text)).into_owned();
+        self.lua.pop(1);
+        text
+    }
+
+    /// Bytes that Lua holds now.
+    pub fn used_memory(&self) -> usize {
+        // SAFETY: alive as long as the Vm; only this thread touches it.
+        unsafe { (*self.shared.as_ptr()).used }
+    }
+
+    /// Sets how much Lua may hold while scripts run; a script that needs more fails with "not enough memory".
+    pub fn set_memory_limit(&mut self, bytes: usize) {
+        self.memory_limit = bytes;
+    }
+
+    /// From now on scripts that run long are interrupted ([`Host::interrupt`]). Call it on the thread that runs them.
+    pub fn watch(&mut self, watchdog: &WatchdogHandle) {
+        self.watch = Some(Registration::new(watchdog));
+    }
+
+    /// How many scripts are compiled.
+    pub fn compiled(&self) -> usize {
+        self.compiled.len()
+    }
+
+    /// Compiles a script, unless that was done. The error is the text of a reply.
+    pub fn compile(&mut self, script: &Script) -> Result<(), String> {
+        self.function(script).map(|_| ())
+    }
+
+    fn function(&mut self, script: &Script) -> Result<c_int, String> {
+        if let Some(&number) = self.compiled.get(&script.sha) {
+            return Ok(number);
+        }
+        let lua = self.lua;
+        if !lua.load(script.text(), c"@user_script") {
+            return Err(format!(
+                "ERR Error compiling script (new function): {}",
+                self.message()
+            ));
+        }
+        // SAFETY: a live state; the table is in its slot.
+        let number = unsafe { ffi::luaL_ref(lua.0, slot::COMPILED) };
+        self.compiled.insert(script.sha, number);
+        Ok(number)
+    }
+
+    /// Forgets one compiled script.
+    pub fn forget(&mut self, sha: &Sha) {
+        if let Some(number) = self.compiled.remove(sha) {
+            // SAFETY: as in `function`.
+            unsafe { ffi::luaL_unref(self.lua.0, slot::COMPILED, number) };
+        }
+    }
+
+    /// Forgets all compiled scripts.
+    pub fn flush(&mut self) {
+        self.compiled.clear();
+        self.lua.new_table(0, 0);
+        self.lua.replace(slot::COMPILED);
+        self.lua.collect(ffi::GC_COLLECT, 0);
+    }
+
+    /// Runs a script and writes its reply in the client's version of the protocol. Returns what an error was, for
+    /// statistics; the reply holds it already.
+    pub fn run<K: AsRef<[u8]>, A: AsRef<[u8]>>(
+        &mut self,
+        script: &Script,
+        keys: &[K],
+        args: &[A],
+        client: Version,
+        host: &mut dyn Host,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ScriptError> {
+        let number = match self.function(script) {
+            Ok(number) => number,
+            Err(text) => {
+                error::write_message(text.as_bytes(), out);
+                return Err(ScriptError {
+                    code: "ERR".to_string(),
+                    counted: false,
+                });
+            }
+        };
+        let lua = self.lua;
+        self.set_global_array(slot::KEYS, keys);
+        self.set_global_array(slot::ARGV, args);
+        lua.raw_get_index(slot::COMPILED, number);
+        let status = self.protected(0, host);
+        self.finish(status, client, || script.sha.hex(), out)
+    }
+
+    fn set_global_array<T: AsRef<[u8]>>(&self, name: c_int, items: &[T]) {
+        self.lua.push_value(name);
+        self.push_array(items);
+        self.lua.raw_set(slot::GLOBALS);
+    }
+
+    fn push_array<T: AsRef<[u8]>>(&self, items: &[T]) {
+        self.lua.new_table(items.len(), 0);
+        for (i, item) in items.iter().enumerate() {
+            self.lua.push_bytes(item.as_ref());
+            self.lua.raw_set_index(-2, i as c_int + 1);
+        }
+    }
+
+    /// Calls the function below `args` arguments for one result or an error object, with the host in reach.
+    fn protected(&mut self, args: c_int, host: &mut dyn Host) -> c_int {
+        let shared = self.shared.as_ptr();
+        let host: NonNull<dyn Host + '_> = NonNull::from(host);
+        // SAFETY: only the lifetime changes. The pointer is cleared below, before the borrow of the host ends; nothing
+        // between can leave this function early (Lua's errors end in pcall, panics of the host wait in `Shared::panic`).
+        let host: NonNull<dyn Host + 'static> = unsafe { std::mem::transmute(host) };
+        // SAFETY: alive as long as the Vm, and only this thread touches it; no reference stays while Lua runs.
+        unsafe {
+            (*shared).host = Some(host);
+            (*shared).version = Version::Resp2;
+            (*shared).random.forget_seed();
+            (*shared).json.renew();
+            (*shared).limit = self.memory_limit;
+        }
+        self.lua.push_value(slot::HANDLER);
+        self.lua.insert(-2 - args);
+        let handler = self.lua.top() - 1 - args;
+        if let Some(watch) = &self.watch {
+            // SAFETY: as above; the registration does not move while it is borrowed here.
+            unsafe { (*shared).watch = Some(NonNull::from(watch)) };
+            watch.begin(self.lua.0);
+        }
+        let status = self.lua.pcall(args, 1, handler);
+        if let Some(watch) = &self.watch {
+            watch.end();
+            // SAFETY: as above; a hook that was set and not called yet, or that kills, ends here.
+            unsafe {
+                if (*shared).killed || watch.signalled() {
+                    ffi::lua_sethook(self.lua.0, None, 0, 0);
+                }
+                (*shared).killed = false;
+                (*shared).watch = None;
+            }
+        }
+        // SAFETY: as above.
+        let panic = unsafe {
+            (*shared).host = None;
+            (*shared).limit = usize::MAX;
+            (*shared).panic.take()
+        };
+        if let Some(panic) = panic {
+            self.lua.set_top(slot::COUNT);
+            std::panic::resume_unwind(panic);
+        }
+        status
+    }
+
+    /// Writes the result or error on top of the stack as the reply.
+    fn finish(
+        &mut self,
+        status: c_int,
+        client: Version,
+        name: impl FnOnce() -> String,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ScriptError> {
+        let failure = if status == 0 {
+            // SAFETY: as in `protected`.
+            let script = unsafe { (*self.shared.as_ptr()).version };
+            convert::write_value(self.lua, ReplyVersions { client, script }, out)
+        } else {
+            Some(error::write(self.lua, &name(), out))
+        };
+        self.lua.set_top(slot::COUNT);
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // SAFETY: the state is alive until here and not used again; its last frees reach `shared`, which goes after it.
+        unsafe {
+            ffi::lua_close(self.lua.0);
+            drop(Box::from_raw(self.shared.as_ptr()));
+        }
+    }
+}
+
+/// The hook that the watchdog's signal sets.
+pub(crate) unsafe extern "C-unwind" fn on_hook(l: *mut ffi::State, _: *mut ffi::Debug) {
+    if !interrupted(Lua(l)) {
+        crate::state::call(Lua(l), |_| {
+            Err(Raise::Object(
+                "ERR Error running script: Script killed by user with SCRIPT KILL.".to_string(),
+            ))
+        });
+    }
+}
+
+/// Asks the host; true if the script goes on.
+fn interrupted(lua: Lua) -> bool {
+    let shared = Shared::of(lua);
+    // SAFETY: the Vm's shared state, set up by `protected`, during which alone hooks are called; no reference stays. Scripts
+    // are interrupted between their instructions, so the host is not in a call of theirs.
+    unsafe {
+        ffi::lua_sethook(lua.0, None, 0, 0);
+        let (Some(host), Some(watch)) = ((*shared).host, (*shared).watch) else {
+            return true;
+        };
+        let elapsed = watch.as_ref().elapsed();
+        let answer = catch_unwind(AssertUnwindSafe(|| (*host.as_ptr()).interrupt(elapsed)));
+        let killed = match answer {
+            _ if (*shared).killed => true,
+            Ok(answer) => answer == Interrupt::Kill,
+            Err(panic) => {
+                (*shared).panic = Some(panic);
+                true
+            }
+        };
+        if killed {
+            (*shared).killed = true;
+            // At every instruction from now on, so that no `pcall` in the script keeps it alive.
+            ffi::lua_sethook(lua.0, Some(on_hook), ffi::MASK_LINE | ffi::MASK_COUNT, 1);
+        }
+        !killed
+    }
+}
