@@ -566,7 +566,7 @@ impl Shard {
 
     // ---- background ----
 
-    /// Deletes keys whose time is over, looking at up to `budget` records. True when more are due.
+    /// Deletes keys and fields whose time is over, looking at up to about `budget` records and fields. True when more are due.
     pub fn expire_some(&mut self, budget: usize) -> bool {
         self.wheel.advance(self.now_ms);
         if !self.settings.active_expire {
@@ -582,7 +582,7 @@ impl Shard {
             }
             self.prefetch(&batch);
             for record in batch.into_iter().flatten() {
-                self.look_at(record);
+                left = left.saturating_sub(self.look_at(record));
             }
         }
         if self.wants_sweep() {
@@ -619,14 +619,14 @@ impl Shard {
         each(&|db, slot, hash| keyspace.prefetch_entry(db, slot, hash));
     }
 
-    /// Deals with a record whose time has come.
-    fn look_at(&mut self, record: Record) {
+    /// Deals with a record whose time has come. Returns how many fields it removed.
+    fn look_at(&mut self, record: Record) -> usize {
         let db = self.keyspace.db_of_uid(record.db_uid());
         let (slot, prefix) = (record.slot(), record.prefix());
         let found = self
             .keyspace
             .find_by_prefix(db, slot, prefix, PREFIX_BITS, |e| e.in_wheel());
-        let Some(mut entry) = found else { return };
+        let Some(mut entry) = found else { return 0 };
         let now_ms = self.now_ms;
         match entry.get().next_time() {
             Some(at) if at > now_ms => self.wheel.insert(at, record),
@@ -640,7 +640,7 @@ impl Shard {
                     if let Some(name) = name {
                         self.notify(db, &name, notify::EXPIRED, "expired", true);
                     }
-                    return;
+                    return 0;
                 }
                 let visit = field_expiry::visit(entry, now_ms, self.logging);
                 self.stats.expired_fields += visit.count as u64;
@@ -648,11 +648,14 @@ impl Shard {
                 if let Some(at) = visit.next_time {
                     self.wheel.insert(at, record);
                 }
+                let count = visit.count;
                 if let Some(name) = name {
                     self.fields_expired(db, &name, visit);
                 }
+                return count;
             }
         }
+        0
     }
 
     /// When [`Shard::expire_some`] has something to do next, in wall-clock milliseconds.
