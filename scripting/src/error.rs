@@ -128,6 +128,15 @@ pub(crate) fn write_returned(lua: Lua, out: &mut Vec<u8>) -> ScriptError {
     }
 }
 
+/// The text of the error object on top.
+pub(crate) fn text(lua: Lua) -> Vec<u8> {
+    let text = match lua.kind(-1) {
+        ffi::TTABLE => field(lua, b"err"),
+        _ => lua.bytes(-1).map(<[u8]>::to_vec),
+    };
+    until_nul(&text.unwrap_or_else(|| b"ERR unknown error".to_vec())).to_vec()
+}
+
 fn was_counted(lua: Lua) -> bool {
     lua.push_bytes(b"ignore_error_stats_update");
     lua.raw_get(-2);

@@ -31,6 +31,7 @@ pub struct Debug {
     pub i_ci: c_int,
 }
 
+pub const REGISTRY: c_int = -10000;
 pub const GLOBALS: c_int = -10002;
 
 pub const TNONE: c_int = -1;
@@ -40,6 +41,7 @@ pub const TLIGHTUSERDATA: c_int = 2;
 pub const TNUMBER: c_int = 3;
 pub const TSTRING: c_int = 4;
 pub const TTABLE: c_int = 5;
+pub const TFUNCTION: c_int = 6;
 
 pub const GC_COLLECT: c_int = 2;
 pub const GC_COUNT: c_int = 3;
@@ -57,6 +59,7 @@ unsafe extern "C-unwind" {
     pub fn lua_gettop(l: *mut State) -> c_int;
     pub fn lua_settop(l: *mut State, index: c_int);
     pub fn lua_pushvalue(l: *mut State, index: c_int);
+    pub fn lua_remove(l: *mut State, index: c_int);
     pub fn lua_insert(l: *mut State, index: c_int);
     pub fn lua_replace(l: *mut State, index: c_int);
     pub fn lua_checkstack(l: *mut State, extra: c_int) -> c_int;
@@ -83,6 +86,8 @@ unsafe extern "C-unwind" {
     pub fn lua_setfield(l: *mut State, index: c_int, key: *const c_char);
     pub fn lua_rawset(l: *mut State, index: c_int);
     pub fn lua_rawseti(l: *mut State, index: c_int, n: c_int);
+
+    pub fn lua_setfenv(l: *mut State, index: c_int) -> c_int;
 
     pub fn lua_pcall(l: *mut State, args: c_int, results: c_int, handler: c_int) -> c_int;
     pub fn lua_error(l: *mut State) -> c_int;

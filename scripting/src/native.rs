@@ -17,6 +17,17 @@ lua_function! {
     collectgarbage = collectgarbage_body
 }
 
+lua_function! {
+    /// True once the running script is to end: no handler of its own is asked any more.
+    killed = killed_body
+}
+
+fn killed_body(lua: Lua) -> Returns {
+    // SAFETY: the Vm's shared state; no reference stays.
+    lua.push_boolean(unsafe { (*crate::shared::Shared::of(lua)).killed });
+    Ok(1)
+}
+
 fn bad_argument_body(lua: Lua) -> Returns {
     let text = |i| String::from_utf8_lossy(lua.bytes(i).unwrap_or_default()).into_owned();
     let mut message = format!("bad argument #{} to '{}' ({}", text(1), text(2), text(3));

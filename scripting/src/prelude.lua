@@ -2,7 +2,7 @@
 --   builtin: LuaJIT's own globals
 --   native:  functions written in Rust
 --   module:  redis, cjson, cmsgpack, struct as plain tables
--- and returns the environment of scripts, the plain table behind it, and a function that protects further tables.
+-- and returns the environment of scripts, the plain table behind it, and what libraries of functions need.
 --
 -- Redis's Lua has read-only tables; LuaJIT has none. Here a protected table is an empty table whose metatable reads
 -- from a hidden one and refuses writes. The few functions that look at tables raw (next, pairs, rawget, rawset,
@@ -33,7 +33,8 @@ local function protect(contents, index)
   end
   behind[outside] = inside
   -- The field __metatable also keeps the builtin setmetatable from touching it.
-  return setmetatable(outside, {__index = inside, __newindex = refuse, __metatable = false})
+  local meta = {__index = inside, __newindex = refuse, __metatable = false}
+  return setmetatable(outside, meta), meta
 end
 
 local function missing(_, name)
@@ -52,7 +53,7 @@ local function pick(from, names)
   return to
 end
 
-local globals = pick(builtin, [[xpcall tostring assert tonumber rawequal type select unpack gcinfo ipairs error
+local globals = pick(builtin, [[tostring assert tonumber rawequal type select unpack gcinfo ipairs error
   _VERSION]])
 
 local function copy(contents)
@@ -144,6 +145,17 @@ local function outcome(ok, ...)
 end
 function globals.pcall(...)
   return outcome(pcall(...))
+end
+
+-- A killed script's own handler is not called: no hook would interrupt it.
+local xpcall, killed = builtin.xpcall, native.killed
+function globals.xpcall(f, handler, ...)
+  return xpcall(f, function(e)
+    if killed() then
+      return e
+    end
+    return handler(e)
+  end, ...)
 end
 
 function globals.load(f, name)
@@ -238,6 +250,22 @@ local strings = getmetatable('')
 strings.__index = string
 strings.__metatable = protect({__index = globals.string})
 
+-- Functions of libraries have the same globals but for the debugger's, and see less while their library is loaded.
+local functions = copy(globals)
+functions.__redis__err__handler = nil
+local api = copy(module.redis)
+api.breakpoint, api.debug, api.replicate_commands = nil, nil, nil
+functions.redis = protect(api)
+functions.server = functions.redis
+local at_load = pick(module.redis, 'log LOG_DEBUG LOG_VERBOSE LOG_NOTICE LOG_WARNING REDIS_VERSION REDIS_VERSION_NUM')
+at_load.register_function = native.register_function
+local loading = {redis = (protect(at_load, missing))}
+loading.server = loading.redis
+setmetatable(loading, {__index = missing})
+
 local environment = protect(globals, missing)
 globals._G = environment
-return environment, globals, protect, behind, shown
+local library_environment, library_meta = protect(functions, missing)
+functions._G = library_environment
+-- The last three: the metatable whose __index decides what libraries see, and its two values.
+return environment, globals, library_environment, library_meta, loading, functions

@@ -4,6 +4,7 @@ use crate::Host;
 use crate::cjson::Settings;
 use crate::ffi;
 use crate::random::Random;
+use crate::register::Registered;
 use crate::state::Lua;
 use crate::watchdog::Registration;
 use ringwood_protocol::reply::Version;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) watch: Option<NonNull<Registration>>,
     /// The running script shall end.
     pub(crate) killed: bool,
+    /// What the library that is being loaded has registered; none at other times.
+    pub(crate) registered: Option<Registered>,
     /// A panic of the host. It waits here until no frame of Lua is left, and goes on then.
     pub(crate) panic: Option<Box<dyn Any + Send>>,
 }
@@ -47,6 +50,7 @@ impl Shared {
             json: Settings::default(),
             watch: None,
             killed: false,
+            registered: None,
             panic: None,
         })
     }

@@ -90,6 +90,62 @@ pub(crate) fn of_script(body: &[u8]) -> Result<(Option<Flags>, usize), String> {
     Ok((Some(flags), end))
 }
 
+/// What names of libraries and functions must be.
+pub(crate) const NAME_RULE: &str = "Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
+
+pub(crate) fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// The first line of a library.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LibraryHead {
+    pub(crate) name: String,
+    /// Where Lua's text begins.
+    pub(crate) start: usize,
+}
+
+pub(crate) fn of_library(code: &[u8]) -> Result<LibraryHead, String> {
+    let error = |text: &str| Err(format!("ERR {text}"));
+    if !code.starts_with(b"#!") {
+        return error("Missing library metadata");
+    }
+    let invalid = || "ERR Invalid library metadata".to_string();
+    let end = memchr::memchr(b'\n', code).ok_or_else(invalid)?;
+    let parts = quote::split_words(&code[..end]).ok_or_else(invalid)?;
+    let (engine, options) = parts.split_first().ok_or_else(invalid)?;
+    let mut name: Option<Vec<u8>> = None;
+    for option in options {
+        // The option's own name may be in any case.
+        let value = match option.split_at_checked(5) {
+            Some((key, value)) if key.eq_ignore_ascii_case(b"name=") => value,
+            _ => {
+                let given = String::from_utf8_lossy(option);
+                return error(&format!("Invalid metadata value given: {given}"));
+            }
+        };
+        if name.is_some() {
+            return error("Invalid metadata value, name argument was given multiple times");
+        }
+        name = Some(value.to_vec());
+    }
+    let Some(name) = name else {
+        return error("Library name was not given");
+    };
+    if !is_name(&name) {
+        return error(NAME_RULE);
+    }
+    let engine = &engine[2..];
+    if !engine.eq_ignore_ascii_case(b"lua") {
+        let engine = String::from_utf8_lossy(engine);
+        return error(&format!("Engine '{engine}' not found"));
+    }
+    Ok(LibraryHead {
+        name: String::from_utf8_lossy(&name).into_owned(),
+        start: end,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

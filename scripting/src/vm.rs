@@ -4,16 +4,20 @@ use crate::cache::{Script, Sha};
 use crate::convert::{self, Versions as ReplyVersions};
 use crate::error::{self, ScriptError};
 use crate::ffi;
+use crate::register::Registered;
 use crate::shared::{Shared, allocate};
 use crate::state::{Lua, Raise};
 use crate::watchdog::{Registration, WatchdogHandle};
-use crate::{Host, Interrupt, Versions, cjson, cmsgpack, native, random, redis, structure};
+use crate::{
+    Host, Interrupt, Versions, cjson, cmsgpack, native, random, redis, register, structure,
+};
 use ringwood_protocol::reply::Version;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 /// Slots of the main thread's stack that hold what every run needs, so that nothing is looked up by name.
 mod slot {
@@ -25,8 +29,17 @@ mod slot {
     pub const ARGV: c_int = 4;
     /// Compiled scripts, by number.
     pub const COMPILED: c_int = 5;
-    pub const COUNT: c_int = 5;
+    /// The environment of libraries, its metatable, and what its `__index` is while a library is loaded and later.
+    pub const LIBRARIES: c_int = 6;
+    pub const LIBRARY_META: c_int = 7;
+    pub const WHILE_LOADING: c_int = 8;
+    pub const WHEN_LOADED: c_int = 9;
+    pub const COUNT: c_int = 9;
 }
+
+/// A library's function in Lua's registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FunctionRef(pub(crate) c_int);
 
 /// A Lua machine with Redis's environment. It stays on its thread.
 pub struct Vm {
@@ -86,11 +99,13 @@ impl Vm {
         }
         lua.push_value(ffi::GLOBALS);
         lua.new_table(0, 8);
-        let natives: [(&CStr, ffi::Function); 6] = [
+        let natives: [(&CStr, ffi::Function); 8] = [
             (c"bad_argument", native::bad_argument),
             (c"loadstring", native::loadstring),
             (c"collectgarbage", native::collectgarbage),
             (c"error_handler", error::error_handler),
+            (c"killed", native::killed),
+            (c"register_function", register::register_function),
             (c"random", random::random),
             (c"randomseed", random::seed),
         ];
@@ -107,15 +122,21 @@ impl Vm {
         lua.set_field(-2, c"cmsgpack");
         structure::push_module(lua);
         lua.set_field(-2, c"struct");
-        self.checked(lua.pcall(3, 2, 0))?;
+        self.checked(lua.pcall(3, 6, 0))?;
 
-        // Stack: environment, the table behind it. Whatever is compiled from now on, by `load` too, sees the environment.
-        lua.insert(1);
+        // Whatever is compiled from now on, by `load` too, sees the environment of scripts.
+        lua.push_value(1);
         lua.replace(ffi::GLOBALS);
+        // The prelude's results but the first lie where they belong when four more are between them.
         lua.push_function(error::error_handler);
+        lua.insert(3);
         lua.push_bytes(b"KEYS");
+        lua.insert(4);
         lua.push_bytes(b"ARGV");
+        lua.insert(5);
         lua.new_table(0, 0);
+        lua.insert(6);
+        self.remove_first();
         for name in [slot::KEYS, slot::ARGV] {
             lua.push_value(name);
             lua.new_table(0, 0);
@@ -123,6 +144,11 @@ impl Vm {
         }
         debug_assert_eq!(lua.top(), slot::COUNT);
         Ok(())
+    }
+
+    fn remove_first(&self) {
+        // SAFETY: a live state with something on its stack.
+        unsafe { ffi::lua_remove(self.lua.0, 1) }
     }
 
     fn checked(&self, status: c_int) -> Result<(), String> {
@@ -229,6 +255,73 @@ impl Vm {
         self.finish(status, client, || script.sha.hex(), out)
     }
 
+    /// Runs a library's text, for the functions that it registers. The error is the text of a reply.
+    pub(crate) fn load_library(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
+    ) -> Result<Registered, String> {
+        let lua = self.lua;
+        if !lua.load(text, c"@user_function") {
+            return Err(format!("ERR Error compiling function: {}", self.message()));
+        }
+        lua.push_value(slot::LIBRARIES);
+        // SAFETY: a live state with the function below its new environment.
+        unsafe { ffi::lua_setfenv(lua.0, -2) };
+        self.show_libraries(slot::WHILE_LOADING);
+        // SAFETY: as in `protected`.
+        unsafe { (*self.shared.as_ptr()).registered = Some(Vec::new()) };
+        let status = self.protected(0, host);
+        self.show_libraries(slot::WHEN_LOADED);
+        // SAFETY: as in `protected`.
+        let registered = unsafe { (*self.shared.as_ptr()).registered.take() }.unwrap_or_default();
+        let result = if status == 0 {
+            Ok(registered)
+        } else {
+            self.release(registered.iter().map(|(_, function)| *function));
+            Err(format!(
+                "ERR Error registering functions: {}",
+                String::from_utf8_lossy(&error::text(lua))
+            ))
+        };
+        lua.set_top(slot::COUNT);
+        result
+    }
+
+    /// Sets what the libraries' environment reads from.
+    fn show_libraries(&self, what: c_int) {
+        self.lua.push_bytes(b"__index");
+        self.lua.push_value(what);
+        self.lua.raw_set(slot::LIBRARY_META);
+    }
+
+    /// Lets go of functions that nobody will call again.
+    pub(crate) fn release(&mut self, functions: impl IntoIterator<Item = FunctionRef>) {
+        for function in functions {
+            // SAFETY: a live state; the reference came from `luaL_ref` and is given up once.
+            unsafe { ffi::luaL_unref(self.lua.0, ffi::REGISTRY, function.0) };
+        }
+    }
+
+    /// Calls a registered function.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn call_ref<K: AsRef<[u8]>, A: AsRef<[u8]>>(
+        &mut self,
+        function: FunctionRef,
+        name: &str,
+        keys: &[K],
+        args: &[A],
+        client: Version,
+        host: &mut dyn Host,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ScriptError> {
+        self.lua.raw_get_index(ffi::REGISTRY, function.0);
+        self.push_array(keys);
+        self.push_array(args);
+        let status = self.protected(2, host);
+        self.finish(status, client, || name.to_string(), out)
+    }
+
     fn set_global_array<T: AsRef<[u8]>>(&self, name: c_int, items: &[T]) {
         self.lua.push_value(name);
         self.push_array(items);
@@ -321,13 +414,21 @@ impl Drop for Vm {
     }
 }
 
+/// How long a library may take to load.
+const LOAD_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// The hook that the watchdog's signal sets.
 pub(crate) unsafe extern "C-unwind" fn on_hook(l: *mut ffi::State, _: *mut ffi::Debug) {
     if !interrupted(Lua(l)) {
-        crate::state::call(Lua(l), |_| {
-            Err(Raise::Object(
-                "ERR Error running script: Script killed by user with SCRIPT KILL.".to_string(),
-            ))
+        crate::state::call(Lua(l), |lua| {
+            // SAFETY: the Vm's shared state; no reference stays.
+            let loading = unsafe { (*Shared::of(lua)).registered.is_some() };
+            let text = if loading {
+                "ERR FUNCTION LOAD timeout"
+            } else {
+                "ERR Error running script: Script killed by user with SCRIPT KILL."
+            };
+            Err(Raise::Object(text.to_string()))
         });
     }
 }
@@ -343,6 +444,10 @@ fn interrupted(lua: Lua) -> bool {
             return true;
         };
         let elapsed = watch.as_ref().elapsed();
+        if (*shared).registered.is_some() {
+            // A library has only to register its functions; nobody is asked.
+            (*shared).killed |= elapsed > LOAD_TIME_MAX;
+        }
         let answer = catch_unwind(AssertUnwindSafe(|| (*host.as_ptr()).interrupt(elapsed)));
         let killed = match answer {
             _ if (*shared).killed => true,

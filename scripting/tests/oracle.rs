@@ -6,7 +6,7 @@
 //! Without `peers/` the test says so and does nothing.
 
 use ringwood_protocol::reply::{Version, value_len};
-use ringwood_scripting::{Host, LogLevel, Replication, Script, Versions, Vm};
+use ringwood_scripting::{Functions, Host, LogLevel, Replication, Script, Versions, Vm};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -262,4 +262,93 @@ fn replies_equal_those_of_redis() {
     println!("{count} scripts, {wrong} differ");
     assert!(count > 300, "only {count} scripts");
     assert_eq!(wrong, 0, "of {count}");
+}
+
+/// `tests/functions.txt`: one step a line, here and there. A library that Redis has loaded stays for the next steps.
+#[test]
+fn functions_equal_those_of_redis() {
+    let Some(oracle) = Oracle::start() else {
+        eprintln!("no peers: nothing compared");
+        return;
+    };
+    let mut client = oracle.connect(Version::Resp2);
+    let mut host = Forward {
+        resp2: oracle.connect(Version::Resp2),
+        resp3: oracle.connect(Version::Resp3),
+    };
+    let versions = Versions {
+        major: 8,
+        minor: 2,
+        patch: 3,
+    };
+    let mut vm = Vm::new(&versions, 1).expect("a Vm");
+    let mut functions = Functions::new();
+    let mut wrong = 0;
+    for (n, line) in include_str!("functions.txt").lines().enumerate() {
+        let (step, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let text = rest.replace('⏎', "\n");
+        let mut got = Vec::new();
+        let expected = match step {
+            "load" | "replace" => {
+                let replace = step == "replace";
+                match functions.load(&mut vm, &mut host, text.as_bytes(), replace) {
+                    Ok(library) => {
+                        let name = &library.name;
+                        got = format!("${}\r\n{name}\r\n", name.len()).into_bytes();
+                    }
+                    Err(text) => got = format!("-{text}\r\n").into_bytes(),
+                }
+                let mut args: Vec<&[u8]> = vec![b"FUNCTION", b"LOAD"];
+                if replace {
+                    args.push(b"REPLACE");
+                }
+                args.push(text.as_bytes());
+                client.command(&args)
+            }
+            "fcall" => {
+                let mut words = text.split(' ');
+                let name = words.next().expect("a name");
+                let list = |words: Option<&str>| -> Vec<Vec<u8>> {
+                    let items = words.into_iter().flat_map(|w| w.split(','));
+                    items.map(|item| item.as_bytes().to_vec()).collect()
+                };
+                let (keys, args) = (list(words.next()), list(words.next()));
+                match functions.get(name.as_bytes()) {
+                    // What the error was is compared in the reply.
+                    Some(f) => {
+                        drop(vm.call_function(f, &keys, &args, Version::Resp2, &mut host, &mut got))
+                    }
+                    None => got.extend_from_slice(b"-ERR Function not found\r\n"),
+                }
+                let number = keys.len().to_string();
+                let mut command: Vec<&[u8]> = vec![b"FCALL", name.as_bytes(), number.as_bytes()];
+                command.extend(keys.iter().chain(&args).map(Vec::as_slice));
+                client.command(&command)
+            }
+            "delete" => {
+                got.extend_from_slice(if functions.delete(&mut vm, &text) {
+                    b"+OK\r\n"
+                } else {
+                    b"-ERR Library not found\r\n"
+                });
+                client.command(&[b"FUNCTION", b"DELETE", text.as_bytes()])
+            }
+            "flush" => {
+                functions.flush(&mut vm);
+                got.extend_from_slice(b"+OK\r\n");
+                client.command(&[b"FUNCTION", b"FLUSH"])
+            }
+            _ => panic!("line {}: {step}", n + 1),
+        };
+        if got != expected {
+            wrong += 1;
+            println!(
+                "functions.txt:{}: {line}\n  redis: {}\n  here:  {}",
+                n + 1,
+                expected.escape_ascii(),
+                got.escape_ascii()
+            );
+        }
+    }
+    assert_eq!(wrong, 0);
 }
