@@ -8,6 +8,7 @@
 //! An operation precedes another if it was answered before the other was sent. Commands of one pipeline may be taken in
 //! any order unless they share a key. A blocking command takes effect at one moment like any other, when it is served. An operation without an answer (its client died) may be taken or left out.
 
+use ringwood_protocol::reply::value_len;
 use std::collections::HashSet;
 
 /// A command; keys by number, values by number (0: no such key).
@@ -29,6 +30,8 @@ pub enum Action {
     Pop(Vec<usize>, u32),
     /// BLMOVE from the head of one list to the tail of the other.
     Move(usize, usize, u32),
+    /// MULTI, these, EXEC.
+    Exec(Vec<Action>),
 }
 
 /// What came back.
@@ -40,6 +43,8 @@ pub enum Seen {
     /// Which list, and what was its head.
     Popped(usize, u32),
     NoSuchKey,
+    /// EXEC's replies.
+    Many(Vec<Seen>),
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +105,14 @@ impl Action {
                 .collect::<Vec<_>>()
         };
         words(&match self {
+            Self::Exec(actions) => {
+                let mut out = words(&["MULTI".into()]);
+                for action in actions {
+                    out.extend(action.request(padding));
+                }
+                out.extend(words(&["EXEC".into()]));
+                return out;
+            }
             Self::Get(k) => vec!["GET".into(), key(*k)],
             Self::Set(k, v) => vec!["SET".into(), key(*k), value(v)],
             Self::Del(keys) => named("DEL", keys),
@@ -122,6 +135,14 @@ impl Action {
         })
     }
 
+    /// Replies that come before the one that tells what happened: MULTI's and QUEUED.
+    pub fn replies_before(&self) -> usize {
+        match self {
+            Self::Exec(actions) => 1 + actions.len(),
+            _ => 0,
+        }
+    }
+
     /// Reads the reply. Panics at one that this command cannot get: then replies are out of order.
     pub fn seen(&self, reply: &[u8]) -> Seen {
         let text = String::from_utf8_lossy(reply);
@@ -139,6 +160,16 @@ impl Action {
                 .collect()
         };
         match (self, line.as_bytes().first()) {
+            (Self::Exec(actions), Some(b'*')) if line[1..] == actions.len().to_string() => {
+                let mut rest = &reply[line.len() + 2..];
+                let each = actions.iter().map(|action| {
+                    let len = value_len(rest).unwrap_or_else(|| wrong());
+                    let (one, after) = rest.split_at(len);
+                    rest = after;
+                    action.seen(one)
+                });
+                Seen::Many(each.collect())
+            }
             (Self::Set(..) | Self::Mset(..) | Self::Rename(..), Some(b'+')) if line == "+OK" => {
                 Seen::Done
             }
@@ -186,6 +217,7 @@ impl Action {
             Self::Push(l, _) => 1 << (super::KEYS + l),
             Self::Pop(lists, _) => bits(lists) << super::KEYS,
             Self::Move(a, b, _) => (1 << a | 1 << b) << super::KEYS,
+            Self::Exec(actions) => actions.iter().fold(0, |b, a| b | a.keys()),
         }
     }
 
@@ -195,6 +227,10 @@ impl Action {
             (Self::Get(_) | Self::Mget(_) | Self::Exists(_) | Self::Echo(_), _) => true,
             (Self::Del(_) | Self::Msetnx(..) | Self::Copy(..), Seen::Number(0)) => true,
             (Self::Pop(..) | Self::Move(..), Seen::Values(none)) => none.is_empty(),
+            (Self::Exec(actions), Seen::Many(each)) => {
+                let mut pairs = actions.iter().zip(each);
+                pairs.all(|(action, seen)| action.changed_nothing(seen))
+            }
             (_, seen) => *seen == Seen::NoSuchKey,
         }
     }
@@ -245,6 +281,7 @@ impl Action {
                 Seen::Number(found as i64)
             }
             Self::Echo(_) => Seen::Done,
+            Self::Exec(actions) => Seen::Many(actions.iter().map(|a| a.apply(state)).collect()),
             Self::Push(l, v) => {
                 state.lists[*l].push(*v);
                 Seen::Number(state.lists[*l].len() as i64)

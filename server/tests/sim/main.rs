@@ -84,8 +84,8 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
 /// One simulated client.
 struct Client {
     pipe: usize,
-    /// Indexes of its operations that are not answered yet, oldest first.
-    waiting: VecDeque<usize>,
+    /// Replies that have not come yet, oldest first: the index of the operation that each tells of, if it does.
+    waiting: VecDeque<Option<usize>>,
     dead: bool,
     taken: usize,
 }
@@ -130,6 +130,14 @@ impl Simulation {
     }
 
     fn action(&mut self) -> Action {
+        if self.chance.one_in(8) {
+            let count = self.chance.below(4);
+            return Action::Exec((0..count).map(|_| self.single_action()).collect());
+        }
+        self.single_action()
+    }
+
+    fn single_action(&mut self) -> Action {
         let chance = &mut self.chance;
         let key = |chance: &mut Chance| chance.below(KEYS);
         let some_keys = |chance: &mut Chance| {
@@ -184,7 +192,9 @@ impl Simulation {
                 self.chance.below(20)
             };
             let bytes = action.request(padding);
-            self.clients[client].waiting.push_back(self.ops.len());
+            let waiting = &mut self.clients[client].waiting;
+            waiting.extend(std::iter::repeat_n(None, action.replies_before()));
+            waiting.push_back(Some(self.ops.len()));
             self.ops.push(Op {
                 client,
                 action,
@@ -203,8 +213,12 @@ impl Simulation {
         let pipe = &mut net.pipes[c.pipe];
         while let Some(len) = value_len(&pipe.to_client[c.taken..]) {
             let reply = &pipe.to_client[c.taken..c.taken + len];
-            let op = c.waiting.pop_front().expect("no reply without a request");
-            self.ops[op].answered = Some((self.step, self.ops[op].action.seen(reply)));
+            match c.waiting.pop_front().expect("no reply without a request") {
+                Some(op) => {
+                    self.ops[op].answered = Some((self.step, self.ops[op].action.seen(reply)));
+                }
+                None => assert!(reply == b"+OK\r\n" || reply == b"+QUEUED\r\n"),
+            }
             c.taken += len;
         }
         assert!(
