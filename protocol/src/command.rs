@@ -102,6 +102,8 @@ pub const ONLY_SENTINEL: u64 = 1 << 22;
 pub const BARRIER: u64 = 1 << 40;
 /// Ringwood's own: not in Redis; left out of comparisons with Redis's command table.
 pub const RINGWOOD_ONLY: u64 = 1 << 41;
+/// Runs a Lua script.
+pub const LUA: u64 = 1 << 42;
 
 /// Flags as COMMAND INFO names them, in Redis's order of output.
 pub const FLAG_NAMES: &[(u64, &str)] = &[

@@ -14,10 +14,12 @@ use crate::client::{Client, Life};
 use crate::config::{Config, SharedConfig};
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
+use crate::multi::exclusive::{Under, UnderDone};
 use crate::pubsub::PubSub;
 use crate::pubsub::directory::Directory;
 use crate::registry::Registry;
 use crate::request::{BatchStore, Chunk, Data, Paused, ServeState, UNREAD_MIN};
+use crate::scripts::Scripts;
 use crate::sequencer::Sequencer;
 use crate::stats::{MemoryGauge, Meter, Sample, Stats};
 use crate::transaction::{Coordinated, Waiting};
@@ -34,6 +36,7 @@ pub type Stream = <World as Io>::Stream;
 
 /// What all cores share, beside the mail.
 pub struct Shared {
+    pub scripts: crate::scripts::Library,
     pub sequencer: Sequencer,
     /// The newest configuration; cores hold snapshots of their own.
     pub config: Mutex<SharedConfig>,
@@ -160,6 +163,9 @@ pub struct Core {
     pub(crate) next_transaction: u32,
     pub(crate) blocking: Blocking,
     pub(crate) pubsub: PubSub,
+    pub(crate) scripts: Scripts,
+    /// Mail that came while a script waited for other mail, in order.
+    early: Vec<(usize, Mail)>,
     /// Slots were freed outside the lock queue's own loop.
     pub(crate) unlocked: bool,
     /// `pipeline-order strict`.
@@ -222,6 +228,8 @@ impl Core {
             next_transaction: 0,
             blocking: Blocking::default(),
             pubsub: PubSub::default(),
+            scripts: Scripts::default(),
+            early: Vec::new(),
             unlocked: false,
             strict: false,
             outbox: (0..cores).map(|_| None).collect(),
@@ -355,6 +363,7 @@ impl Core {
         self.wake_receivers();
         let busy = !self.going_on.is_empty()
             || !self.shard.attention.touched.is_empty()
+            || !self.early.is_empty()
             || !self.dirty.is_empty()
             || self.unlocked
             || self.is_leaving()
@@ -551,8 +560,30 @@ impl Core {
         self.half_closed = conns;
     }
 
+    /// Has another core do something for a transaction that holds it, and waits for the answer. It has nothing else to
+    /// do than to answer: nothing that it does waits for us.
+    pub(crate) fn under_now(&mut self, core: usize, transaction: u32, under: Under) -> UnderDone {
+        self.mailbox.send(core, Mail::Under { transaction, under });
+        loop {
+            self.mailbox.retry();
+            self.wake_receivers();
+            let (mut answer, early) = (None, &mut self.early);
+            self.mailbox.receive(|from, mail| match mail {
+                Mail::UnderDone {
+                    transaction: of,
+                    done,
+                } if of == transaction => answer = Some(done),
+                other => early.push((from, other)),
+            });
+            if let Some(done) = answer {
+                return done;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     fn take_mail(&mut self) {
-        let mut mail = Vec::new();
+        let mut mail = std::mem::take(&mut self.early);
         self.mailbox.receive(|from, m| mail.push((from, m)));
         for (from, m) in mail {
             match m {
@@ -579,6 +610,7 @@ impl Core {
                 Mail::Forget(waiter) => self.dequeue(&waiter),
                 Mail::Published(number) => self.published(number),
                 Mail::LookAgain(waiter) => self.touch_keys(&waiter),
+                Mail::Wide(script) => self.widen_script(*script),
                 Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
                 Mail::Under { transaction, under } => self.under(from, transaction, under),

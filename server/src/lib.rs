@@ -15,6 +15,7 @@ mod output_limit;
 pub mod pubsub;
 pub mod registry;
 pub mod request;
+pub mod scripts;
 pub mod sequencer;
 mod signals;
 pub mod sleeper;

@@ -139,6 +139,16 @@ impl Parcel {
     }
 }
 
+/// A script that starts again, for a client of the receiver.
+#[derive(Debug)]
+pub struct WideScript {
+    pub ticket: Ticket,
+    pub entry: &'static Entry,
+    pub words: Words,
+    pub db: usize,
+    pub version: Version,
+}
+
 /// What goes through a ring.
 #[derive(Debug)]
 pub enum Mail {
@@ -179,6 +189,8 @@ pub enum Mail {
     LookAgain(Arc<Waiter>),
     /// A client watches keys of the receiver; the last owner to take note answers the ticket.
     Watch(Arc<Watcher>, Ticket),
+    /// A script of one of the receiver's clients needs more than its keys' owner has: it starts again there.
+    Wide(Box<WideScript>),
     Unwatch(Arc<Watcher>),
     /// A step of a transaction that holds the receiver, and its answer.
     Under {

@@ -18,7 +18,9 @@ use crate::pubsub;
 use crate::registry::{Entry, Keys, Run};
 use crate::stats::{Histogram, Stats};
 use crate::transaction::Waiting;
-use ringwood_protocol::command::{BARRIER, BLOCKING, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE};
+use ringwood_protocol::command::{
+    BARRIER, BLOCKING, LUA, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE,
+};
 use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::resp::{Limits, Parsed, parse};
@@ -478,6 +480,7 @@ impl Core {
                 break 'run Flow::Stall;
             }
             match entry.spec.run {
+                Run::Server(_) if entry.has(LUA) => self.eval(conn, entry, args),
                 Run::Server(handler) => {
                     if client.is_waiting()
                         && (entry.has(BARRIER) || self.strict || pubsub::must_wait(client, entry))
@@ -1109,11 +1112,12 @@ impl Core {
     #[cold]
     fn serve_unit(&mut self, item: &mut Item, args: Args<'_>, replies: &mut Vec<u8>) {
         let (ticket, db, version) = (item.ticket, item.db as usize, item.version);
-        let slots = self.unit_slots(args);
+        let slots = self.unit_slots(item.entry, args);
         if slots.iter().any(|&s| self.locks.in_use(s)) {
             let words = Words::new(args.iter().copied());
             let work = Waiting::Unit {
                 ticket,
+                entry: item.entry,
                 words,
                 db,
                 version,
@@ -1122,7 +1126,11 @@ impl Core {
             item.deferred = true;
             return;
         }
-        self.run_unit(args, db, version, replies);
+        if !self.run_unit(item.entry, args, db, version, replies) {
+            let words = Words::new(args.iter().copied());
+            self.send_wide(ticket, item.entry, words, db, version);
+            item.deferred = true;
+        }
     }
 
     /// A parcel has come back: its replies go to their clients.

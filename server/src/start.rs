@@ -69,6 +69,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as i64);
     let shared = Arc::new(Shared {
+        scripts: Default::default(),
         sequencer: Sequencer::new(cores),
         config: Mutex::new(config.clone()),
         loaded,

@@ -73,6 +73,11 @@ impl Stats {
         self.commands[entry.index].failed += 1;
         self.count(error);
     }
+    /// A script's error, by its first word.
+    pub fn error_reply(&mut self, entry: &Entry, code: &str) {
+        self.commands[entry.index].failed += 1;
+        self.count_word(code);
+    }
     pub fn rejected(&mut self, entry: Option<&Entry>, error: &CommandError) {
         if let Some(entry) = entry {
             self.commands[entry.index].rejected += 1;
@@ -81,7 +86,9 @@ impl Stats {
     }
     fn count(&mut self, error: &CommandError) {
         let text = error.text();
-        let word = text.split(' ').next().unwrap_or_default();
+        self.count_word(text.split(' ').next().unwrap_or_default());
+    }
+    fn count_word(&mut self, word: &str) {
         // Words are Redis's fixed ones, except those of hostile scripts, which must not fill the memory.
         if self.errors.len() < 128 || self.errors.contains_key(word) {
             *self.errors.entry(word.to_string()).or_default() += 1;

@@ -84,6 +84,7 @@ pub enum Waiting {
     /// The same from another core: see [`Core::run_unit`].
     Unit {
         ticket: Ticket,
+        entry: &'static Entry,
         words: Words,
         db: usize,
         version: Version,
@@ -453,14 +454,18 @@ impl Core {
                 }
                 Waiting::Unit {
                     ticket,
+                    entry,
                     words,
                     db,
                     version,
                 } => {
                     let mut reply = Vec::new();
-                    self.run_unit(&words.slices(), db, version, &mut reply);
+                    let done = self.run_unit(entry, &words.slices(), db, version, &mut reply);
                     self.locks.release(order);
-                    self.answer(ticket, reply);
+                    match done {
+                        true => self.answer(ticket, reply),
+                        false => self.send_wide(ticket, entry, words, db, version),
+                    }
                 }
                 Waiting::Part(part) => {
                     let Part {
@@ -650,10 +655,16 @@ impl Core {
             } => (entry, words, db, version, borrowed, extra, waiter),
             Kind::Exec(exec, mut borrowed) => {
                 for (_, loan, _) in &mut borrowed.loans {
-                    self.bring_in(loan, false);
+                    // A script asks what it reaches.
+                    self.bring_in(loan, exec.is_script());
                 }
-                self.run_exec_borrowed(t.ticket, *exec);
-                return self.give_back(borrowed, None);
+                let again = self.run_exec_borrowed(t.ticket, *exec);
+                self.shard.guests.clear();
+                self.give_back(borrowed, None);
+                if let Some(exec) = again {
+                    self.start_exclusive(t.ticket, exec);
+                }
+                return;
             }
             _ => unreachable!("the caller's"),
         };

@@ -564,6 +564,22 @@ impl Shard {
         }
     }
 
+    /// A copy of what is stored at a key: no event, no statistics.
+    pub fn duplicate(&self, db: usize, key: &[u8]) -> Option<Parts> {
+        let entry = self.keyspace.get(db, self.key(key))?;
+        Some(entry.duplicate())
+    }
+    /// Puts back what [`Shard::duplicate`] gave, in place of whatever is there.
+    pub fn undo(&mut self, db: usize, key: &[u8], before: Option<Parts>) {
+        let name = self.key(key);
+        if let Some(entry) = self.keyspace.get_mut(db, name) {
+            entry.remove();
+        }
+        if let Some(parts) = before {
+            self.restore(db, key, parts);
+        }
+    }
+
     // ---- background ----
 
     /// Deletes keys and fields whose time is over, looking at up to about `budget` records and fields. True when more are due.

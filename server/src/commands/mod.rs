@@ -13,6 +13,7 @@ mod lolwut;
 mod memory;
 mod pubsub;
 mod replication;
+mod scripting;
 mod shutdown;
 mod time;
 mod transactions;
@@ -41,6 +42,7 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     lolwut::COMMANDS,
     pubsub::COMMANDS,
     replication::COMMANDS,
+    scripting::COMMANDS,
     shutdown::COMMANDS,
     time::COMMANDS,
     transactions::COMMANDS,

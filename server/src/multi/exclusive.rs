@@ -12,7 +12,7 @@ use crate::mailbox::{Mail, Ticket, Words};
 use crate::registry::{Entry, Run};
 use crate::request::{DataCall, run};
 use crate::transaction::{Kind, Loan, copy_db, merge_replies};
-use ringwood_protocol::command::{Merge, Route};
+use ringwood_protocol::command::{LUA, Merge, Route};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::slot::key_slot;
 use ringwood_shard::ctx::Wants;
@@ -107,6 +107,10 @@ impl Core {
             self.answer_reply(ticket, all.exec.version, |r| r.null_array());
             return self.end_exclusive(*all);
         }
+        if all.exec.bare {
+            // The script's reply is the reply.
+            return self.go_exclusive(transaction, ticket, all);
+        }
         self.write_head(&all.exec, Some(ticket));
         if let Some(client) = self.clients.get_mut(all.exec.conn) {
             // The head's arrival let the client go.
@@ -129,6 +133,18 @@ impl Core {
         while let Some(Queued { entry, words }) = all.exec.commands.get(all.at) {
             let entry: &'static Entry = entry;
             match (entry.spec.run, entry.spec.route) {
+                (Run::Server(_), _) if entry.has(LUA) => {
+                    let (db, version) = (all.exec.db, all.exec.version);
+                    let reply = self
+                        .run_script(entry, &words.slices(), db, version, Some(transaction))
+                        .expect("nothing is wider than every core");
+                    match all.exec.bare {
+                        true => self.answer(ticket, reply),
+                        false => self.write_reply(&all.exec, |r| r.raw(&reply)),
+                    }
+                    all.at += 1;
+                    continue;
+                }
                 (Run::Server(_), _) => {
                     let at = all.at;
                     self.begin_exec(all.exec.conn);
@@ -391,7 +407,7 @@ impl Core {
         }
         self.unlocked = true;
         let client = self.clients.get_mut(all.exec.conn);
-        if let Some(client) = client.filter(|c| c.id == all.exec.client) {
+        if let Some(client) = client.filter(|c| c.id == all.exec.client && !all.exec.bare) {
             client.wait = Wait::No;
             if client.stalled && !client.is_waiting() {
                 self.go_on(all.exec.conn);

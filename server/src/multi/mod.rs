@@ -22,12 +22,12 @@ mod plan;
 use crate::client::Wait;
 use crate::core::Core;
 use crate::io::ConnId;
-use crate::mailbox::{Mail, Ticket, Words};
+use crate::mailbox::{Mail, Ticket, WideScript, Words};
 use crate::registry::{Entry, Run};
 use crate::request::{DataCall, Flow, Paused, run};
 use crate::transaction::{Borrowed, Kind, Waiting, merge_replies};
 pub(crate) use plan::Plan;
-use ringwood_protocol::command::{NO_MULTI, Route};
+use ringwood_protocol::command::{LUA, NO_MULTI, Route};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::{Args, Null, Wants};
@@ -86,10 +86,18 @@ pub struct Exec {
     client: u64,
     db: usize,
     version: Version,
+    /// No transaction, but one script: its reply is the reply.
+    bare: bool,
+}
+
+impl Exec {
+    pub fn is_script(&self) -> bool {
+        self.bare
+    }
 }
 
 /// A blocking command's answer where it may not wait.
-fn write_null(reply: &mut Reply<'_>, null: Null) {
+pub(crate) fn write_null(reply: &mut Reply<'_>, null: Null) {
     match null {
         Null::Bulk => reply.null(),
         Null::Array => reply.null_array(),
@@ -152,7 +160,9 @@ impl Core {
         if self.paused != Paused::No && multi.commands.iter().any(|c| self.paused.holds(c.entry)) {
             return Flow::Stall;
         }
-        let plan = self.plan(&multi.commands, client.db, client.cluster, &client.watchers);
+        let mut plan = self.plan(&multi.commands, client.db, client.cluster, &client.watchers);
+        // Other commands before a script cannot be undone if it starts again.
+        plan.everything |= self.cores() > 1 && multi.commands.iter().any(|c| c.entry.has(LUA));
         let waiting = client.is_waiting();
         let other = plan.one_other_core(self.id);
         let movable = plan.only_data && client.watchers.is_empty() && !client.cluster;
@@ -206,6 +216,7 @@ impl Core {
             client: id,
             db,
             version,
+            bare: false,
         }
     }
     /// DISCARD, and whatever else ends a transaction without running it.
@@ -236,6 +247,14 @@ impl Core {
 
     /// Runs a whole transaction whose keys are all here. With a ticket, EXEC's reply has a place already.
     pub(crate) fn run_exec(&mut self, mut exec: Exec, ticket: Option<Ticket>) {
+        if exec.bare {
+            let conn = exec.conn;
+            if let Some(exec) = self.run_bare(exec, ticket) {
+                let ticket = ticket.unwrap_or_else(|| self.hold_client(conn));
+                self.start_exclusive(ticket, exec);
+            }
+            return;
+        }
         for name in exec.watchers.iter().flat_map(|w| &w.keys) {
             let key = self.shard.key(&name.1);
             self.shard.expire_if_due(name.0, key);
@@ -254,6 +273,12 @@ impl Core {
         for at in 0..exec.commands.len() {
             let Queued { entry, words } = &exec.commands[at];
             match entry.spec.run {
+                Run::Server(_) if entry.has(LUA) => {
+                    let reply = self
+                        .run_script(entry, &words.slices(), exec.db, exec.version, None)
+                        .expect("one core has everything");
+                    self.write_reply(&exec, |r| r.raw(&reply));
+                }
                 Run::Server(_) => self.run_server_command(&mut exec, at),
                 Run::Shard(_) => {
                     let out = self.run_data(entry, &words.slices(), exec.db, exec.version);
@@ -308,7 +333,7 @@ impl Core {
     }
 
     /// Runs a data command all of whose keys are here. Where it would wait it answers with nothing.
-    fn run_data(
+    pub(crate) fn run_data(
         &mut self,
         entry: &'static Entry,
         args: Args<'_>,
@@ -389,10 +414,14 @@ impl Core {
         commands
     }
     /// The slots of the keys of a transaction that came from another core.
-    pub(crate) fn unit_slots(&self, args: Args<'_>) -> Vec<u16> {
+    pub(crate) fn unit_slots(&self, entry: &'static Entry, args: Args<'_>) -> Vec<u16> {
         let mut slots = Vec::new();
         let mut keys = Vec::new();
-        for (entry, words) in self.unit(args) {
+        let commands = match entry.has(LUA) {
+            true => vec![(entry, args)],
+            false => self.unit(args),
+        };
+        for (entry, words) in commands {
             keys.clear();
             entry.key_indexes(words, &mut keys);
             slots.extend(
@@ -402,23 +431,143 @@ impl Core {
         }
         slots
     }
-    /// Runs a transaction that came from another core.
+    /// Runs a transaction or a script that came from another core. False for a script that needs more than this core has.
     pub(crate) fn run_unit(
         &mut self,
+        entry: &'static Entry,
         args: Args<'_>,
         db: usize,
         version: Version,
         out: &mut Vec<u8>,
-    ) {
-        let commands = self.unit(args);
-        Reply::new(out, version).array(commands.len());
-        for (entry, words) in commands {
-            let reply = self.run_data(entry, words, db, version);
-            out.extend_from_slice(&reply);
+    ) -> bool {
+        let done = if entry.has(LUA) {
+            let result = self.run_script(entry, args, db, version, None);
+            result.map(|reply| out.extend_from_slice(&reply)).is_ok()
+        } else {
+            let commands = self.unit(args);
+            Reply::new(out, version).array(commands.len());
+            for (entry, words) in commands {
+                let reply = self.run_data(entry, words, db, version);
+                out.extend_from_slice(&reply);
+            }
+            true
+        };
+        if !self.shard.attention.touched.is_empty() {
+            self.serve_blocked();
+        }
+        done
+    }
+
+    // ---- scripts ----
+
+    /// EVAL and its like, as a transaction of one command.
+    #[cold]
+    pub(crate) fn eval(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) -> Flow {
+        let wide = self.is_wide_script(entry, args);
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
+        let waiting = client.is_waiting();
+        let words = Words::new(args.iter().copied());
+        let commands = vec![Queued { entry, words }];
+        let mut plan = self.plan(&commands, db, cluster, &[]);
+        plan.everything |= wide;
+        if cluster && plan.crosses_slots() {
+            let text = "CROSSSLOT Keys in request don't hash to the same slot";
+            return self.refuse(conn, Some(entry), CommandError::fixed(text));
+        }
+        let other = plan.one_other_core(self.id);
+        if let Some(owner) = other {
+            let slots = plan.slots(owner as usize);
+            let key = Key {
+                bytes: b"",
+                hash: 0,
+                slot: slots[0],
+            };
+            return self.forward_slots(conn, owner, entry, args, key, slots);
+        }
+        // It may need anything: what came before it is done first.
+        if waiting {
+            return Flow::Stall;
+        }
+        let exec = Exec {
+            commands,
+            watchers: Vec::new(),
+            conn,
+            client: id,
+            db,
+            version,
+            bare: true,
+        };
+        if plan.everything {
+            let ticket = self.hold_client(conn);
+            self.start_exclusive(ticket, exec);
+        } else if !plan.is_here(self.id) {
+            let ticket = self.hold_client(conn);
+            self.borrow_for_exec(ticket, exec, plan);
+        } else if plan.slots(self.id).iter().any(|s| self.locks.in_use(*s)) {
+            let ticket = self.hold_client(conn);
+            let slots = Slots::Some(plan.slots(self.id).into());
+            let exec = Box::new(exec);
+            self.locks.defer(slots, Waiting::Exec { ticket, exec });
+        } else {
+            self.run_exec(exec, None);
+        }
+        Flow::Next
+    }
+
+    /// Runs a script all of whose declared keys are here; it comes back if it has to start again, with every core held.
+    fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<Exec> {
+        let Queued { entry, words } = &exec.commands[0];
+        match self.run_script(entry, &words.slices(), exec.db, exec.version, None) {
+            Ok(reply) => match ticket {
+                Some(ticket) => self.answer(ticket, reply),
+                None => self.write_reply(&exec, |r| r.raw(&reply)),
+            },
+            Err(crate::scripts::Wide) => return Some(exec),
         }
         if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }
+        None
+    }
+
+    /// A script of another core's client cannot run here: that core runs it with every core held.
+    pub(crate) fn send_wide(
+        &mut self,
+        ticket: Ticket,
+        entry: &'static Entry,
+        words: Words,
+        db: usize,
+        version: Version,
+    ) {
+        let wide = WideScript {
+            ticket,
+            entry,
+            words,
+            db,
+            version,
+        };
+        self.mailbox
+            .send(ticket.core as usize, Mail::Wide(Box::new(wide)));
+    }
+    pub(crate) fn widen_script(&mut self, script: WideScript) {
+        let WideScript {
+            ticket,
+            entry,
+            words,
+            db,
+            version,
+        } = script;
+        let exec = Exec {
+            commands: vec![Queued { entry, words }],
+            watchers: Vec::new(),
+            conn: ticket.conn,
+            client: ticket.client,
+            db,
+            version,
+            bare: true,
+        };
+        self.start_exclusive(ticket, exec);
     }
 
     // ---- on several cores ----
@@ -435,14 +584,19 @@ impl Core {
     }
 
     /// All keys are here and all slots are locked.
-    pub(crate) fn run_exec_borrowed(&mut self, ticket: Ticket, exec: Exec) {
+    /// A script that needs more comes back.
+    pub(crate) fn run_exec_borrowed(&mut self, ticket: Ticket, exec: Exec) -> Option<Exec> {
         let client = self.clients.get(exec.conn);
         if client.is_none_or(|c| c.id != exec.client) {
             // As if EXEC had not arrived: nothing of it has happened yet.
             self.unwatch_all(&exec.watchers);
-            return;
+            return None;
+        }
+        if exec.bare {
+            return self.run_bare(exec, Some(ticket));
         }
         self.run_exec(exec, Some(ticket));
+        None
     }
 
     // ---- WATCH ----

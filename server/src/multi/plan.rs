@@ -4,7 +4,7 @@ use super::{Queued, Watcher};
 use crate::core::Core;
 use crate::registry::Run;
 use crate::transaction::{PartWork, copy_db};
-use ringwood_protocol::command::Route;
+use ringwood_protocol::command::{LUA, Route};
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::slot::key_slot;
 use ringwood_shard::locks::Slots;
@@ -51,14 +51,17 @@ impl Core {
         for Queued { entry, words } in commands {
             let args = words.slices();
             let name = entry.spec.name;
-            if let Run::Server(_) = entry.spec.run {
+            let script = entry.has(LUA);
+            if let Run::Server(_) = entry.spec.run
+                && !script
+            {
                 plan.only_data = false;
                 if name == "SELECT" {
                     db = number(args[1]).unwrap_or(db);
                 }
                 continue;
             }
-            let patterns = entry.widens() && args.len() > 2;
+            let patterns = !script && entry.widens() && args.len() > 2;
             let all = matches!(entry.spec.route, Route::AllShards(_) | Route::Cursor);
             plan.everything |= many && (patterns || all);
             found.clear();

@@ -45,6 +45,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         without_effect: Vec::new(),
     };
     let shared = Arc::new(Shared {
+        scripts: Default::default(),
         sequencer: Sequencer::new(count),
         config: Mutex::new(Arc::new(config.clone())),
         loaded,

@@ -22,6 +22,7 @@ mod logins;
 mod pipeline;
 mod pubsub;
 mod resp;
+mod scripts;
 mod server;
 mod sort;
 mod split;

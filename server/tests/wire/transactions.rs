@@ -117,7 +117,7 @@ fn every_kind_of_command_runs_in_a_transaction() {
             "FLUSHALL",
             "KEYS *",
         ];
-        let sorted = |all: [&str; 3]| Value::Array(all.iter().map(|v| bulk(v)).collect());
+        let sorted = |all: [&str; 3]| Value::Array(all.iter().map(bulk).collect());
         let (by, stored) = (sorted(["c", "b", "a"]), sorted(["3", "2", "1"]));
         let want = vec![int(3), ok(), by, int(3), stored, ok(), Value::Array(vec![])];
         assert_eq!(exec(&mut c, &lines), Value::Array(want), "{setup:?}");

@@ -1,0 +1,242 @@
+//! EVAL and its like: where a script runs, and what it may reach there.
+//!
+//! A script is planned and locked like a transaction of one command ([`crate::multi`]), by the keys that it declares. It
+//! runs on one core's [`Vm`], synchronously. Then:
+//!
+//! - *Narrow*: it reaches the declared keys, and any other of this core that nobody holds. Where it asks for anything else
+//!   (a key of another core, DBSIZE), its writes are undone and it starts again, *wide*. Who has been wide once starts wide.
+//! - *Wide*: every core is held ([`crate::multi::exclusive`]), so every key can be had at once: the owners do nothing but
+//!   answer, and this core waits for each answer with the script on its stack.
+//! - On one core there is nothing to tell apart.
+//!
+//! The scripts' texts are shared by all cores; each core compiles what it runs.
+
+mod host;
+
+use crate::core::Core;
+use crate::registry::Entry;
+use host::{Reach, ScriptHost};
+use ringwood_protocol::error::CommandError;
+use ringwood_protocol::number::parse_i64;
+use ringwood_protocol::reply::{Reply, Version};
+use ringwood_scripting::{Cache, Origin, Script, Sha, Versions, Vm};
+use ringwood_shard::ctx::Args;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The version that scripts are told: that of the Redis whose behaviour they get.
+const VERSIONS: Versions = Versions {
+    major: 8,
+    minor: 2,
+    patch: 3,
+};
+
+/// What all cores know of scripts.
+#[derive(Default)]
+pub struct Library {
+    cache: Mutex<Cache>,
+    /// Grows with every SCRIPT FLUSH.
+    flushes: AtomicU64,
+}
+
+impl Library {
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        crate::commands::lock(&self.cache)
+    }
+}
+
+/// One core's scripts.
+#[derive(Default)]
+pub(crate) struct Scripts {
+    /// Made when the first script runs here. Taken out while one runs.
+    vm: Option<Vm>,
+    known: HashMap<Sha, Arc<Script>>,
+    /// Scripts that needed more than they declared.
+    wide: HashSet<Sha>,
+    /// [`Library::flushes`] when `known` was right.
+    flushes: u64,
+}
+
+/// A script reached for something that this core does not have. Nothing of it has happened.
+#[derive(Debug)]
+pub(crate) struct Wide;
+
+/// A script's keys and arguments within the words of its command.
+pub(crate) struct Parameters<'a> {
+    pub keys: Args<'a>,
+    pub args: Args<'a>,
+}
+
+pub(crate) fn parameters<'a>(args: Args<'a>) -> Result<Parameters<'a>, CommandError> {
+    let count = parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
+    let rest = &args[3..];
+    if count > rest.len() as i64 {
+        let text = "Number of keys can't be greater than number of args";
+        return Err(CommandError::err(text));
+    }
+    let Ok(count) = usize::try_from(count) else {
+        return Err(CommandError::err("Number of keys can't be negative"));
+    };
+    let (keys, args) = rest.split_at(count);
+    Ok(Parameters { keys, args })
+}
+
+fn is_by_sha(entry: &Entry) -> bool {
+    entry.spec.name.starts_with("EVALSHA")
+}
+
+impl Core {
+    /// Forgets what another core's SCRIPT FLUSH has flushed.
+    fn follow_flushes(&mut self) {
+        let flushes = self.shared.scripts.flushes.load(Ordering::Acquire);
+        if self.scripts.flushes != flushes {
+            self.scripts.flushes = flushes;
+            self.scripts.known.clear();
+            self.scripts.wide.clear();
+            if let Some(vm) = &mut self.scripts.vm {
+                vm.flush();
+            }
+        }
+    }
+
+    fn find_script(&mut self, entry: &Entry, word: &[u8]) -> Result<Arc<Script>, Vec<u8>> {
+        self.follow_flushes();
+        let error = |text: &str| format!("-{text}\r\n").into_bytes();
+        let by_sha = is_by_sha(entry);
+        let sha = match by_sha {
+            true => Sha::parse(word),
+            false => Some(Sha::of(word)),
+        };
+        let missing = || error("NOSCRIPT No matching script. Please use EVAL.");
+        let sha = sha.ok_or_else(missing)?;
+        if let Some(script) = self.scripts.known.get(&sha) {
+            return Ok(script.clone());
+        }
+        let shared = self.shared.clone();
+        let mut cache = shared.scripts.cache();
+        let origin = if by_sha { Origin::Load } else { Origin::Eval };
+        let script = match by_sha {
+            true => cache.get(&sha, origin).ok_or_else(missing)?,
+            false => {
+                let script = cache.find_or_parse(word, origin).map_err(|t| error(&t))?;
+                self.vm()
+                    .compile(&script)
+                    .map_err(|t| error(&one_line(&t)))?;
+                cache.insert(script.clone(), origin);
+                script
+            }
+        };
+        self.scripts.known.insert(sha, script.clone());
+        Ok(script)
+    }
+
+    fn vm(&mut self) -> &mut Vm {
+        let seed = self.shard.random();
+        self.scripts
+            .vm
+            .get_or_insert_with(|| Vm::new(&VERSIONS, seed).expect("memory for a Lua machine"))
+    }
+
+    /// True when the script of this command has needed more than it declared.
+    pub(crate) fn is_wide_script(&mut self, entry: &Entry, args: Args<'_>) -> bool {
+        if self.cores() == 1 || self.scripts.wide.is_empty() {
+            return false;
+        }
+        let sha = match is_by_sha(entry) {
+            true => Sha::parse(args[1]),
+            false => Some(Sha::of(args[1])),
+        };
+        sha.is_some_and(|sha| self.scripts.wide.contains(&sha))
+    }
+
+    /// Runs a script's command; `slots` are those of its declared keys. `exclusive`: every core is held, by this
+    /// transaction of ours.
+    pub(crate) fn run_script(
+        &mut self,
+        entry: &'static Entry,
+        args: Args<'_>,
+        db: usize,
+        version: Version,
+        exclusive: Option<u32>,
+    ) -> Result<Vec<u8>, Wide> {
+        let mut out = Vec::new();
+        self.stats.called(entry);
+        crate::crash::note_command(entry, 0);
+        let Parameters { keys, args: argv } = match parameters(args) {
+            Ok(parameters) => parameters,
+            Err(error) => {
+                Reply::new(&mut out, version).command_error(&error);
+                self.stats.error(entry, &error);
+                return Ok(out);
+            }
+        };
+        let script = match self.find_script(entry, args[1]) {
+            Ok(script) => script,
+            Err(reply) => return Ok(reply),
+        };
+        self.vm();
+        let mut vm = self.scripts.vm.take().expect("made just now");
+        let reach = match exclusive {
+            _ if self.cores() == 1 => Reach::Everything,
+            Some(transaction) => Reach::Held(transaction),
+            None => Reach::Declared {
+                slots: keys
+                    .iter()
+                    .map(|k| ringwood_protocol::slot::key_slot(k))
+                    .collect(),
+                undo: Vec::new(),
+                events: self.shard.events.len(),
+            },
+        };
+        let read_only =
+            entry.spec.name.ends_with("_RO") || script.flags.is_some_and(|f| f.no_writes);
+        let mut host = ScriptHost::new(self, db, reach, read_only);
+        let result = vm.run(&script, keys, argv, version, &mut host, &mut out);
+        let wide = host.finish();
+        self.scripts.vm = Some(vm);
+        if wide {
+            self.scripts.wide.insert(script.sha);
+            return Err(Wide);
+        }
+        if let Err(error) = result
+            && !error.counted
+        {
+            self.stats.error_reply(entry, &error.code);
+        }
+        Ok(out)
+    }
+
+    // ---- SCRIPT ----
+
+    pub(crate) fn script_load(&mut self, body: &[u8]) -> Result<Sha, CommandError> {
+        self.follow_flushes();
+        let shared = self.shared.clone();
+        let mut cache = shared.scripts.cache();
+        let fail = |text: String| CommandError::Text(one_line(&text).into());
+        let script = cache.find_or_parse(body, Origin::Load).map_err(fail)?;
+        self.vm().compile(&script).map_err(fail)?;
+        let sha = script.sha;
+        cache.insert(script, Origin::Load);
+        Ok(sha)
+    }
+    pub(crate) fn script_exists(&self, word: &[u8]) -> bool {
+        let cache = self.shared.scripts.cache();
+        Sha::parse(word).is_some_and(|sha| cache.exists(&sha))
+    }
+    pub(crate) fn script_text(&self, word: &[u8]) -> Option<Box<[u8]>> {
+        let mut cache = self.shared.scripts.cache();
+        let script = cache.get(&Sha::parse(word)?, Origin::Load)?;
+        Some(script.body.clone())
+    }
+    pub(crate) fn script_flush(&mut self) {
+        self.shared.scripts.cache().flush();
+        self.shared.scripts.flushes.fetch_add(1, Ordering::AcqRel);
+        self.follow_flushes();
+    }
+}
+
+/// An error's text may not have line ends.
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}

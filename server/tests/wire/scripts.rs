@@ -1,0 +1,187 @@
+//! EVAL over one core and several: whatever keys a script uses, declared or not.
+
+use crate::harness::{Server, setups};
+use crate::resp::{Client, Value, bulk, ok};
+use std::thread;
+
+fn error(text: &str) -> Value {
+    Value::Error(text.to_string())
+}
+fn eval(c: &mut Client, script: &str, words: &[&str]) -> Value {
+    let mut all = vec!["EVAL", script];
+    all.extend(words);
+    c.call(&all)
+}
+
+#[test]
+fn scripts_run_wherever_their_keys_are() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        for key in ["a", "b", "c", "d", "e"] {
+            let set = "return redis.call('SET', KEYS[1], ARGV[1])";
+            assert_eq!(eval(&mut c, set, &["1", key, "v"]), ok(), "{setup:?}");
+            assert_eq!(c.call(&["GET", key]), bulk("v"));
+        }
+        // Declared keys on several cores.
+        let move_all =
+            "for i, k in ipairs(KEYS) do redis.call('RENAME', k, k .. 'x') end return #KEYS";
+        let got = eval(&mut c, move_all, &["3", "a", "b", "c"]);
+        assert_eq!(got, Value::Int(3), "{setup:?}");
+        assert_eq!(
+            c.call(&["EXISTS", "ax", "bx", "cx", "d", "e"]),
+            Value::Int(5)
+        );
+        // Keys that nobody declared, also after writes.
+        let count = "redis.call('SET', KEYS[1], 'w') local n = 0 \
+                     for i = 1, 50 do n = n + redis.call('INCR', 'undeclared' .. i) end return n";
+        for round in 1..4 {
+            let got = eval(&mut c, count, &["1", "d"]);
+            assert_eq!(got, Value::Int(50 * round), "{setup:?}");
+        }
+        assert_eq!(c.call(&["GET", "d"]), bulk("w"));
+        let all = eval(
+            &mut c,
+            "return {redis.call('DBSIZE'), #redis.call('KEYS', 'undeclared*')}",
+            &["0"],
+        );
+        assert_eq!(all, Value::Array(vec![Value::Int(55), Value::Int(50)]));
+        // Patterns of SORT.
+        let sort = "redis.call('RPUSH', KEYS[1], 1, 2, 3) \
+                    for i = 1, 3 do redis.call('SET', 'w' .. i, 10 - i) end \
+                    return redis.call('SORT', KEYS[1], 'BY', 'w*')";
+        let want = ["3", "2", "1"].iter().map(bulk).collect();
+        assert_eq!(
+            eval(&mut c, sort, &["1", "l"]),
+            Value::Array(want),
+            "{setup:?}"
+        );
+    }
+}
+
+#[test]
+fn the_cache_is_that_of_all_cores() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut clients: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+        let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+        let missing = "NOSCRIPT No matching script. Please use EVAL.";
+        assert_eq!(clients[0].call(&["EVALSHA", sha, "0"]), error(missing));
+        assert_eq!(clients[1].call(&["SCRIPT", "LOAD", "return 1"]), bulk(sha));
+        for c in &mut clients {
+            for key in ["a", "b", "c", "d"] {
+                assert_eq!(c.call(&["EVALSHA", sha, "1", key]), Value::Int(1));
+            }
+        }
+        assert_eq!(clients[2].call(&["SCRIPT", "FLUSH"]), ok());
+        for c in &mut clients {
+            for key in ["a", "b", "c", "d"] {
+                assert_eq!(c.call(&["EVALSHA", sha, "1", key]), error(missing));
+            }
+            assert_eq!(
+                c.call(&["SCRIPT", "EXISTS", sha]),
+                Value::Array(vec![Value::Int(0)])
+            );
+        }
+    }
+}
+
+#[test]
+fn errors_are_those_of_redis() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        for (words, text) in [
+            (
+                vec!["EVAL", "return 1", "x"],
+                "ERR value is not an integer or out of range",
+            ),
+            (
+                vec!["EVAL", "return 1", "-1"],
+                "ERR Number of keys can't be negative",
+            ),
+            (
+                vec!["EVAL", "return 1", "2", "k"],
+                "ERR Number of keys can't be greater than number of args",
+            ),
+            (
+                vec!["EVAL_RO", "return redis.call('SET', KEYS[1], 1)", "1", "k"],
+                "ERR Write commands are not allowed from read-only scripts. script: \
+                 7f923f79fe76194c868d7e1d0820de36700eb649, on @user_script:1.",
+            ),
+        ] {
+            let got = c.call(&words);
+            if words[0] == "EVAL_RO" {
+                let Value::Error(got) = got else {
+                    panic!("{got:?}")
+                };
+                assert!(
+                    got.starts_with("ERR Write commands are not allowed from read-only scripts."),
+                    "{got}"
+                );
+                assert_eq!(got.len(), text.len());
+                continue;
+            }
+            assert_eq!(got, error(text), "{setup:?} {words:?}");
+        }
+        assert_eq!(c.call(&["EXISTS", "k"]), Value::Int(0));
+        // What a failing script did before stays done.
+        let half = "redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 2) error('oops')";
+        assert!(matches!(
+            eval(&mut c, half, &["2", "h1", "h2"]),
+            Value::Error(_)
+        ));
+        assert_eq!(c.call(&["EXISTS", "h1", "h2"]), Value::Int(2));
+        // In a transaction.
+        c.call(&["MULTI"]);
+        c.call(&["SET", "m", "1"]);
+        eval(
+            &mut c,
+            "return redis.call('INCR', 'm') + redis.call('INCR', 'n')",
+            &["0"],
+        );
+        c.call(&["GET", "m"]);
+        let want = vec![ok(), Value::Int(3), bulk("2")];
+        assert_eq!(c.call(&["EXEC"]), Value::Array(want), "{setup:?}");
+    }
+}
+
+#[test]
+fn scripts_are_atomic_with_each_other_and_with_commands() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        // Two halves of a script that reaches wider as it runs, after it has written.
+        let transfer = "redis.call('DECRBY', KEYS[1], 5) redis.call('INCRBY', 'account' .. ARGV[1], 5) return 1";
+        let sum = "local s = 0 for i = 0, 7 do s = s + (redis.call('GET', 'account' .. i) or 0) end return s";
+        thread::scope(|scope| {
+            for n in 0..3u32 {
+                let mut c = server.connect();
+                scope.spawn(move || {
+                    for round in 0..150u32 {
+                        let from = format!("account{}", (round * 3 + n) % 8);
+                        let to = ((round * 5 + n * 3) % 8).to_string();
+                        assert_eq!(eval(&mut c, transfer, &["1", &from, &to]), Value::Int(1));
+                    }
+                });
+            }
+            let mut c = server.connect();
+            let keys: Vec<String> = (0..8).map(|n| format!("account{n}")).collect();
+            let mut mget = vec!["MGET"];
+            mget.extend(keys.iter().map(String::as_str));
+            for round in 0..100 {
+                if round % 2 == 0 {
+                    assert_eq!(eval(&mut c, sum, &["0"]), Value::Int(0), "{setup:?}");
+                    continue;
+                }
+                let Value::Array(values) = c.call(&mget) else {
+                    panic!("an array")
+                };
+                let number = |v: &Value| match v {
+                    Value::Bulk(text) => std::str::from_utf8(text).unwrap().parse().unwrap(),
+                    _ => 0i64,
+                };
+                assert_eq!(values.iter().map(number).sum::<i64>(), 0, "{setup:?}");
+            }
+        });
+    }
+}
