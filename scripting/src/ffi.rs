@@ -43,10 +43,15 @@ pub const TSTRING: c_int = 4;
 pub const TTABLE: c_int = 5;
 pub const TFUNCTION: c_int = 6;
 
+pub const ERRMEM: c_int = 4;
+
 pub const GC_COLLECT: c_int = 2;
 pub const GC_COUNT: c_int = 3;
 pub const GC_COUNTB: c_int = 4;
 pub const GC_STEP: c_int = 5;
+
+/// The whole engine: throw all compiled code away.
+pub const MODE_FLUSH: c_int = 0x0200;
 
 pub const MASK_LINE: c_int = 4;
 pub const MASK_COUNT: c_int = 8;
@@ -97,6 +102,8 @@ unsafe extern "C-unwind" {
     pub fn lua_getstack(l: *mut State, level: c_int, ar: *mut Debug) -> c_int;
     pub fn lua_getinfo(l: *mut State, what: *const c_char, ar: *mut Debug) -> c_int;
     pub fn lua_sethook(l: *mut State, f: Option<Hook>, mask: c_int, count: c_int) -> c_int;
+
+    pub fn luaJIT_setmode(l: *mut State, index: c_int, mode: c_int) -> c_int;
 
     pub fn luaL_loadbufferx(
         l: *mut State,

@@ -351,6 +351,9 @@ impl Vm {
             (*shared).json.renew();
             (*shared).limit = self.memory_limit;
         }
+        if self.used_memory() >= self.memory_limit {
+            self.lua.collect(ffi::GC_COLLECT, 0);
+        }
         self.lua.push_value(slot::HANDLER);
         self.lua.insert(-2 - args);
         let handler = self.lua.top() - 1 - args;
@@ -377,6 +380,12 @@ impl Vm {
             (*shared).limit = usize::MAX;
             (*shared).panic.take()
         };
+        if status == ffi::ERRMEM {
+            // What the script left must not make the next one fail; compiled code can hold tables too.
+            // SAFETY: as above.
+            unsafe { ffi::luaJIT_setmode(self.lua.0, 0, ffi::MODE_FLUSH) };
+            self.lua.collect(ffi::GC_COLLECT, 0);
+        }
         if let Some(panic) = panic {
             self.lua.set_top(slot::COUNT);
             std::panic::resume_unwind(panic);
