@@ -175,6 +175,31 @@ pub const SPECS: &[Spec] = &[
         "ZINTERCARD",
         &[Counted(&[Key(Z)]), Maybe(&[Word("LIMIT"), Within(0, 5)])],
     ),
+    // Thresholds, so that every size meets both encodings.
+    spec(
+        "CONFIG SET",
+        &[
+            Raw("zset-max-listpack-entries"),
+            OneOf(&[
+                &[Raw("0")],
+                &[Raw("4")],
+                &[Raw("20")],
+                &[Raw("128")],
+                &[Raw("1000")],
+            ]),
+        ],
+    )
+    .weight(2)
+    .never_spoilt(),
+    spec(
+        "CONFIG SET",
+        &[
+            Raw("zset-max-listpack-value"),
+            OneOf(&[&[Raw("2")], &[Raw("64")], &[Raw("5000")]]),
+        ],
+    )
+    .weight(1)
+    .never_spoilt(),
     spec("ZRANDMEMBER", &[Key(Z)]).check(Check::Type).weight(2),
     spec("ZRANDMEMBER", &[Key(Z), Within(-8, 8), SCORES])
         .check(Check::Shape)

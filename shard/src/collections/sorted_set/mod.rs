@@ -100,6 +100,18 @@ impl SortedSet {
             index.remove(member);
         });
     }
+    /// Asks for the memory that popping the first or the last pair will need.
+    #[inline]
+    pub fn prefetch_end(&self, last: bool) {
+        let pair = if last {
+            self.tree.last()
+        } else {
+            self.tree.first()
+        };
+        if let Some((_, member)) = pair {
+            self.index.prefetch(self.index.hash(member));
+        }
+    }
     /// One step of a scan: calls `f` with `count` pairs or some more and returns where to go on; 0 is the end. Pairs that are there from
     /// the scan's first step to its last are shown once.
     pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(&[u8], f64)) -> u64 {

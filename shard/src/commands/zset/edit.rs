@@ -224,6 +224,13 @@ pub fn remove_range(
     }
 }
 
+/// Asks for the memory that the next pop will need: mostly another one follows.
+pub fn prefetch_end(entry: &mut EntryMut<'_>, max: bool) {
+    if entry.is_object() {
+        large(entry).prefetch_end(max);
+    }
+}
+
 pub fn len(entry: &EntryMut<'_>) -> usize {
     View::of(entry.get()).len()
 }

@@ -145,6 +145,7 @@ fn pop_from(
         reply.bulk(member);
         reply_score(reply, score);
     });
+    edit::prefetch_end(&mut entry, max);
     let event = if max { "zpopmax" } else { "zpopmin" };
     edit::removed(ctx, key, count == len, event);
     Ok(true)
