@@ -8,6 +8,7 @@ use crate::shebang::{self, Flags};
 use sha1::{Digest, Sha1};
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// A script's name.
@@ -102,6 +103,9 @@ struct Known {
 #[derive(Default)]
 pub struct Cache {
     scripts: HashMap<Sha, Known, foldhash::quality::RandomState>,
+    /// By a quick hash of their texts, so that EVAL need not compute a SHA1 of what it knows. The newest of those that share
+    /// a hash; the texts are compared.
+    by_text: HashMap<u64, Sha, foldhash::quality::RandomState>,
     /// How many of them came with EVAL.
     forgettable: usize,
     clock: u64,
@@ -119,27 +123,34 @@ impl Cache {
 
     /// The script with that text, new or known. Compile a new one (`Vm::compile`) before [`Cache::insert`].
     pub fn find_or_parse(&mut self, body: &[u8], origin: Origin) -> Result<Arc<Script>, String> {
-        let sha = Sha::of(body);
+        let text_hash = self.scripts.hasher().hash_one(body);
+        let known = self.by_text.get(&text_hash).copied();
+        let known = known.filter(|sha| {
+            let script = self.scripts.get(sha);
+            script.is_some_and(|known| *known.script.body == *body)
+        });
+        let sha = known.unwrap_or_else(|| Sha::of(body));
         match self.get(&sha, origin) {
             Some(script) => Ok(script),
             None => Script::with_sha(sha, body).map(Arc::new),
         }
     }
 
-    /// Remembers a script.
+    /// Remembers a script. One that is known stays as it is, or becomes one that stays.
     pub fn insert(&mut self, script: Arc<Script>, origin: Origin) {
-        self.clock += 1;
         let sha = script.sha;
-        let size = footprint(&script);
+        if self.get(&sha, origin).is_some() {
+            return;
+        }
+        let text_hash = self.scripts.hasher().hash_one(&*script.body);
+        self.by_text.insert(text_hash, sha);
+        self.bytes += footprint(&script);
         let known = Known {
             script,
             origin,
             used: self.clock,
         };
-        match self.scripts.insert(sha, known) {
-            Some(old) => self.forgettable -= usize::from(old.origin == Origin::Eval),
-            None => self.bytes += size,
-        }
+        self.scripts.insert(sha, known);
         self.forgettable += usize::from(origin == Origin::Eval);
         if self.forgettable > EVAL_SCRIPTS_MAX {
             self.forget_oldest();
@@ -155,6 +166,8 @@ impl Cache {
             .min_by_key(|known| known.used)
             .map(|known| known.script.sha);
         if let Some(known) = oldest.and_then(|sha| self.scripts.remove(&sha)) {
+            let text_hash = self.scripts.hasher().hash_one(&*known.script.body);
+            self.by_text.remove(&text_hash);
             self.bytes -= footprint(&known.script);
             self.forgettable -= 1;
             self.evicted += 1;
@@ -205,7 +218,11 @@ impl Cache {
 }
 
 fn footprint(script: &Script) -> usize {
-    size_of::<Known>() + size_of::<Script>() + size_of::<Sha>() + script.body.len()
+    size_of::<(u64, Sha)>()
+        + size_of::<Known>()
+        + size_of::<Script>()
+        + size_of::<Sha>()
+        + script.body.len()
 }
 
 #[cfg(test)]
@@ -223,10 +240,31 @@ mod tests {
     }
 
     #[test]
+    fn known_texts_are_found() {
+        let mut cache = Cache::new();
+        for _ in 0..2 {
+            for i in 0..100 {
+                let body = format!("return {i}");
+                let script = cache.find_or_parse(body.as_bytes(), Origin::Eval).unwrap();
+                assert_eq!(script.sha, Sha::of(body.as_bytes()));
+                assert_eq!(*script.body, *body.as_bytes());
+                cache.insert(script, Origin::Eval);
+            }
+        }
+        assert_eq!(cache.len(), 100);
+        assert!(cache.find_or_parse(b"#!lux\n", Origin::Eval).is_err());
+        cache.flush();
+        let script = cache.find_or_parse(b"return 1", Origin::Load).unwrap();
+        assert!(!cache.exists(&script.sha));
+    }
+
+    #[test]
     fn eval_scripts_are_forgotten_loaded_ones_stay() {
         let mut cache = Cache::new();
         let script = |i: usize| Arc::new(Script::parse(format!("return {i}").as_bytes()).unwrap());
         cache.insert(script(0), Origin::Load);
+        // Not undone by a later EVAL.
+        cache.insert(script(0), Origin::Eval);
         for i in 1..=EVAL_SCRIPTS_MAX {
             cache.insert(script(i), Origin::Eval);
         }

@@ -34,6 +34,20 @@
 //! assert_eq!(out, b"*2\r\n$1\r\nk\r\n:0\r\n");
 //! ```
 //!
+//! `FUNCTION` and `FCALL`: every core has [`Functions`] beside its Vm and carries out the same [`Functions::load`],
+//! [`Functions::delete`], [`Functions::restore`] in the same order; [`Functions::get`] and [`Vm::call_function`] run one. A dump's
+//! payload holds the libraries' texts ([`Functions::libraries`]).
+//!
+//! Scripts that run long: start one [`Watchdog`] for the process, and give its handle to every Vm ([`Vm::watch`]) on the Vm's
+//! thread. [`Host::interrupt`] is then called in the script's midst; there the server compares the time with
+//! `busy-reply-threshold`, answers BUSY to others and hears of `SCRIPT KILL`. It uses the signal SIGRTMIN+5.
+//!
+//! Memory: [`Vm::used_memory`] is exact; [`Vm::set_memory_limit`] makes a script that would exceed it fail. It counts what is
+//! not collected yet, so it should be some times what scripts may keep at once.
+//!
+//! What the host must do itself: refuse what scripts may not call (as replies with Redis's texts), permissions, the flags of
+//! [`Script`] and [`FunctionInfo`], and the rule that a script which has written cannot be killed.
+//!
 //! # Why not the `mlua` crate
 //!
 //! LuaJIT's C interface is used directly (`ffi.rs`, wrapped once in `state.rs`). mlua would cost a protected call per
