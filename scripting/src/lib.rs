@@ -124,7 +124,7 @@ pub trait Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     Continue,
-    /// It fails with "Script killed by user with SCRIPT KILL." and cannot catch that.
+    /// It fails with "Script killed by user with SCRIPT KILL..." and cannot catch that.
     Kill,
 }
 

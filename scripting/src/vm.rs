@@ -435,7 +435,7 @@ pub(crate) unsafe extern "C-unwind" fn on_hook(l: *mut ffi::State, _: *mut ffi::
             let text = if loading {
                 "ERR FUNCTION LOAD timeout"
             } else {
-                "ERR Error running script: Script killed by user with SCRIPT KILL."
+                "ERR Script killed by user with SCRIPT KILL..."
             };
             Err(Raise::Object(text.to_string()))
         });
@@ -453,17 +453,18 @@ fn interrupted(lua: Lua) -> bool {
             return true;
         };
         let elapsed = watch.as_ref().elapsed();
-        if (*shared).registered.is_some() {
+        let killed = if (*shared).killed {
+            true
+        } else if (*shared).registered.is_some() {
             // A library has only to register its functions; nobody is asked.
-            (*shared).killed |= elapsed > LOAD_TIME_MAX;
-        }
-        let answer = catch_unwind(AssertUnwindSafe(|| (*host.as_ptr()).interrupt(elapsed)));
-        let killed = match answer {
-            _ if (*shared).killed => true,
-            Ok(answer) => answer == Interrupt::Kill,
-            Err(panic) => {
-                (*shared).panic = Some(panic);
-                true
+            elapsed > LOAD_TIME_MAX
+        } else {
+            match catch_unwind(AssertUnwindSafe(|| (*host.as_ptr()).interrupt(elapsed))) {
+                Ok(answer) => answer == Interrupt::Kill,
+                Err(panic) => {
+                    (*shared).panic = Some(panic);
+                    true
+                }
             }
         };
         if killed {

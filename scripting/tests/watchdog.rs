@@ -1,7 +1,9 @@
 //! Scripts that run for ever are interrupted and killed wherever they are.
 
 use ringwood_protocol::reply::Version;
-use ringwood_scripting::{Host, Interrupt, LogLevel, Replication, Script, Versions, Vm, Watchdog};
+use ringwood_scripting::{
+    Functions, Host, Interrupt, LogLevel, Replication, Script, Versions, Vm, Watchdog,
+};
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
@@ -76,7 +78,7 @@ fn endless_scripts_end() {
         let start = Instant::now();
         let reply = run(&mut vm, &mut host, body);
         assert!(
-            reply.starts_with("-ERR Error running script: Script killed by user"),
+            reply.starts_with("-ERR Script killed by user with SCRIPT KILL... script: "),
             "{body}: {reply}"
         );
         assert!(host.interrupts > 2, "{body}");
@@ -100,4 +102,29 @@ fn interrupted_scripts_go_on_as_if_nothing_were() {
         assert_eq!(run(&mut vm, &mut host, body), format!(":{sum}\r\n"));
     }
     assert!(host.interrupts > 1, "{}", host.interrupts);
+}
+
+#[test]
+fn libraries_load_in_time_or_not_at_all() {
+    let watchdog = Watchdog::start(Duration::from_millis(20)).unwrap();
+    let mut vm = vm(&watchdog);
+    let mut host = Killer::default();
+    let mut functions = Functions::new();
+    let code = b"#!lua name=slow\nwhile true do end";
+    let error = functions.load(&mut vm, &mut host, code, false).unwrap_err();
+    assert_eq!(
+        error,
+        "ERR Error registering functions: ERR FUNCTION LOAD timeout"
+    );
+    assert_eq!(host.interrupts, 0);
+    let code = b"#!lua name=quick\nredis.register_function('f', function() while true do end end)";
+    functions.load(&mut vm, &mut host, code, false).unwrap();
+    let (mut out, none): (Vec<u8>, [&[u8]; 0]) = (Vec::new(), []);
+    let f = functions.get(b"F").unwrap();
+    let result = vm.call_function(f, &none, &none, Version::Resp2, &mut host, &mut out);
+    assert_eq!(result.unwrap_err().code, "ERR");
+    assert_eq!(
+        String::from_utf8_lossy(&out),
+        "-ERR Script killed by user with SCRIPT KILL... script: f, on @user_function:2.\r\n"
+    );
 }
