@@ -336,7 +336,7 @@ fn alive(model: &Model, field: &str, now: i64) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..Default::default() })]
     /// All that can change fields and times, while the clock goes on and the timer runs now and then.
     #[test]
     fn hashes_behave_like_a_map_with_times(
