@@ -52,6 +52,7 @@ pub struct Shared {
     pub total_connections: AtomicU64,
     pub rejected_connections: AtomicU64,
     pub memory: MemoryGauge,
+    pub persistence: crate::persist::State,
     pub run_id: String,
     pub started_unix_ms: i64,
 }

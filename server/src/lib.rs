@@ -13,6 +13,7 @@ pub mod mailbox;
 pub mod multi;
 mod output_limit;
 pub mod pubsub;
+pub mod persist;
 pub mod registry;
 pub mod request;
 pub mod scripts;

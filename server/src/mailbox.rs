@@ -38,6 +38,16 @@ pub struct Ticket {
     pub client: u64,
 }
 
+impl Ticket {
+    /// For answers that nobody waits for.
+    pub const NOBODY: Self = Self {
+        core: 0,
+        conn: ConnId(u32::MAX),
+        seq: 0,
+        client: 0,
+    };
+}
+
 /// A command's words in one buffer, to be kept or sent.
 #[derive(Clone, Debug, Default)]
 pub struct Words {

@@ -1,6 +1,7 @@
-//! SIGTERM and SIGINT.
+//! SIGTERM and SIGINT: the end, after a snapshot if there are save points. As in Redis, the server goes on when that fails.
 
 use crate::core::Core;
+use crate::mailbox::Ticket;
 
 pub fn received(core: &mut Core, number: i32) {
     let name = if number == libc::SIGINT {
@@ -10,5 +11,16 @@ pub fn received(core: &mut Core, number: i32) {
     };
     tracing::warn!("Received {name} scheduling shutdown...");
     tracing::warn!("User requested shutdown...");
-    core.stop_all();
+    if core.config.save.points().is_empty() {
+        return core.stop_all();
+    }
+    tracing::info!("Saving the final RDB snapshot before exiting.");
+    let saving = match core.begin_save() {
+        Ok(saving) => saving,
+        Err(_) => return tracing::warn!("Errors trying to shut down the server. Check logs."),
+    };
+    core.save(Ticket::NOBODY, saving, |core, _, result| match result {
+        Ok(()) => core.stop_all(),
+        Err(_) => tracing::warn!("Errors trying to shut down the server. Check logs."),
+    });
 }

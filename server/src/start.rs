@@ -6,6 +6,7 @@ use crate::config::{Config, Loaded};
 use crate::core::{Core, SHARD_LISTENER, Shared, settings};
 use crate::io::{Io, ListenerId, World, net};
 use crate::mailbox::{Mailbox, mailboxes};
+use crate::persist::load::{Totals, load};
 use crate::sequencer::Sequencer;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard, SlotSet};
@@ -80,6 +81,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         total_connections: AtomicU64::new(0),
         rejected_connections: AtomicU64::new(0),
         memory: crate::stats::MemoryGauge::new(cores),
+        persistence: Default::default(),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
         started_unix_ms: now,
     });
@@ -87,6 +89,9 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     crate::crash::install(move || crate::crash::newest_of(&newest));
     let hasher = KeyHasher::new(random());
     let engine = World::choose(config.io_engine);
+    let snapshot = Some(config.dir.path().join(config.dbfilename.as_path()));
+    let snapshot = snapshot.filter(|path| !config.dbfilename.is_empty() && path.exists());
+    let (begun, totals) = (Instant::now(), Arc::new(Totals::default()));
     let (_, boxes) = mailboxes(cores);
     let (wakers_out, wakers_in) = mpsc::channel::<(usize, Result<Waker, Error>)>();
     let mut listeners = Some(listeners);
@@ -107,6 +112,8 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
                 Vec::new()
             },
             shard_listeners: own,
+            snapshot: snapshot.clone(),
+            totals: totals.clone(),
         };
         let out = wakers_out.clone();
         let thread = std::thread::Builder::new()
@@ -123,6 +130,9 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     let wakers: Vec<Waker> = wakers.into_iter().flatten().collect();
     if wakers.len() < cores {
         return Err(Error::other("a core ended while it started"));
+    }
+    if snapshot.is_some() {
+        totals.tell(begun.elapsed());
     }
     for start in &starts {
         start
@@ -200,6 +210,9 @@ struct Plan {
     hasher: KeyHasher,
     listeners: Vec<net::Listener>,
     shard_listeners: Vec<net::Listener>,
+    /// To be loaded first.
+    snapshot: Option<PathBuf>,
+    totals: Arc<Totals>,
 }
 
 fn run_core(
@@ -216,6 +229,8 @@ fn run_core(
         hasher,
         listeners,
         shard_listeners,
+        snapshot,
+        totals,
     } = plan;
     crate::crash::note_core(id);
     if let Some(cpu) = cpu {
@@ -234,6 +249,25 @@ fn run_core(
             return Err(copy);
         }
     };
+    let settings = Arc::new(settings(&config, &Settings::default()));
+    let mut shard = Shard::new(settings, hasher, io.now().unix_ms, random());
+    let owned = shared
+        .owners
+        .iter()
+        .enumerate()
+        .filter(|(_, o)| **o as usize == id);
+    shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
+    if let Some(path) = &snapshot {
+        match load(path, &mut shard, id == 0) {
+            Ok(loaded) => totals.add(&loaded),
+            Err(error) => {
+                let text =
+                    format!("Fatal error loading the DB, check server logs. Exiting. {error}");
+                let _ = out.send((id, Err(Error::other(text.clone()))));
+                return Err(Error::other(text));
+            }
+        }
+    }
     let _ = out.send((id, Ok(io.waker())));
     let Ok(wakers) = started.recv() else {
         return Ok(());
@@ -248,14 +282,6 @@ fn run_core(
     for listener in shard_listeners {
         io.listen(listener, SHARD_LISTENER);
     }
-    let settings = Arc::new(settings(&config, &Settings::default()));
-    let mut shard = Shard::new(settings, hasher, io.now().unix_ms, random());
-    let owned = shared
-        .owners
-        .iter()
-        .enumerate()
-        .filter(|(_, o)| **o as usize == id);
-    shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
     Core::new(id, io, shard, mailbox, shared).run()
 }
 

@@ -17,7 +17,7 @@
 //! ```
 
 use crate::blocking::Waiter;
-use crate::core::Core;
+use crate::core::{Conclude, Core, Question};
 use crate::mailbox::{Mail, Ticket, Words};
 use crate::multi::Exec;
 use crate::multi::exclusive::Exclusive;
@@ -58,12 +58,23 @@ pub enum PartWork {
     },
     /// Change the subscriptions of a client of this core.
     Subscribe(Box<Change>),
+    /// Answer a question about all that this core has.
+    Visit(Visit),
     /// Lend these keys. For the coordinator's own core: just hold their slots.
     Lend {
         keys: Vec<Name>,
         /// Keys that an EXEC's client watches: if their time is over they go now, and EXEC learns of it.
         watched: Vec<Name>,
     },
+}
+
+/// A question that is asked at one point in the order of transactions.
+pub struct Visit(Question);
+
+impl std::fmt::Debug for Visit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Visit")
+    }
 }
 
 /// What waits in a core's lock queue.
@@ -133,6 +144,11 @@ pub(crate) enum Kind {
         extra: Vec<Box<[u8]>>,
         /// The blocked client whose command this is, claimed.
         waiter: Option<Arc<Waiter>>,
+    },
+    Visit {
+        /// By core.
+        answers: Vec<Option<Vec<u8>>>,
+        conclude: Conclude,
     },
     /// An EXEC that borrows its keys.
     Exec(Box<Exec>, Borrowed),
@@ -511,6 +527,22 @@ impl Core {
                             self.locks.release(order);
                             self.run_change(&change);
                         }
+                        PartWork::Visit(Visit(ask)) => {
+                            let answer = ask(self);
+                            self.locks.release(order);
+                            if coordinator as usize == self.id {
+                                self.part_done(self.id, transaction, number, answer);
+                            } else {
+                                self.mailbox.send(
+                                    coordinator as usize,
+                                    Mail::PartDone {
+                                        transaction,
+                                        number,
+                                        reply: answer,
+                                    },
+                                );
+                            }
+                        }
                         PartWork::Lend { .. } if coordinator as usize == self.id => {
                             self.lent(self.id, transaction, number, Loan::default(), order);
                         }
@@ -542,10 +574,13 @@ impl Core {
             .get_mut(&transaction)
             .expect("a part answers a transaction under way");
         assert_eq!(t.number, number, "a part answers its own transaction");
-        let Kind::Gather { replies, .. } = &mut t.kind else {
-            panic!("a part ran for a transaction that borrows")
-        };
-        replies[from] = Some(reply);
+        match &mut t.kind {
+            Kind::Gather { replies, .. }
+            | Kind::Visit {
+                answers: replies, ..
+            } => replies[from] = Some(reply),
+            _ => panic!("a part ran for a transaction that borrows"),
+        }
         t.left -= 1;
         if t.left > 0 {
             return;
@@ -554,17 +589,33 @@ impl Core {
             .transactions
             .remove(&transaction)
             .expect("looked at above");
-        let Kind::Gather {
-            merge,
-            replies,
-            owners,
-            version,
-        } = t.kind
-        else {
-            unreachable!("matched above")
-        };
-        let reply = merge_replies(merge, replies, &owners, version, self.shard.random());
-        self.answer(t.ticket, reply);
+        match t.kind {
+            Kind::Gather {
+                merge,
+                replies,
+                owners,
+                version,
+            } => {
+                let reply = merge_replies(merge, replies, &owners, version, self.shard.random());
+                self.answer(t.ticket, reply);
+            }
+            Kind::Visit { answers, conclude } => {
+                conclude(self, t.ticket, answers.into_iter().flatten().collect());
+            }
+            _ => unreachable!("matched above"),
+        }
+    }
+
+    /// Has every core answer a question, as [`Core::ask_all`], but all of them at one point in the order of transactions: what is done by then every
+    /// answer knows of, and none of what comes after.
+    pub(crate) fn visit_all(&mut self, ticket: Ticket, ask: Question, conclude: Conclude) {
+        let cores = 0..self.cores() as u16;
+        let parts: Vec<_> = cores
+            .map(|core| (core, Slots::All, PartWork::Visit(Visit(ask.clone()))))
+            .collect();
+        let answers = parts.iter().map(|_| None).collect();
+        let kind = Kind::Visit { answers, conclude };
+        self.transact(ticket, parts.len(), kind, parts);
     }
 
     pub(crate) fn lent(
@@ -588,7 +639,9 @@ impl Core {
                 borrowed.loans.push((from as u16, loan, order));
             }
             Kind::Exclusive(all) => all.held(from as u16, order, from == self.id),
-            Kind::Gather { .. } => panic!("a loan for a transaction of parts"),
+            Kind::Gather { .. } | Kind::Visit { .. } => {
+                panic!("a loan for a transaction of parts")
+            }
         }
         t.left -= 1;
         if t.left > 0 {

@@ -14,6 +14,7 @@ mod memory;
 mod pubsub;
 mod replication;
 mod scripting;
+pub mod save;
 mod shutdown;
 mod time;
 mod transactions;
@@ -43,6 +44,7 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     pubsub::COMMANDS,
     replication::COMMANDS,
     scripting::COMMANDS,
+    save::COMMANDS,
     shutdown::COMMANDS,
     time::COMMANDS,
     transactions::COMMANDS,

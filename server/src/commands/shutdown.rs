@@ -1,8 +1,9 @@
-//! SHUTDOWN. It ends the process in one turn of the loop, so there is never one under way to abort.
+//! SHUTDOWN. Without saving it ends the process in one turn of the loop, and saving holds all cores: there is never one under way to abort.
 
 use super::{Answer, Call, ConnHandler};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
 
 pub const COMMANDS: &[Command<ConnHandler>] = &[SHUTDOWN];
@@ -51,23 +52,41 @@ fn options(words: &[&[u8]]) -> Option<Options> {
     (!contradicts).then_some(o)
 }
 
+const FAILED: CommandError = CommandError::fixed("ERR Errors trying to SHUTDOWN. Check logs.");
+
 fn shutdown(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     let options = options(&args[1..]).ok_or(CommandError::Syntax)?;
     if options.abort {
         return Err(CommandError::fixed("ERR No shutdown in progress."));
     }
-    if options.save {
-        return Err(CommandError::fixed(
-            "ERR Ringwood cannot save a snapshot yet: SHUTDOWN NOSAVE stops it without",
-        ));
-    }
     tracing::warn!("User requested shutdown...");
-    if !options.nosave && !call.core.config.save.points().is_empty() {
-        tracing::warn!("The data set is not saved: Ringwood cannot save a snapshot yet.");
+    let has_points = !call.core.config.save.points().is_empty();
+    if !options.save && (options.nosave || !has_points) {
+        call.core.stop_all();
+        // The end of the connection is the answer.
+        call.later();
+        return Ok(Answer::Later);
     }
-    call.core.stop_all();
-    // The end of the connection is the answer.
-    call.later();
+    tracing::info!("Saving the final RDB snapshot before exiting.");
+    let saving = match call.core.begin_save() {
+        Ok(saving) => saving,
+        Err(_) if options.force => {
+            call.core.stop_all();
+            call.later();
+            return Ok(Answer::Later);
+        }
+        Err(_) => return Err(FAILED),
+    };
+    let version = call.reply.version();
+    let ticket = call.later();
+    call.core.save(ticket, saving, move |core, ticket, result| {
+        if result.is_ok() || options.force {
+            return core.stop_all();
+        }
+        let mut out = Vec::new();
+        Reply::new(&mut out, version).command_error(&FAILED);
+        core.answer(ticket, out);
+    });
     Ok(Answer::Later)
 }
 

@@ -290,10 +290,10 @@ directives! {
     // Snapshots and the log.
     "save" [] save: Save = "3600 1 300 100 60 10000",
         ANY, MUTABLE | MULTI | PENDING, "Take a snapshot after so many seconds with so many changes; \"\" for never.";
-    "dbfilename" [] dbfilename: Text = "dump.rdb", ANY.check(checks::dbfilename), MUTABLE | PROTECTED | PENDING,
+    "dbfilename" [] dbfilename: Text = "dump.rdb", ANY.check(checks::dbfilename), MUTABLE | PROTECTED,
         "Snapshot file.";
     "rdbcompression" [] rdbcompression: bool = "yes", ANY, MUTABLE, "Compress texts in snapshots.";
-    "rdbchecksum" [] rdbchecksum: bool = "yes", ANY, IMMUTABLE | PENDING, "End a snapshot with a checksum.";
+    "rdbchecksum" [] rdbchecksum: bool = "yes", ANY, IMMUTABLE, "End a snapshot with a checksum.";
     "rdb-version-check" [] rdb_version_check: RdbVersionCheck = "strict", ANY, MUTABLE | PENDING,
         "Whether snapshots of unknown versions are tried.";
     "rdb-del-sync-files" [] rdb_del_sync_files: bool = "no", ANY, MUTABLE | PENDING,

@@ -86,6 +86,11 @@ impl Server {
         self.wait()
     }
 
+    /// Its folder, with its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn stop(&mut self) {
         // Already gone is fine: there is nothing left to end.
         let _ = self.child.kill();

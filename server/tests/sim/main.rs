@@ -56,6 +56,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         total_connections: AtomicU64::new(0),
         rejected_connections: AtomicU64::new(0),
         memory: ringwood::stats::MemoryGauge::new(count),
+        persistence: Default::default(),
         run_id: "simulation".into(),
         started_unix_ms: 0,
     });

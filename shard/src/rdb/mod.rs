@@ -12,6 +12,7 @@
 //! - [`reader`], [`writer`]: lengths, strings, numbers. [`lzf`], [`crc64`]: compression and checksum.
 //! - [`ziplist`], [`zipmap`]: packed forms of old versions, for reading only.
 //! - [`string`], [`list`], [`set`], [`zset`], [`hash`], [`stream`]: a type's values, both ways. [`value`] picks among them. [`module`]: stepped over.
+//! - [`scan`], [`snapshot`]: files, read and written.
 //! - [`dump`]: what DUMP answers and RESTORE takes.
 //!
 //! **Nothing that is read is trusted.** Payloads come from clients. Reading checks every length against what is there before it is used,
@@ -29,7 +30,9 @@ pub mod lzf;
 mod module;
 mod packed;
 pub mod reader;
+pub mod scan;
 mod set;
+pub mod snapshot;
 mod stream;
 mod string;
 #[cfg(test)]

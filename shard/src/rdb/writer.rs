@@ -46,6 +46,13 @@ impl<'s> Writer<'s> {
         }
         self.out
     }
+    /// What has gathered, where there is no sink.
+    pub fn bytes(&self) -> &[u8] {
+        &self.out
+    }
+    pub fn clear(&mut self) {
+        self.out.clear();
+    }
     fn hand_on(&mut self) {
         if self.out.len() >= CHUNK
             && let Some(sink) = &mut self.sink

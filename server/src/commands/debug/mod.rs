@@ -4,6 +4,7 @@
 //! resize in steps) are checked like Redis's and then have nothing to turn: the suites set them to reach cases of Redis's code.
 
 mod digest;
+mod reload;
 
 use super::config::is_local;
 use super::{Answer, Call, ConnHandler};
@@ -88,7 +89,8 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
             ok(call)
         }
         (b"DICT-RESIZING" | b"PAUSE-CRON", [_]) => ok(call),
-        (b"SET-SKIP-CHECKSUM-VALIDATION", [_]) | (b"RELOAD", _) | (b"LOADAOF", []) => {
+        (b"RELOAD", words) => reload::reload(call, words),
+        (b"SET-SKIP-CHECKSUM-VALIDATION", [_]) | (b"LOADAOF", []) => {
             Err(CommandError::err(format!(
                 "DEBUG {} needs persistence, which Ringwood does not have yet",
                 String::from_utf8_lossy(&name)

@@ -296,12 +296,18 @@ fn persistence(v: &View<'_>, out: &mut String) {
     line!(
         out,
         "rdb_last_save_time",
-        v.core.shared.started_unix_ms / 1000
+        crate::commands::save::last_save(v.core)
     );
-    line!(out, "rdb_last_bgsave_status", "ok");
+    let state = &v.core.shared.persistence;
+    let failed = state.failed.load(Relaxed);
+    line!(
+        out,
+        "rdb_last_bgsave_status",
+        if failed { "err" } else { "ok" }
+    );
     line!(out, "rdb_last_bgsave_time_sec", -1);
     line!(out, "rdb_current_bgsave_time_sec", -1);
-    line!(out, "rdb_saves", 0);
+    line!(out, "rdb_saves", state.saves.load(Relaxed));
     line!(out, "aof_enabled", 0);
     line!(out, "aof_rewrite_in_progress", 0);
     line!(out, "aof_rewrite_scheduled", 0);
