@@ -87,6 +87,10 @@ impl Server {
     }
 
     /// Its folder, with its files.
+    #[allow(
+        dead_code,
+        reason = "the snapshots' test, which this file is also part of, copies them"
+    )]
     pub fn dir(&self) -> &Path {
         &self.dir
     }

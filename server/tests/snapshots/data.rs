@@ -208,7 +208,19 @@ pub fn show(client: &mut Client, key: &[u8], times: bool) -> String {
         b"string" => format!("{:?}", ask(client, "GET KEY", key)),
         b"list" => format!("{:?}", ask(client, "LRANGE KEY 0 -1", key)),
         b"set" => format!("{:?}", sorted(ask(client, "SMEMBERS KEY", key), 1)),
-        b"zset" => format!("{:?}", ask(client, "ZRANGE KEY 0 -1 WITHSCORES", key)),
+        b"zset" => {
+            // Versions write the same number in different ways.
+            let pairs = items(ask(client, "ZRANGE KEY 0 -1 WITHSCORES", key));
+            let mut text = String::new();
+            for pair in pairs.chunks(2) {
+                let Value::Bulk(score) = &pair[1] else {
+                    panic!("a score: {pair:?}")
+                };
+                let score = std::str::from_utf8(score).map(str::parse::<f64>);
+                text += &format!("{:?} {score:?} ", pair[0]);
+            }
+            text
+        }
         b"hash" => {
             let fields = sorted(ask(client, "HGETALL KEY", key), 2);
             let line = "HPEXPIRETIME KEY FIELDS 4 f0 f1 f2 f3";

@@ -123,11 +123,19 @@ fn carry(from: &mut Client, to: &mut Client, times: bool) -> usize {
         let Value::Bulk(payload) = dumped.value else {
             panic!("DUMP: {}", dumped.shown())
         };
+        let asked = [b"PEXPIRETIME".to_vec(), key.clone()];
+        let time = from.command(&asked).expect("a time");
+        let Value::Integer(time) = time.value else {
+            panic!("PEXPIRETIME: {}", time.shown())
+        };
+        // Without one, 0 says so.
+        let time = time.max(0).to_string().into_bytes();
         let restore = [
             b"RESTORE".to_vec(),
             key.clone(),
-            b"0".to_vec(),
+            time,
             payload.clone(),
+            b"ABSTTL".to_vec(),
         ];
         let reply = to.command(&restore).expect("a reply");
         assert_eq!(

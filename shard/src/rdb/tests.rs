@@ -428,7 +428,7 @@ fn apply(body: &mut Body, change: &Change) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..Default::default() })]
     #[test]
     fn changed_payloads(
         which in any::<prop::sample::Index>(),
