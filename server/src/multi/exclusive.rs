@@ -337,7 +337,7 @@ impl Core {
             None => {}
             Some(Wants::Change(block)) => {
                 out.clear();
-                write_null(&mut Reply::new(&mut out, version), block.null);
+                write_null(&mut Reply::new(&mut out, version), entry, block.null);
             }
             Some(Wants::Keys(keys)) => {
                 extra.extend(keys);

@@ -96,9 +96,10 @@ impl Exec {
     }
 }
 
-/// A blocking command's answer where it may not wait.
-pub(crate) fn write_null(reply: &mut Reply<'_>, null: Null) {
+/// A blocking command's answer where it may not wait. For these two it is not that of a timeout, in Redis too.
+pub(crate) fn write_null(reply: &mut Reply<'_>, entry: &Entry, null: Null) {
     match null {
+        _ if matches!(entry.spec.name, "BLMOVE" | "BRPOPLPUSH") => reply.null(),
         Null::Bulk => reply.null(),
         Null::Array => reply.null_array(),
     }
@@ -358,7 +359,7 @@ impl Core {
             None => {}
             Some(Wants::Change(block)) => {
                 out.clear();
-                write_null(&mut Reply::new(&mut out, version), block.null);
+                write_null(&mut Reply::new(&mut out, version), entry, block.null);
             }
             Some(Wants::Keys(_)) => panic!("{} asks for keys that were planned for", entry.name),
         }

@@ -252,7 +252,7 @@ impl<'a> ScriptHost<'a> {
                 None => {}
                 Some(Wants::Change(block)) => {
                     out.truncate(from);
-                    write_null(&mut Reply::new(out, version), block.null);
+                    write_null(&mut Reply::new(out, version), entry, block.null);
                 }
                 Some(Wants::Keys(keys)) => {
                     names.extend(keys.into_iter().map(|key| (self.db, key)));

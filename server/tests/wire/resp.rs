@@ -151,6 +151,14 @@ impl Client {
             _ => panic!("no reply begins like {line:?}"),
         }
     }
+    /// The next bytes as they come, for what [`Value`] does not tell apart.
+    pub fn read_raw(&mut self, len: usize) -> Vec<u8> {
+        while self.buf.len() - self.at < len {
+            assert!(self.fill(), "the connection ended where a reply was due");
+        }
+        self.at += len;
+        self.buf[self.at - len..self.at].to_vec()
+    }
     /// Reads the expected replies, and says which was wrong.
     pub fn expect(&mut self, expected: &[Value]) {
         for (n, value) in expected.iter().enumerate() {

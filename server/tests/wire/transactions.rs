@@ -107,6 +107,15 @@ fn every_kind_of_command_runs_in_a_transaction() {
         let popped = Value::Array(vec![bulk("no1"), bulk("a")]);
         let want = vec![Value::Null, Value::Null, int(1), popped];
         assert_eq!(exec(&mut c, &lines), Value::Array(want), "{setup:?}");
+        // In RESP2 two kinds of nothing: BLPOP's and BLMOVE's.
+        c.send(&request(&["MULTI"]));
+        c.send(&request(&words("BLPOP none 0")));
+        c.send(&request(&words("BLMOVE none no2 LEFT LEFT 0")));
+        c.send(&request(&["EXEC"]));
+        for _ in 0..3 {
+            c.read();
+        }
+        assert_eq!(c.read_raw(14), b"*2\r\n*-1\r\n$-1\r\n", "{setup:?}");
         // Keys that only the command can name.
         let lines = [
             "RPUSH l 1 2 3",
