@@ -419,7 +419,8 @@ fn notifications_are_those_of_a_real_server() {
     let seconds = number("SECONDS", 20) / 4;
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut families = list("FAMILY", "strings,keys,lists,hashes,sets,bits,sort");
-    // Not yet: a sorted set stored over a key tells of a new one; streams and geo look missing keys up as often as Redis does.
+    // Open: what is stored over a key by ZUNIONSTORE, GEORADIUS and their like is told of as new; streams tell of missing
+    // keys less often than Redis.
     families.retain(|family| !["zsets", "geo", "streams"].contains(&family.as_str()));
     let first = number(
         "SEED",
@@ -459,7 +460,8 @@ fn notifications_are_those_of_a_real_server() {
     }
     println!("{compared} notifications compared");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(compared > 0 || pairs.is_empty(), "nothing was compared");
+    let nothing_to_do = pairs.is_empty() || families.is_empty();
+    assert!(compared > 0 || nothing_to_do, "nothing was compared");
 }
 
 #[test]
