@@ -7,15 +7,21 @@
 //!
 //! ```text
 //! Waiting ── owner: claim ──► Taken ── served ──────────────► Done
-//!    ▲                          │  └── another owner: key changed ──► TakenAgain
-//!    │◄──── nothing there ──────┘◄──────────────────────────────┘ (and the keys are looked at again)
+//!    ▲                          │
+//!    │◄──── nothing there ──────┘
 //!    └────── timeout, UNBLOCK, the client is gone ───────────► Done
 //! ```
 //! - Served once: only who moves the state from `Waiting` to `Taken` may run the command.
 //! - Nothing is taken for a client that is gone: its core moves the state to `Done`, and a claim fails from then on.
-//! - An owner serves with its own keys alone (`ctx.serving`), so only a command all of whose keys are its own. Any other
-//!   goes back to the client's core, which runs it again over all its keys; younger waiters of the key wait for that.
-//!   An owner cannot know whether a key of another core that comes earlier in the command has something by now.
+//! - An owner serves with its own keys alone, so only a command all of whose keys are its own. Any other goes back to the
+//!   client's core, which runs it again over all its keys. An owner cannot know whether a key of another core that comes
+//!   earlier in the command has something by now. A queue stands still at such a waiter; if it finds nothing, those behind
+//!   it are looked at.
+//! - No change is missed while a waiter is taken: its keys are lent to its core until it is free again, and what changed before
+//!   they were lent is seen there.
+//! - Longest waiting first: who was taken when an older waiter of the key had nothing to do yields to it when the key has changed since.
+//! - A key that is lent has no queue: to who waits for any change it would look deleted. The core that has it says whether
+//!   it changed there, and its queue is served when it is home.
 
 use crate::client::{Life, Wait};
 use crate::core::Core;
@@ -26,6 +32,8 @@ use crate::request::{DataCall, run};
 use ringwood_protocol::command::BLOCKING;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::{Args, Block, Null, Wake, Wants};
+use ringwood_shard::shard::Shard;
+use ringwood_shard::watch::Name;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -33,14 +41,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
-const TAKEN_AGAIN: u8 = 2;
-const DONE: u8 = 3;
+const DONE: u8 = 2;
 
 /// What became of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claim {
     Mine,
-    /// Another core is at it; it will look at our keys again if it finds nothing.
+    /// Another owner was first.
     Others,
     Over,
 }
@@ -73,44 +80,41 @@ impl Waiter {
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
     fn claim(&self) -> Claim {
-        loop {
-            match self.change(WAITING, TAKEN) {
-                Ok(_) => return Claim::Mine,
-                Err(DONE) => return Claim::Over,
-                // So that the taker, if it finds nothing, has our keys looked at.
-                Err(TAKEN) if self.change(TAKEN, TAKEN_AGAIN).is_ok() => return Claim::Others,
-                Err(TAKEN_AGAIN) => return Claim::Others,
-                Err(_) => {}
-            }
+        match self.change(WAITING, TAKEN) {
+            Ok(_) => Claim::Mine,
+            Err(DONE) => Claim::Over,
+            Err(_) => Claim::Others,
         }
     }
     /// The taker has served it. False when the client has gone meanwhile.
     fn served(&self) -> bool {
         self.state.swap(DONE, Ordering::AcqRel) != DONE
     }
-    /// The taker found nothing. True when the keys must be looked at again.
-    fn release(&self) -> bool {
-        loop {
-            match self.change(TAKEN, WAITING) {
-                Ok(_) | Err(DONE) => return false,
-                Err(_) => {}
-            }
-            if self.change(TAKEN_AGAIN, WAITING).is_ok() {
-                return true;
-            }
-        }
+    /// The taker found nothing. If the client has gone meanwhile, it stays over.
+    pub(crate) fn release(&self) {
+        let _ = self.change(TAKEN, WAITING);
     }
     /// The client's core ends the wait. False while an owner is serving it.
     fn cancel(&self) -> bool {
         self.change(WAITING, DONE).is_ok()
+    }
+    fn is_taken(&self) -> bool {
+        self.state.load(Ordering::Acquire) == TAKEN
     }
     fn is_over(&self) -> bool {
         self.state.load(Ordering::Acquire) == DONE
     }
 }
 
-/// A key: its database and name.
-type Name = (usize, Box<[u8]>);
+/// What is to be done about the queue of a key that is lent when the key is back.
+#[derive(Debug)]
+pub(crate) enum Meanwhile {
+    Nothing,
+    /// It goes on behind this waiter.
+    InVain(Arc<Waiter>),
+    /// It is served from its beginning.
+    Touched,
+}
 
 /// A core's blocked clients and the queues of its keys.
 #[derive(Default)]
@@ -120,6 +124,10 @@ pub(crate) struct Blocking {
     /// This core's clients: when they have waited long enough (monotonic nanoseconds), the waiter's number, the connection.
     timers: BinaryHeap<Reverse<(u64, u64, u32)>>,
     next_id: u64,
+    /// Keys waited for that are with another core just now.
+    lent: HashMap<Name, Meanwhile>,
+    /// Queues that stand still, and at whom.
+    stopped: HashMap<Name, Arc<Waiter>>,
     /// This core's clients that wait.
     pub clients: usize,
 }
@@ -128,6 +136,39 @@ impl Blocking {
     /// Keys that somebody waits for (INFO's total_blocking_keys).
     pub fn keys(&self) -> usize {
         self.queues.len()
+    }
+    /// Keys go to another core.
+    pub fn note_lent<T>(&mut self, shard: &Shard, entries: &[(usize, Box<[u8]>, T)]) {
+        if shard.attention.waited.is_empty() {
+            return;
+        }
+        for (db, key, _) in entries {
+            let name = (*db, key.clone());
+            if shard.attention.waited.contains_key(&name) {
+                self.lent.insert(name, Meanwhile::Nothing);
+            }
+        }
+    }
+    /// True if somebody who has waited longer for one of the waiter's keys is being looked at: then that one comes first, also where this
+    /// one was taken before the key changed.
+    pub fn yields(&self, waiter: &Arc<Waiter>) -> bool {
+        waiter.keys.iter().any(|key| {
+            let name = (waiter.block_db, key.clone());
+            let (Some(queue), Some(first)) = (self.queues.get(&name), self.stopped.get(&name))
+            else {
+                return false;
+            };
+            let mut queue = queue.iter();
+            let first_of_both = queue.find(|w| Arc::ptr_eq(w, first) || Arc::ptr_eq(w, waiter));
+            !Arc::ptr_eq(first, waiter) && first_of_both.is_some_and(|w| Arc::ptr_eq(w, first))
+        })
+    }
+    /// One is back.
+    pub fn note_returned(&mut self, db: usize, key: &[u8]) -> Option<Meanwhile> {
+        if self.lent.is_empty() {
+            return None;
+        }
+        self.lent.remove(&(db, Box::from(key)))
     }
     /// Nanoseconds of the next timeout.
     pub fn next_timer(&self) -> Option<u64> {
@@ -251,6 +292,7 @@ impl Core {
             let gone = before - queue.len();
             if queue.is_empty() {
                 self.blocking.queues.remove(&name);
+                self.blocking.stopped.remove(&name);
             } else if gone > 0 && waiter.crosses {
                 // Who was behind it has waited for what becomes of it.
                 self.shard.attention.look_again(name.0, &name.1);
@@ -271,14 +313,19 @@ impl Core {
     pub(crate) fn serve_blocked(&mut self) {
         while !self.shard.attention.touched.is_empty() {
             for name in std::mem::take(&mut self.shard.attention.touched) {
-                self.serve_queue(&name);
+                self.serve_queue(&name, 0);
             }
         }
     }
 
-    /// Runs the commands that wait for a key, oldest first.
-    fn serve_queue(&mut self, name: &Name) {
-        let mut at = 0;
+    /// Runs the commands that wait for a key, oldest first, from a place in its queue on.
+    fn serve_queue(&mut self, name: &Name, from: usize) {
+        if let Some(meanwhile) = self.blocking.lent.get_mut(name) {
+            *meanwhile = Meanwhile::Touched;
+            return;
+        }
+        self.blocking.stopped.remove(name);
+        let mut at = from;
         loop {
             let Some(waiter) = self.blocking.queues.get(name).and_then(|q| q.get(at)) else {
                 return;
@@ -293,35 +340,33 @@ impl Core {
                     continue;
                 }
             }
-            match waiter.claim() {
-                Claim::Mine => {}
-                // It is being moved by its client's core: what is behind it in the queue comes after it.
-                Claim::Others if waiter.crosses => return,
-                Claim::Others => {
-                    at += 1;
-                    continue;
-                }
-                Claim::Over => {
-                    // Its core tells us to forget it; until then it is stepped over.
-                    at += 1;
-                    continue;
-                }
+            let claim = waiter.claim();
+            if claim == Claim::Over {
+                // Its core tells us to forget it; until then it is stepped over.
+                at += 1;
+                continue;
             }
             if waiter.crosses {
-                let core = waiter.ticket.core as usize;
-                if core == self.id {
-                    self.retry_wait(waiter);
-                } else {
-                    self.mailbox.send(core, Mail::Retry(waiter));
+                self.blocking.stopped.insert(name.clone(), waiter.clone());
+                if claim == Claim::Mine {
+                    let core = waiter.ticket.core as usize;
+                    if core == self.id {
+                        self.retry_wait(waiter);
+                    } else {
+                        self.mailbox.send(core, Mail::Retry(waiter));
+                    }
                 }
                 return;
             }
+            assert_eq!(
+                claim,
+                Claim::Mine,
+                "a waiter of one owner is taken by it alone"
+            );
             let mut reply = Vec::new();
             if !self.run_serving(&waiter, &mut reply) {
                 at += 1;
-                if waiter.release() {
-                    self.look_again(&waiter);
-                }
+                waiter.release();
                 continue;
             }
             self.conclude(&waiter, &reply);
@@ -329,7 +374,7 @@ impl Core {
     }
 
     /// The command of a waiter has run, or will not run any more: the reply goes out and it leaves all queues.
-    fn conclude(&mut self, waiter: &Arc<Waiter>, reply: &[u8]) {
+    pub(crate) fn conclude(&mut self, waiter: &Arc<Waiter>, reply: &[u8]) {
         let there = waiter.served();
         for &owner in &waiter.owners {
             if owner as usize == self.id {
@@ -374,17 +419,7 @@ impl Core {
         }
     }
 
-    /// Other owners' keys have changed while a waiter was taken in vain.
-    fn look_again(&mut self, waiter: &Arc<Waiter>) {
-        for &owner in &waiter.owners {
-            if owner as usize == self.id {
-                self.touch_keys(waiter);
-            } else {
-                self.mailbox
-                    .send(owner as usize, Mail::LookAgain(waiter.clone()));
-            }
-        }
-    }
+    /// The queues of a waiter's keys on this core are served again.
     pub(crate) fn touch_keys(&mut self, waiter: &Arc<Waiter>) {
         for key in &waiter.keys {
             self.shard.attention.look_again(waiter.block_db, key);
@@ -406,15 +441,40 @@ impl Core {
         };
         self.borrow(&request, &keys, Vec::new(), Some(waiter));
     }
-    /// What became of [`Core::retry_wait`].
-    pub(crate) fn retried(&mut self, waiter: &Arc<Waiter>, reply: Option<&[u8]>) {
-        match reply {
-            Some(reply) => self.conclude(waiter, reply),
-            None => {
-                if waiter.release() {
-                    self.look_again(waiter);
-                }
+    /// [`Core::retry_wait`] has found nothing, and the waiter is free again: all owners look at who is behind it.
+    pub(crate) fn retried_in_vain(&mut self, waiter: &Arc<Waiter>) {
+        for &owner in &waiter.owners {
+            if owner as usize == self.id {
+                self.serve_behind(waiter);
+            } else {
+                self.mailbox
+                    .send(owner as usize, Mail::InVain(waiter.clone()));
             }
+        }
+    }
+    /// Serves the queues of this core's keys that stand still at this waiter.
+    pub(crate) fn serve_behind(&mut self, waiter: &Arc<Waiter>) {
+        for key in &waiter.keys {
+            let name = (waiter.block_db, key.clone());
+            let stopped = self.blocking.stopped.get(&name);
+            // Taken once more meanwhile: there will be another message.
+            if stopped.is_none_or(|at| !Arc::ptr_eq(at, waiter)) || waiter.is_taken() {
+                continue;
+            }
+            if let Some(meanwhile) = self.blocking.lent.get_mut(&name) {
+                if !matches!(meanwhile, Meanwhile::Touched) {
+                    *meanwhile = Meanwhile::InVain(waiter.clone());
+                }
+                continue;
+            }
+            let queue = self.blocking.queues.get(&name);
+            let place = queue.and_then(|q| q.iter().position(|w| Arc::ptr_eq(w, waiter)));
+            if let Some(place) = place {
+                self.serve_queue(&name, place + 1);
+            }
+        }
+        if !self.shard.attention.touched.is_empty() {
+            self.serve_blocked();
         }
     }
 

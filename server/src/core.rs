@@ -610,7 +610,7 @@ impl Core {
                 Mail::Retry(waiter) => self.retry_wait(waiter),
                 Mail::Forget(waiter) => self.dequeue(&waiter),
                 Mail::Published(number) => self.published(number),
-                Mail::LookAgain(waiter) => self.touch_keys(&waiter),
+                Mail::InVain(waiter) => self.serve_behind(&waiter),
                 Mail::Wide(script) => self.widen_script(*script),
                 Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),

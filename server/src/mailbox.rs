@@ -195,8 +195,8 @@ pub enum Mail {
     Forget(Arc<Waiter>),
     /// A message that the receiver published, under this number, is with the sender's subscribers.
     Published(u32),
-    /// Keys of the receiver changed while the waiter was taken in vain.
-    LookAgain(Arc<Waiter>),
+    /// The waiter's command has run over all its keys again and found nothing: who is behind it is looked at.
+    InVain(Arc<Waiter>),
     /// A client watches keys of the receiver; the last owner to take note answers the ticket.
     Watch(Arc<Watcher>, Ticket),
     /// A script of one of the receiver's clients needs more than its keys' owner has: it starts again there.

@@ -878,6 +878,7 @@ impl Core {
         words: &Words,
         db: usize,
         version: Version,
+        serving: bool,
         out: &mut Vec<u8>,
     ) -> Option<Box<Wants>> {
         crate::crash::note_command(entry, 0);
@@ -886,7 +887,7 @@ impl Core {
             db,
             version,
             first_key: None,
-            serving: false,
+            serving,
         };
         let wants = run(
             &mut self.shard,

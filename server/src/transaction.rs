@@ -16,7 +16,7 @@
 //! coordinator:                                all there ─ put in, run, take out ─ reply
 //! ```
 
-use crate::blocking::Waiter;
+use crate::blocking::{Meanwhile, Waiter};
 use crate::core::{Conclude, Core, Question};
 use crate::mailbox::{Mail, Ticket, Words};
 use crate::multi::Exec;
@@ -65,6 +65,8 @@ pub enum PartWork {
         keys: Vec<Name>,
         /// Keys that an EXEC's client watches: if their time is over they go now, and EXEC learns of it.
         watched: Vec<Name>,
+        /// The blocked client for whose command they are.
+        waiter: Option<Arc<Waiter>>,
     },
 }
 
@@ -114,6 +116,8 @@ pub struct Loan {
     pub entries: Vec<(usize, Box<[u8]>, Option<Parts>)>,
     /// On the way home: which of them changed.
     pub changed: Vec<Name>,
+    /// Somebody who has waited longer than the client for which it is comes first.
+    pub yields: bool,
 }
 
 /// A transaction that this core coordinates.
@@ -162,6 +166,8 @@ pub(crate) struct Borrowed {
     loans: Vec<(u16, Loan, Order)>,
     /// The coordinator's own locks.
     own: Option<Order>,
+    /// The command does not run: see [`Loan::yields`].
+    yields: bool,
 }
 
 /// A command that concerns several cores, and where its reply goes.
@@ -373,8 +379,12 @@ impl Core {
                 });
                 let keys = keys.map(|(db, key)| (db, Box::from(named[key]))).collect();
                 let slots = Slots::Some(share.slots.into());
-                let watched = Vec::new();
-                (share.core, slots, PartWork::Lend { keys, watched })
+                let work = PartWork::Lend {
+                    keys,
+                    watched: Vec::new(),
+                    waiter: waiter.clone(),
+                };
+                (share.core, slots, work)
             })
             .collect();
         let words = Words::new(args.iter().copied());
@@ -436,7 +446,14 @@ impl Core {
 
     /// Runs what waits in the lock queue and may start.
     pub(crate) fn run_unlocked(&mut self) {
-        while let Some((order, work)) = self.locks.start_next() {
+        loop {
+            // Who waits for what the last work changed comes before the next work, which may take it.
+            if !self.shard.attention.touched.is_empty() {
+                self.serve_blocked();
+            }
+            let Some((order, work)) = self.locks.start_next() else {
+                break;
+            };
             match work {
                 Waiting::Single {
                     ticket,
@@ -446,7 +463,7 @@ impl Core {
                     version,
                 } => {
                     let mut reply = Vec::new();
-                    let wants = self.run_owned(entry, &words, db, version, &mut reply);
+                    let wants = self.run_owned(entry, &words, db, version, false, &mut reply);
                     self.stats.called(entry);
                     self.locks.release(order);
                     match wants {
@@ -499,7 +516,8 @@ impl Core {
                             version,
                         } => {
                             let mut reply = Vec::with_capacity(1024);
-                            let wants = self.run_owned(entry, &words, db, version, &mut reply);
+                            let wants =
+                                self.run_owned(entry, &words, db, version, false, &mut reply);
                             assert!(
                                 wants.is_none(),
                                 "{} runs in parts and wants more",
@@ -543,15 +561,24 @@ impl Core {
                                 );
                             }
                         }
-                        PartWork::Lend { .. } if coordinator as usize == self.id => {
-                            self.lent(self.id, transaction, number, Loan::default(), order);
+                        PartWork::Lend { waiter, .. } if coordinator as usize == self.id => {
+                            let loan = Loan {
+                                yields: waiter.is_some_and(|w| self.blocking.yields(&w)),
+                                ..Loan::default()
+                            };
+                            self.lent(self.id, transaction, number, loan, order);
                         }
-                        PartWork::Lend { keys, watched } => {
+                        PartWork::Lend {
+                            keys,
+                            watched,
+                            waiter,
+                        } => {
                             for (db, key) in watched {
                                 let key = self.shard.key(&key);
                                 self.shard.expire_if_due(db, key);
                             }
-                            let loan = self.lend_keys(keys);
+                            let mut loan = self.lend_keys(keys);
+                            loan.yields = waiter.is_some_and(|w| self.blocking.yields(&w));
                             self.mailbox.send(
                                 coordinator as usize,
                                 Mail::Lent {
@@ -633,9 +660,11 @@ impl Core {
         assert_eq!(t.number, number, "a loan is for its own transaction");
         match &mut t.kind {
             Kind::Borrow { borrowed, .. } | Kind::Exec(_, borrowed) if from == self.id => {
+                borrowed.yields |= loan.yields;
                 borrowed.own = Some(order);
             }
             Kind::Borrow { borrowed, .. } | Kind::Exec(_, borrowed) => {
+                borrowed.yields |= loan.yields;
                 borrowed.loans.push((from as u16, loan, order));
             }
             Kind::Exclusive(all) => all.held(from as u16, order, from == self.id),
@@ -659,9 +688,11 @@ impl Core {
             let parts = self.shard.lend(db, &key);
             (db, key, parts)
         };
+        let entries: Vec<_> = keys.into_iter().map(lend).collect();
+        self.blocking.note_lent(&self.shard, &entries);
         Loan {
-            entries: keys.into_iter().map(lend).collect(),
-            changed: Vec::new(),
+            entries,
+            ..Loan::default()
         }
     }
     /// Puts borrowed keys into this core's keyspace; `guests`: and notes that they are here, for commands that ask.
@@ -721,12 +752,17 @@ impl Core {
             }
             _ => unreachable!("the caller's"),
         };
+        if let Some(waiter) = waiter.as_ref().filter(|_| borrowed.yields) {
+            // Its queues stand still until who comes first has run; then its turn comes again.
+            waiter.release();
+            return self.send_home(borrowed, None);
+        }
         for (_, loan, _) in &mut borrowed.loans {
             // Only commands that may ask for more ask what they reach.
             self.bring_in(loan, entry.widens());
         }
         let mut reply = Vec::new();
-        let wants = self.run_owned(entry, &words, db, version, &mut reply);
+        let wants = self.run_owned(entry, &words, db, version, waiter.is_some(), &mut reply);
         self.shard.guests.clear();
         if waiter.is_none() {
             self.stats.called(entry);
@@ -736,6 +772,7 @@ impl Core {
             Some(Wants::Change(block)) => (Some(block), None),
             Some(Wants::Keys(keys)) => (None, Some(keys)),
         };
+        let mut in_vain = false;
         let begun = match (block, &waiter) {
             (Some(block), None) => {
                 let begun = self.begin_wait(t.ticket, entry, words.clone(), db, version, block);
@@ -743,11 +780,12 @@ impl Core {
                 begun
             }
             (Some(_), Some(waiter)) => {
-                self.retried(waiter, None);
+                waiter.release();
+                in_vain = true;
                 None
             }
             (None, Some(waiter)) => {
-                self.retried(waiter, Some(&reply));
+                self.conclude(waiter, &reply);
                 None
             }
             (None, None) => {
@@ -773,12 +811,25 @@ impl Core {
             }
         };
         self.give_back(borrowed, begun);
+        if let Some(waiter) = waiter.filter(|_| in_vain) {
+            // The mail brings the entries first.
+            self.retried_in_vain(&waiter);
+        }
     }
 
-    /// Sends borrowed keys home and unlocks everything; `waiter` waits for some of them from now on.
-    fn give_back(&mut self, borrowed: Borrowed, waiter: Option<Arc<Waiter>>) {
-        for (core, mut loan, order) in borrowed.loans {
-            self.take_out(&mut loan);
+    /// Takes borrowed keys out and sends them home, and unlocks everything; `waiter` waits for some of them from now on.
+    fn give_back(&mut self, mut borrowed: Borrowed, waiter: Option<Arc<Waiter>>) {
+        for (_, loan, _) in &mut borrowed.loans {
+            self.take_out(loan);
+        }
+        self.shard.attention.guests_changed = None;
+        self.send_home(borrowed, waiter);
+        if !self.shard.attention.touched.is_empty() {
+            self.serve_blocked();
+        }
+    }
+    fn send_home(&mut self, borrowed: Borrowed, waiter: Option<Arc<Waiter>>) {
+        for (core, loan, order) in borrowed.loans {
             let back = Mail::GiveBack {
                 order: Some(order),
                 loan,
@@ -786,12 +837,8 @@ impl Core {
             };
             self.mailbox.send(core as usize, back);
         }
-        self.shard.attention.guests_changed = None;
         if let Some(order) = borrowed.own {
             self.locks.release(order);
-        }
-        if !self.shard.attention.touched.is_empty() {
-            self.serve_blocked();
         }
         // Called from within `run_unlocked` or from the mail; what waited for our own slots goes on in the next round.
         self.unlocked = true;
@@ -817,11 +864,15 @@ impl Core {
         loan: Loan,
         waiter: Option<Arc<Waiter>>,
     ) {
+        let mut in_vain = Vec::new();
         for (db, key, parts) in loan.entries {
-            match parts {
-                Some(parts) => self.shard.restore(db, &key, parts),
-                // It may have been deleted there.
-                None => self.shard.attention.look_again(db, &key),
+            if let Some(parts) = parts {
+                self.shard.restore(db, &key, parts);
+            }
+            match self.blocking.note_returned(db, &key) {
+                Some(Meanwhile::Touched) => self.shard.attention.look_again(db, &key),
+                Some(Meanwhile::InVain(waiter)) => in_vain.push(waiter),
+                Some(Meanwhile::Nothing) | None => {}
             }
         }
         for (db, key) in loan.changed {
@@ -830,8 +881,16 @@ impl Core {
         if let Some(waiter) = waiter {
             self.enqueue(&waiter);
         }
-        let Some(order) = order else { return };
+        let Some(order) = order else {
+            for waiter in in_vain {
+                self.touch_keys(&waiter);
+            }
+            return;
+        };
         self.locks.release(order);
+        for waiter in in_vain {
+            self.serve_behind(&waiter);
+        }
         if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }

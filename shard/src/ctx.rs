@@ -24,8 +24,7 @@ pub struct Ctx<'a> {
     pub first_key: Option<Key<'a>>,
     /// Set by commands that are logged as something other than their own words: see [`Ctx::log_as`].
     pub log: Log,
-    /// The command runs again for a client that it blocked, because one of its keys on this core changed. Its keys on
-    /// other cores look missing, which is no error then.
+    /// The command runs again for a client that it blocked. One of its keys may have changed, or was only with another core.
     pub serving: bool,
     /// Set by [`Ctx::block`] and [`Ctx::widen`].
     pub wants: Option<Box<Wants>>,

@@ -559,9 +559,6 @@ impl Shard {
             entry.set_in_wheel(true);
             self.arm(db, key, at);
         }
-        if !self.attention.waited.is_empty() {
-            self.attention.look_again(db, key.bytes);
-        }
     }
 
     /// A copy of what is stored at a key: no event, no statistics.

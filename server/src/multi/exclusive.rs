@@ -199,7 +199,7 @@ impl Core {
         for core in cores {
             if core == self.id {
                 let mut out = Vec::new();
-                self.run_owned(entry, &words, db, version, &mut out);
+                self.run_owned(entry, &words, db, version, false, &mut out);
                 replies[core] = Some(out);
                 continue;
             }
@@ -361,7 +361,7 @@ impl Core {
                 version,
             } => {
                 let mut out = Vec::new();
-                self.run_owned(entry, &words, db, version, &mut out);
+                self.run_owned(entry, &words, db, version, false, &mut out);
                 UnderDone::Reply(out)
             }
             Under::Lend(keys) => UnderDone::Loan(self.lend_keys(keys)),

@@ -137,6 +137,7 @@ impl Plan {
             let work = PartWork::Lend {
                 keys: s.keys,
                 watched: s.watched,
+                waiter: None,
             };
             (s.core, Slots::Some(s.slots.into()), work)
         };
@@ -148,7 +149,12 @@ impl Plan {
             let share = self.shares.iter_mut().find(|s| s.core == core);
             let watched = share.map_or_else(Vec::new, |s| std::mem::take(&mut s.watched));
             let keys = Vec::new();
-            (core, Slots::All, PartWork::Lend { keys, watched })
+            let work = PartWork::Lend {
+                keys,
+                watched,
+                waiter: None,
+            };
+            (core, Slots::All, work)
         };
         (0..cores as u16).map(part).collect()
     }

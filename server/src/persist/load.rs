@@ -72,11 +72,10 @@ pub fn read(file: &mut impl Read, shard: &mut Shard, speaking: bool) -> Result<L
         let mut records = Vec::new();
         let progress = scanner
             .scan(&bytes, |found| match found {
-                Found::Entry(record, key) => {
-                    if shard.owned.contains(key_slot(&key)) {
-                        records.push(record);
-                    }
+                Found::Entry(record, key) if shard.owned.contains(key_slot(&key)) => {
+                    records.push(record);
                 }
+                Found::Entry(..) => {}
                 other if speaking => tell(&other, &mut loaded),
                 _ => {}
             })

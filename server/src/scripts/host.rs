@@ -170,7 +170,7 @@ impl<'a> ScriptHost<'a> {
         for at in cores {
             let mut reply = Vec::new();
             if at == core.id {
-                core.run_owned(entry, &words, self.db, version, &mut reply);
+                core.run_owned(entry, &words, self.db, version, false, &mut reply);
             } else {
                 let under = Under::Run {
                     entry,

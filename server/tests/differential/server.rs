@@ -105,7 +105,13 @@ impl Server {
         let log = fs::read(self.dir.join("log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        let tail = lines.len().saturating_sub(40);
+        // Why a real server died stands at the beginning of its long report.
+        let report = lines
+            .iter()
+            .position(|line| line.contains("BUG REPORT START"));
+        let from = report.map_or(tail, |at| at.min(tail));
+        lines[from..(from + 40).min(lines.len())].join("\n")
     }
 }
 

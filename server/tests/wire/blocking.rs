@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-fn words(line: &str) -> Vec<&str> {
+pub fn words(line: &str) -> Vec<&str> {
     line.split(' ').collect()
 }
 fn pair(key: &str, value: &str) -> Value {
     Value::Array(vec![bulk(key), bulk(value)])
 }
 /// Waits until so many clients are blocked.
-fn await_blocked(client: &mut Client, count: usize) {
+pub fn await_blocked(client: &mut Client, count: usize) {
     let wanted = format!("\r\nblocked_clients:{count}\r\n");
     let end = Instant::now() + Duration::from_secs(30);
     loop {

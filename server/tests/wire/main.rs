@@ -26,4 +26,5 @@ mod scripts;
 mod server;
 mod sort;
 mod split;
+mod streams;
 mod transactions;

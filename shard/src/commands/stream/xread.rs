@@ -157,9 +157,17 @@ fn xread(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     // The IDs to read after, and which streams have such entries.
     let mut after = Vec::with_capacity(request.keys.len());
     let mut found = Vec::with_capacity(request.keys.len());
+    let mut wrong_type = false;
     for (at, (key, id)) in request.keys.iter().zip(request.ids).enumerate() {
         let key = ctx.key(key);
-        let stream = read(ctx.shard, ctx.db, key)?;
+        let stream = match read(ctx.shard, ctx.db, key) {
+            // Who waits for another stream is told when that one has something new.
+            Err(CommandError::WrongType) if ctx.serving => {
+                wrong_type = true;
+                None
+            }
+            read => read?,
+        };
         let last = stream.and_then(|stream| stream.last_live_id());
         let id = match *id {
             b"$" => stream.map_or(StreamId::MIN, |stream| stream.last_id()),
@@ -189,6 +197,9 @@ fn xread(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             words
         });
         return request.wait(ctx, Wake::Type(Type::Stream), words);
+    }
+    if wrong_type {
+        return Err(CommandError::WrongType);
     }
     let open = ctx.reply.begin_map_or_array(found.len());
     let count = found.len();

@@ -24,8 +24,6 @@ enum Wanted {
     New,
     /// What this consumer got and has not acknowledged, from this ID on.
     History(StreamId),
-    /// The stream is of another core, to which this is no matter.
-    Elsewhere,
 }
 
 fn xreadgroup(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
@@ -40,10 +38,6 @@ fn xreadgroup(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         let stream = read(ctx.shard, ctx.db, key)?;
         let found = stream.and_then(|stream| Some((stream, stream.group(group)?)));
         let Some((stream, found)) = found else {
-            if ctx.serving && !ctx.reaches(name) {
-                wanted.push(Wanted::Elsewhere);
-                continue;
-            }
             let (key, group) = (shown(name), shown(group));
             let text = format!(
                 "NOGROUP No such key '{key}' or consumer group '{group}' in XREADGROUP with GROUP option"
@@ -71,7 +65,6 @@ fn xreadgroup(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     served = 0;
     for (name, what) in request.keys.iter().zip(wanted) {
         match what {
-            Wanted::Elsewhere => {}
             Wanted::New => {
                 // Asked for again: a stream may be named twice.
                 if open.is_some() && group_has_news(ctx, name, group) {
