@@ -205,6 +205,10 @@ fn move_file(from: &mut Server, to: &mut Server, times: bool) -> usize {
     fs::copy(&file, to.dir().join("dump.rdb")).expect("a copy");
     to.restart().expect("it starts with the file");
     let mut target = client(to);
+    // A real server answers while it loads.
+    while target.call(&["PING"]).expect("a reply").is_error() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     let mut count = 0;
     for db in ["0", "9"] {
         ok(&mut source, &["SELECT", db]);
