@@ -178,6 +178,8 @@ impl Action {
             (Self::Pop(..) | Self::Move(..), Some(b'*')) if line == "*-1" => {
                 Seen::Values(Vec::new())
             }
+            // Its form of nothing where it may not wait.
+            (Self::Move(..), Some(b'$')) if line == "$-1" => Seen::Values(Vec::new()),
             (Self::Pop(lists, _), Some(b'*')) => {
                 let from = text.split("\r\n").nth(2).unwrap_or_default();
                 match (lists.iter().find(|l| list(**l) == from), &values(&text)[..]) {
