@@ -167,11 +167,11 @@ impl Core {
         let waiting = client.is_waiting();
         let other = plan.one_other_core(self.id);
         let movable = plan.only_data && client.watchers.is_empty() && !client.cluster;
-        // Only what goes the way of single commands may go while others of this client are under way.
-        let behind = waiting
-            && (self.strict
-                || !plan.only_data
-                || !(plan.is_here(self.id) || movable && other.is_some()));
+        let busy = plan.slots(self.id).iter().any(|s| self.locks.in_use(*s));
+        // Only what goes the way of single commands, at once, may go while others of this client are under way: their
+        // answers would let a client go that is held for EXEC.
+        let at_once = plan.is_here(self.id) && !busy || movable && other.is_some();
+        let behind = waiting && (self.strict || !plan.only_data || !at_once);
         if behind {
             return Flow::Stall;
         }
@@ -192,7 +192,7 @@ impl Core {
         } else if !plan.is_here(self.id) {
             let ticket = self.hold_client(conn);
             self.borrow_for_exec(ticket, exec, plan);
-        } else if plan.slots(self.id).iter().any(|s| self.locks.in_use(*s)) {
+        } else if busy {
             let ticket = self.hold_client(conn);
             let slots = Slots::Some(plan.slots(self.id).into());
             let exec = Box::new(exec);
