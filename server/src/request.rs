@@ -644,10 +644,7 @@ impl Core {
                 return Flow::Next;
             }
             Route::Cursor => {
-                let cursor = args
-                    .get(1)
-                    .and_then(|c| std::str::from_utf8(c).ok())
-                    .and_then(|c| c.parse::<u64>().ok());
+                let cursor = cursor(args);
                 if cluster {
                     return self.scan_own(conn, entry, args, cursor);
                 }
@@ -1188,6 +1185,11 @@ impl Core {
 /// [`Taken`] under the name that [`Core`] keeps its vector by.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ServeState(Taken);
+
+/// The cursor of a SCAN, if it is one.
+pub(crate) fn cursor(args: Args<'_>) -> Option<u64> {
+    std::str::from_utf8(args.get(1)?).ok()?.parse().ok()
+}
 
 /// The checks before a command runs, in Redis's order.
 #[inline]

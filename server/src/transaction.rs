@@ -367,9 +367,7 @@ impl Core {
         let shares = self.shares(&named, &all, &mut Vec::new());
         let left = shares.len();
         // COPY's destination may be in another database; both keys are lent from both.
-        let other_db = (entry.spec.name == "COPY").then(|| copy_db(args)).flatten();
-        let databases = self.shard.keyspace.databases();
-        let dbs = [Some(db), other_db.filter(|&o| o != db && o < databases)];
+        let dbs = [Some(db), self.other_database(entry, args, db)];
         let parts = shares
             .into_iter()
             .map(|share| {
@@ -898,13 +896,57 @@ impl Core {
     }
 }
 
-pub(crate) fn copy_db(args: Args<'_>) -> Option<usize> {
-    let at = args
-        .iter()
-        .skip(3)
+/// The database that COPY's DB option names.
+fn copy_db(args: Args<'_>) -> Option<&[u8]> {
+    let options = args.iter().skip(3);
+    let at = options
+        .clone()
         .position(|w| w.eq_ignore_ascii_case(b"DB"))?
         + 4;
-    std::str::from_utf8(args.get(at)?).ok()?.parse().ok()
+    args.get(at).copied()
+}
+
+impl Core {
+    /// The database into which a command reaches besides the client's: COPY and MOVE do.
+    fn other_database(&self, entry: &Entry, args: Args<'_>, db: usize) -> Option<usize> {
+        let word = match entry.spec.name {
+            "COPY" => copy_db(args),
+            "MOVE" => args.get(2).copied(),
+            _ => None,
+        };
+        let other: usize = std::str::from_utf8(word?).ok()?.parse().ok()?;
+        (other != db && other < self.shard.keyspace.databases()).then_some(other)
+    }
+
+    /// The keys of a command, in each database in which it may look for them.
+    pub(crate) fn key_names(&self, entry: &Entry, args: Args<'_>, db: usize) -> Vec<Name> {
+        let mut found = Vec::new();
+        entry.key_indexes(args, &mut found);
+        let other = self.other_database(entry, args, db);
+        let keys = found.iter().filter_map(|&at| args.get(at).copied());
+        let each = |key: &[u8]| {
+            let dbs = std::iter::once(db).chain(other);
+            dbs.map(|db| (db, Box::from(key))).collect::<Vec<Name>>()
+        };
+        keys.flat_map(each).collect()
+    }
+
+    /// Those of the keys that other cores own, by owner; a key named twice is there once.
+    pub(crate) fn elsewhere(&self, names: &[Name]) -> Vec<(usize, Vec<Name>)> {
+        let mut by_core: Vec<Vec<Name>> = vec![Vec::new(); self.cores()];
+        for name in names {
+            let owner = self.owner(ringwood_protocol::slot::key_slot(&name.1)) as usize;
+            if owner != self.id {
+                by_core[owner].push(name.clone());
+            }
+        }
+        for names in &mut by_core {
+            names.sort_unstable();
+            names.dedup();
+        }
+        let shares = by_core.into_iter().enumerate();
+        shares.filter(|(_, names)| !names.is_empty()).collect()
+    }
 }
 
 /// Makes one reply of the parts'.

@@ -5,17 +5,16 @@
 //! in both cases past the owners' lock queues, for this transaction holds them all. Mail between two cores stays in order, so
 //! what a step gives back is home before the next step asks for it.
 
-use super::{Exec, Queued, write_null};
+use super::{Exec, Queued};
 use crate::client::Wait;
 use crate::core::Core;
 use crate::mailbox::{Mail, Ticket, Words};
 use crate::registry::{Entry, Run};
-use crate::request::{DataCall, run};
-use crate::transaction::{Kind, Loan, copy_db, merge_replies};
+use crate::request::cursor;
+use crate::transaction::{Kind, Loan, merge_replies};
 use ringwood_protocol::command::{LUA, Merge, Route};
-use ringwood_protocol::reply::{Reply, Version};
-use ringwood_protocol::slot::key_slot;
-use ringwood_shard::ctx::Wants;
+use ringwood_protocol::reply::Version;
+use ringwood_shard::ctx::Args;
 use ringwood_shard::locks::Order;
 use ringwood_shard::watch::Name;
 
@@ -50,7 +49,7 @@ enum Step {
         left: usize,
     },
     Borrow {
-        loans: Vec<(u16, Loan)>,
+        loans: Vec<(usize, Loan)>,
         left: usize,
         /// Keys that the command asked for when it ran before.
         extra: Vec<Box<[u8]>>,
@@ -153,21 +152,9 @@ impl Core {
                     all.at += 1;
                     continue;
                 }
-                (_, Route::AllShards(merge)) => {
-                    let cores = (0..self.cores()).collect();
+                (_, Route::AllShards(_) | Route::Cursor) => {
                     let words = words.clone();
-                    self.gather_under(transaction, &mut all, entry, words, cores, Some(merge));
-                }
-                (_, Route::Cursor) => {
-                    let cursor = words
-                        .iter()
-                        .nth(1)
-                        .and_then(|c| std::str::from_utf8(c).ok());
-                    let cursor: Option<u64> = cursor.and_then(|c| c.parse().ok());
-                    let owner = cursor.map_or(self.id as u16, |c| self.owner((c & 0x3fff) as u16));
-                    let words = words.clone();
-                    let cores = vec![owner as usize];
-                    self.gather_under(transaction, &mut all, entry, words, cores, None);
+                    self.gather_under(transaction, &mut all, entry, words);
                 }
                 _ => self.borrow_under(transaction, &mut all, Vec::new()),
             }
@@ -189,9 +176,8 @@ impl Core {
         all: &mut Exclusive,
         entry: &'static Entry,
         words: Words,
-        cores: Vec<usize>,
-        merge: Option<Merge>,
     ) {
+        let (cores, merge) = self.cores_of(entry, &words.slices());
         let (db, version) = (all.exec.db, all.exec.version);
         let mut replies: Vec<Option<Vec<u8>>> = (0..self.cores()).map(|_| None).collect();
         let mut left = 0;
@@ -223,33 +209,14 @@ impl Core {
     /// Asks for the keys of the current command, and the `extra` ones, that are not here.
     fn borrow_under(&mut self, transaction: u32, all: &mut Exclusive, extra: Vec<Box<[u8]>>) {
         let Queued { entry, words } = &all.exec.commands[all.at];
-        let args = words.slices();
-        let mut found = Vec::new();
-        entry.key_indexes(&args, &mut found);
-        let databases = self.shard.keyspace.databases();
-        let other = (entry.spec.name == "COPY")
-            .then(|| copy_db(&args))
-            .flatten();
-        let other = other.filter(|&o| o != all.exec.db && o < databases);
-        let mut wanted: Vec<Vec<Name>> = vec![Vec::new(); self.cores()];
-        let keys = found.iter().filter_map(|&at| args.get(at).copied());
-        for key in keys.chain(extra.iter().map(|k| &**k)) {
-            let owner = self.owner(key_slot(key)) as usize;
-            if owner != self.id {
-                let dbs = std::iter::once(all.exec.db).chain(other);
-                wanted[owner].extend(dbs.map(|db| (db, Box::from(key))));
-            }
-        }
-        let mut left = 0;
-        for (core, mut keys) in wanted.into_iter().enumerate() {
-            if !keys.is_empty() {
-                // A key named twice is lent once.
-                keys.sort_unstable();
-                keys.dedup();
-                left += 1;
-                let under = Under::Lend(keys);
-                self.mailbox.send(core, Mail::Under { transaction, under });
-            }
+        let db = all.exec.db;
+        let mut names = self.key_names(entry, &words.slices(), db);
+        names.extend(extra.iter().map(|key| (db, key.clone())));
+        let wanted = self.elsewhere(&names);
+        let left = wanted.len();
+        for (core, keys) in wanted {
+            let under = Under::Lend(keys);
+            self.mailbox.send(core, Mail::Under { transaction, under });
         }
         all.step = Step::Borrow {
             loans: Vec::new(),
@@ -267,14 +234,7 @@ impl Core {
                 replies,
                 left: 0,
             } => {
-                let version = all.exec.version;
-                let reply = match merge {
-                    Some(merge) => {
-                        let random = self.shard.random();
-                        merge_replies(merge, replies, &[], version, random)
-                    }
-                    None => replies.into_iter().flatten().next().unwrap_or_default(),
-                };
+                let reply = self.one_reply(merge, replies, all.exec.version);
                 self.write_reply(&all.exec, |r| r.raw(&reply));
                 all.at += 1;
                 true
@@ -296,59 +256,45 @@ impl Core {
         &mut self,
         transaction: u32,
         all: &mut Exclusive,
-        mut loans: Vec<(u16, Loan)>,
+        loans: Vec<(usize, Loan)>,
         mut extra: Vec<Box<[u8]>>,
     ) -> bool {
-        for (_, loan) in &mut loans {
-            self.bring_in(loan, true);
-        }
         let Queued { entry, words } = &all.exec.commands[all.at];
-        let (entry, db, version): (&'static Entry, _, _) = (entry, all.exec.db, all.exec.version);
-        let mut out = Vec::new();
-        let call = DataCall {
-            entry,
-            db,
-            version,
-            first_key: None,
-            serving: false,
-        };
-        let wants = run(
-            &mut self.shard,
-            &mut self.stats,
-            &call,
-            &words.slices(),
-            &mut out,
-        );
-        if !self.shard.events.is_empty() {
-            self.publish_events();
-        }
-        self.shard.guests.clear();
-        for (core, mut loan) in loans {
-            self.take_out(&mut loan);
-            let back = Mail::GiveBack {
-                order: None,
-                loan,
-                waiter: None,
-            };
-            self.mailbox.send(core as usize, back);
-        }
-        self.shard.attention.guests_changed = None;
-        match wants.map(|w| *w) {
-            None => {}
-            Some(Wants::Change(block)) => {
-                out.clear();
-                write_null(&mut Reply::new(&mut out, version), entry, block.null);
+        let (db, version) = (all.exec.db, all.exec.version);
+        match self.run_lent(entry, &words.slices(), db, version, loans) {
+            Ok(reply) => {
+                self.write_reply(&all.exec, |r| r.raw(&reply));
+                all.at += 1;
+                true
             }
-            Some(Wants::Keys(keys)) => {
+            Err(keys) => {
                 extra.extend(keys);
                 self.borrow_under(transaction, all, extra);
-                return self.step_done(transaction, all);
+                self.step_done(transaction, all)
             }
         }
-        self.stats.called(entry);
-        self.write_reply(&all.exec, |r| r.raw(&out));
-        all.at += 1;
-        true
+    }
+
+    /// Which cores have a part in a command over all keys, or in a SCAN, and how their replies become one (`None`: there
+    /// is only one).
+    pub(crate) fn cores_of(&self, entry: &Entry, args: Args<'_>) -> (Vec<usize>, Option<Merge>) {
+        if let Route::AllShards(merge) = entry.spec.route {
+            return ((0..self.cores()).collect(), Some(merge));
+        }
+        let owner = cursor(args).map_or(self.id, |c| self.owner((c & 0x3fff) as u16) as usize);
+        (vec![owner], None)
+    }
+    /// The reply of a command that ran where [`Core::cores_of`] says.
+    pub(crate) fn one_reply(
+        &mut self,
+        merge: Option<Merge>,
+        replies: Vec<Option<Vec<u8>>>,
+        version: Version,
+    ) -> Vec<u8> {
+        match merge {
+            Some(merge) => merge_replies(merge, replies, &[], version, self.shard.random()),
+            None => replies.into_iter().flatten().next().unwrap_or_default(),
+        }
     }
 
     /// The owner's half of a step.
@@ -378,7 +324,7 @@ impl Core {
                 *left -= 1;
             }
             (Step::Borrow { loans, left, .. }, UnderDone::Loan(loan)) => {
-                loans.push((from as u16, loan));
+                loans.push((from, loan));
                 *left -= 1;
             }
             (step, done) => panic!("{done:?} for {step:?}"),

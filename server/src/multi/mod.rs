@@ -25,7 +25,7 @@ use crate::io::ConnId;
 use crate::mailbox::{Mail, Ticket, WideScript, Words};
 use crate::registry::{Entry, Run};
 use crate::request::{DataCall, Flow, Paused, run};
-use crate::transaction::{Borrowed, Kind, Waiting, merge_replies};
+use crate::transaction::{Borrowed, Kind, Loan, Waiting, merge_replies};
 pub(crate) use plan::Plan;
 use ringwood_protocol::command::{LUA, NO_MULTI, Route};
 use ringwood_protocol::error::CommandError;
@@ -97,7 +97,7 @@ impl Exec {
 }
 
 /// A blocking command's answer where it may not wait. For these two it is not that of a timeout, in Redis too.
-pub(crate) fn write_null(reply: &mut Reply<'_>, entry: &Entry, null: Null) {
+fn write_null(reply: &mut Reply<'_>, entry: &Entry, null: Null) {
     match null {
         _ if matches!(entry.spec.name, "BLMOVE" | "BRPOPLPUSH") => reply.null(),
         Null::Bulk => reply.null(),
@@ -167,10 +167,9 @@ impl Core {
         let waiting = client.is_waiting();
         let other = plan.one_other_core(self.id);
         let movable = plan.only_data && client.watchers.is_empty() && !client.cluster;
-        let busy = plan.slots(self.id).iter().any(|s| self.locks.in_use(*s));
         // Only what goes the way of single commands, at once, may go while others of this client are under way: their
         // answers would let a client go that is held for EXEC.
-        let at_once = plan.is_here(self.id) && !busy || movable && other.is_some();
+        let at_once = plan.is_here(self.id) && !self.is_busy(&plan) || movable && other.is_some();
         let behind = waiting && (self.strict || !plan.only_data || !at_once);
         if behind {
             return Flow::Stall;
@@ -186,13 +185,20 @@ impl Core {
             return self.forward_unit(conn, owner, &plan);
         }
         let exec = self.take_exec(conn);
+        self.start_exec(exec, plan);
+        Flow::Next
+    }
+
+    /// Starts a transaction on this core, in one of the ways that the module's head lists.
+    fn start_exec(&mut self, exec: Exec, plan: Plan) {
+        let conn = exec.conn;
         if plan.everything {
             let ticket = self.hold_client(conn);
             self.start_exclusive(ticket, exec);
         } else if !plan.is_here(self.id) {
             let ticket = self.hold_client(conn);
             self.borrow_for_exec(ticket, exec, plan);
-        } else if busy {
+        } else if self.is_busy(&plan) {
             let ticket = self.hold_client(conn);
             let slots = Slots::Some(plan.slots(self.id).into());
             let exec = Box::new(exec);
@@ -200,7 +206,10 @@ impl Core {
         } else {
             self.run_exec(exec, None);
         }
-        Flow::Next
+    }
+    /// True when a slot that is here and in the plan is in use.
+    fn is_busy(&self, plan: &Plan) -> bool {
+        plan.slots(self.id).iter().any(|s| self.locks.in_use(*s))
     }
 
     /// Takes the transaction out of the client, and its watches with it.
@@ -333,14 +342,15 @@ impl Core {
         }
     }
 
-    /// Runs a data command all of whose keys are here. Where it would wait it answers with nothing.
-    pub(crate) fn run_data(
+    /// Runs a data command all of whose keys are here. Where it would wait it answers with nothing. `Err`: it asks for these
+    /// keys too.
+    fn run_now(
         &mut self,
         entry: &'static Entry,
         args: Args<'_>,
         db: usize,
         version: Version,
-    ) -> Vec<u8> {
+    ) -> Result<Vec<u8>, Vec<Box<[u8]>>> {
         crate::crash::note_command(entry, 0);
         let mut out = Vec::new();
         let call = DataCall {
@@ -351,24 +361,80 @@ impl Core {
             serving: false,
         };
         let wants = run(&mut self.shard, &mut self.stats, &call, args, &mut out);
-        if !self.shard.events.is_empty() {
-            self.publish_events();
-        }
-        self.stats.called(entry);
         match wants.map(|w| *w) {
             None => {}
             Some(Wants::Change(block)) => {
                 out.clear();
                 write_null(&mut Reply::new(&mut out, version), entry, block.null);
             }
-            Some(Wants::Keys(_)) => panic!("{} asks for keys that were planned for", entry.name),
+            Some(Wants::Keys(keys)) => return Err(keys),
         }
+        self.stats.called(entry);
+        Ok(out)
+    }
+
+    /// As [`Core::run_now`], for a command whose keys were all known. Who calls sends its key events.
+    pub(crate) fn run_data_quietly(
+        &mut self,
+        entry: &'static Entry,
+        args: Args<'_>,
+        db: usize,
+        version: Version,
+    ) -> Vec<u8> {
+        let out = self.run_now(entry, args, db, version);
+        let out =
+            out.unwrap_or_else(|_| panic!("{} asks for keys that were planned for", entry.name));
         if let Route::AllShards(merge) = entry.spec.route {
             // On one core: its part is all there is, in the form of a part.
             let random = self.shard.random();
             return merge_replies(merge, vec![Some(out)], &[], version, random);
         }
         out
+    }
+    pub(crate) fn run_data(
+        &mut self,
+        entry: &'static Entry,
+        args: Args<'_>,
+        db: usize,
+        version: Version,
+    ) -> Vec<u8> {
+        let out = self.run_data_quietly(entry, args, db, version);
+        self.send_events();
+        out
+    }
+    pub(crate) fn send_events(&mut self) {
+        if !self.shard.events.is_empty() {
+            self.publish_events();
+        }
+    }
+
+    /// Runs a data command with keys of other cores that a transaction holds; they go home at once. `Err`: it asks for
+    /// these keys too.
+    pub(crate) fn run_lent(
+        &mut self,
+        entry: &'static Entry,
+        args: Args<'_>,
+        db: usize,
+        version: Version,
+        mut loans: Vec<(usize, Loan)>,
+    ) -> Result<Vec<u8>, Vec<Box<[u8]>>> {
+        for (_, loan) in &mut loans {
+            self.bring_in(loan, true);
+        }
+        let result = self.run_now(entry, args, db, version);
+        self.send_events();
+        self.shard.guests.clear();
+        for (core, mut loan) in loans {
+            self.take_out(&mut loan);
+            let back = Mail::GiveBack {
+                order: None,
+                loan,
+                waiter: None,
+            };
+            self.mailbox.send(core, back);
+        }
+        self.shard.attention.guests_changed = None;
+        result
     }
 
     // ---- on another core ----
@@ -499,20 +565,7 @@ impl Core {
             version,
             bare: true,
         };
-        if plan.everything {
-            let ticket = self.hold_client(conn);
-            self.start_exclusive(ticket, exec);
-        } else if !plan.is_here(self.id) {
-            let ticket = self.hold_client(conn);
-            self.borrow_for_exec(ticket, exec, plan);
-        } else if plan.slots(self.id).iter().any(|s| self.locks.in_use(*s)) {
-            let ticket = self.hold_client(conn);
-            let slots = Slots::Some(plan.slots(self.id).into());
-            let exec = Box::new(exec);
-            self.locks.defer(slots, Waiting::Exec { ticket, exec });
-        } else {
-            self.run_exec(exec, None);
-        }
+        self.start_exec(exec, plan);
         Flow::Next
     }
 

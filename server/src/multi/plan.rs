@@ -3,7 +3,7 @@
 use super::{Queued, Watcher};
 use crate::core::Core;
 use crate::registry::Run;
-use crate::transaction::{PartWork, copy_db};
+use crate::transaction::PartWork;
 use ringwood_protocol::command::{LUA, Route};
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::slot::key_slot;
@@ -43,11 +43,10 @@ impl Core {
         };
         let many = self.cores() > 1 && !cluster;
         let databases = self.shard.keyspace.databases();
-        let number = |word: &[u8]| {
+        let database = |word: &[u8]| {
             let n = usize::try_from(parse_i64(word)?).ok()?;
             (n < databases).then_some(n)
         };
-        let mut found = Vec::new();
         for Queued { entry, words } in commands {
             let args = words.slices();
             let name = entry.spec.name;
@@ -57,26 +56,15 @@ impl Core {
             {
                 plan.only_data = false;
                 if name == "SELECT" {
-                    db = number(args[1]).unwrap_or(db);
+                    db = database(args[1]).unwrap_or(db);
                 }
                 continue;
             }
             let patterns = !script && entry.widens() && args.len() > 2;
             let all = matches!(entry.spec.route, Route::AllShards(_) | Route::Cursor);
             plan.everything |= many && (patterns || all);
-            found.clear();
-            entry.key_indexes(&args, &mut found);
-            // These two reach into another database.
-            let other = match name {
-                "COPY" => copy_db(&args),
-                "MOVE" => number(args[2]),
-                _ => None,
-            };
-            let other = other.filter(|&o| o != db && o < databases);
-            for &at in found.iter().filter(|&&at| at < args.len()) {
-                for db in std::iter::once(db).chain(other) {
-                    plan.share(self, args[at]).keys.push((db, args[at].into()));
-                }
+            for name in self.key_names(entry, &args, db) {
+                plan.share(self, &name.1).keys.push(name);
             }
         }
         for name in watchers.iter().flat_map(|w| &w.keys) {

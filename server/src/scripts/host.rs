@@ -1,19 +1,18 @@
 //! What a running script reaches: `redis.call` and the rest of [`Host`].
 
 use crate::core::Core;
-use crate::mailbox::{Mail, Words};
+use crate::mailbox::Words;
 use crate::multi::exclusive::{Under, UnderDone};
-use crate::multi::write_null;
 use crate::pubsub::Kind;
 use crate::registry::{Entry, Run};
-use crate::request::{DataCall, run};
-use crate::transaction::{Loan, copy_db, merge_replies};
+use crate::transaction::Loan;
 use ringwood_protocol::command::{MAY_REPLICATE, NOSCRIPT, Route, WRITE};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::slot::key_slot;
 use ringwood_scripting::{Host, LogLevel, Replication};
-use ringwood_shard::ctx::{Args, Wants};
+use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::entry::Parts;
+use ringwood_shard::shard::KeyEvent;
 use ringwood_shard::watch::Name;
 
 /// A key as it was before a script wrote it.
@@ -31,10 +30,8 @@ pub(super) enum Reach {
     /// Those of these slots that are here, and any other of this core that nobody holds.
     Declared {
         slots: Vec<u16>,
-        /// What to put back if the script must start again.
+        /// What to put back if the script must start again. Its key events wait until it is known that it need not.
         undo: Vec<Before>,
-        /// How many key events there were before.
-        events: usize,
     },
 }
 
@@ -63,7 +60,13 @@ impl<'a> ScriptHost<'a> {
         let Self {
             core, reach, wide, ..
         } = self;
-        if wide && let Reach::Declared { undo, events, .. } = reach {
+        let Reach::Declared { undo, .. } = reach else {
+            return wide;
+        };
+        if wide {
+            // What was not undone (a key that was read, and whose time was over) stays told.
+            let undone = |e: &KeyEvent| undo.iter().any(|b| b.name.0 == e.db && b.name.1 == e.key);
+            core.shard.events.retain(|e| e.modified && !undone(e));
             for Before {
                 name: (db, key),
                 parts,
@@ -71,8 +74,8 @@ impl<'a> ScriptHost<'a> {
             {
                 core.shard.undo(db, &key, parts);
             }
-            core.shard.events.truncate(events);
         }
+        core.send_events();
         wide
     }
 
@@ -80,9 +83,12 @@ impl<'a> ScriptHost<'a> {
     fn data(&mut self, entry: &'static Entry, args: Args<'_>, version: Version, out: &mut Vec<u8>) {
         let all = matches!(entry.spec.route, Route::AllShards(_) | Route::Cursor);
         let unnamed = entry.widens() && args.len() > 2;
-        let mut names = self.names(entry, args);
+        let mut names = self.core.key_names(entry, args, self.db);
         match &mut self.reach {
-            Reach::Everything => self.here(entry, args, version, out),
+            Reach::Everything => {
+                let data = self.core.run_data(entry, args, self.db, version);
+                out.extend_from_slice(&data);
+            }
             Reach::Held(transaction) => {
                 let transaction = *transaction;
                 match all {
@@ -110,36 +116,11 @@ impl<'a> ScriptHost<'a> {
                         undo.push(Before { name, parts });
                     }
                 }
-                self.here(entry, args, version, out);
+                let core = &mut *self.core;
+                let data = core.run_data_quietly(entry, args, self.db, version);
+                out.extend_from_slice(&data);
             }
         }
-    }
-
-    /// The keys of a command, with their databases.
-    fn names(&self, entry: &Entry, args: Args<'_>) -> Vec<Name> {
-        let mut found = Vec::new();
-        entry.key_indexes(args, &mut found);
-        let databases = self.core.shard.keyspace.databases();
-        let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse::<usize>().ok();
-        let other = match entry.spec.name {
-            "COPY" => copy_db(args),
-            "MOVE" => number(args[2]),
-            _ => None,
-        };
-        let other = other.filter(|&o| o != self.db && o < databases);
-        let keys = found.iter().filter_map(|&at| args.get(at));
-        let each = |key: &&[u8]| {
-            let key: &[u8] = key;
-            let dbs = std::iter::once(self.db).chain(other);
-            dbs.map(|db| (db, Box::from(key))).collect::<Vec<Name>>()
-        };
-        keys.flat_map(each).collect()
-    }
-
-    /// Runs a command all of whose keys are here.
-    fn here(&mut self, entry: &'static Entry, args: Args<'_>, version: Version, out: &mut Vec<u8>) {
-        let data = self.core.run_data(entry, args, self.db, version);
-        out.extend_from_slice(&data);
     }
 
     /// A command over all keys, or a SCAN, with every core held.
@@ -152,18 +133,7 @@ impl<'a> ScriptHost<'a> {
         out: &mut Vec<u8>,
     ) {
         let core = &mut *self.core;
-        let merge = match entry.spec.route {
-            Route::AllShards(merge) => Some(merge),
-            _ => None,
-        };
-        let cores: Vec<usize> = match merge {
-            Some(_) => (0..core.cores()).collect(),
-            None => {
-                let cursor = args.get(1).and_then(|c| std::str::from_utf8(c).ok());
-                let cursor: Option<u64> = cursor.and_then(|c| c.parse().ok());
-                vec![cursor.map_or(core.id, |c| core.owner((c & 0x3fff) as u16) as usize)]
-            }
-        };
+        let (cores, merge) = core.cores_of(entry, args);
         let words = Words::new(args.iter().copied());
         let mut replies: Vec<Option<Vec<u8>>> = (0..core.cores()).map(|_| None).collect();
         core.stats.called(entry);
@@ -185,13 +155,7 @@ impl<'a> ScriptHost<'a> {
             }
             replies[at] = Some(reply);
         }
-        let reply = match merge {
-            Some(merge) => {
-                let random = core.shard.random();
-                merge_replies(merge, replies, &[], version, random)
-            }
-            None => replies.into_iter().flatten().next().unwrap_or_default(),
-        };
+        let reply = core.one_reply(merge, replies, version);
         out.extend_from_slice(&reply);
     }
 
@@ -204,63 +168,21 @@ impl<'a> ScriptHost<'a> {
         version: Version,
         out: &mut Vec<u8>,
     ) {
-        let mut names = self.names(entry, args);
+        let core = &mut *self.core;
+        let mut names = core.key_names(entry, args, self.db);
         loop {
-            let core = &mut *self.core;
-            let mut wanted: Vec<Vec<Name>> = vec![Vec::new(); core.cores()];
-            for name in &names {
-                let owner = core.owner(key_slot(&name.1)) as usize;
-                if owner != core.id {
-                    wanted[owner].push(name.clone());
-                }
-            }
             let mut loans: Vec<(usize, Loan)> = Vec::new();
-            for (at, mut keys) in wanted.into_iter().enumerate() {
-                if keys.is_empty() {
-                    continue;
-                }
-                keys.sort_unstable();
-                keys.dedup();
-                let UnderDone::Loan(mut loan) = core.under_now(at, transaction, Under::Lend(keys))
+            for (owner, keys) in core.elsewhere(&names) {
+                let UnderDone::Loan(loan) = core.under_now(owner, transaction, Under::Lend(keys))
                 else {
                     panic!("a reply for a loan")
                 };
-                core.bring_in(&mut loan, true);
-                loans.push((at, loan));
+                loans.push((owner, loan));
             }
-            let from = out.len();
-            let call = DataCall {
-                entry,
-                db: self.db,
-                version,
-                first_key: None,
-                serving: false,
-            };
-            let wants = run(&mut core.shard, &mut core.stats, &call, args, out);
-            core.shard.guests.clear();
-            for (at, mut loan) in loans {
-                core.take_out(&mut loan);
-                let back = Mail::GiveBack {
-                    order: None,
-                    loan,
-                    waiter: None,
-                };
-                core.mailbox.send(at, back);
+            match core.run_lent(entry, args, self.db, version, loans) {
+                Ok(reply) => return out.extend_from_slice(&reply),
+                Err(keys) => names.extend(keys.into_iter().map(|key| (self.db, key))),
             }
-            core.shard.attention.guests_changed = None;
-            match wants.map(|w| *w) {
-                None => {}
-                Some(Wants::Change(block)) => {
-                    out.truncate(from);
-                    write_null(&mut Reply::new(out, version), entry, block.null);
-                }
-                Some(Wants::Keys(keys)) => {
-                    names.extend(keys.into_iter().map(|key| (self.db, key)));
-                    continue;
-                }
-            }
-            core.stats.called(entry);
-            return;
         }
     }
 

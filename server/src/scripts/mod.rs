@@ -186,7 +186,6 @@ impl Core {
                     .map(|k| ringwood_protocol::slot::key_slot(k))
                     .collect(),
                 undo: Vec::new(),
-                events: self.shard.events.len(),
             },
         };
         let read_only =

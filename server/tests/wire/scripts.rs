@@ -185,3 +185,29 @@ fn scripts_are_atomic_with_each_other_and_with_commands() {
         });
     }
 }
+
+#[test]
+fn a_script_that_starts_again_tells_its_key_events_once() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let (mut c, mut listener) = (server.connect(), server.connect());
+        c.call(&["CONFIG", "SET", "notify-keyspace-events", "KEA"]);
+        listener.call(&["SUBSCRIBE", "__keyevent@0__:incrby", "end"]);
+        listener.read();
+        let count =
+            "for i = 1, 20 do redis.call('INCR', KEYS[1]) redis.call('INCR', 'other' .. i) end";
+        assert_eq!(eval(&mut c, count, &["1", "declared"]), Value::Null);
+        c.call(&["PUBLISH", "end", ""]);
+        let mut told = 0;
+        loop {
+            let Value::Array(message) = listener.read() else {
+                panic!("a message is an array")
+            };
+            if message[1] == bulk("end") {
+                break;
+            }
+            told += 1;
+        }
+        assert_eq!(told, 40, "{setup:?}");
+    }
+}

@@ -97,6 +97,16 @@ fn every_kind_of_command_runs_in_a_transaction() {
         let pong = Value::Simple("PONG".into());
         let want = vec![pong, ok(), ok(), int(1), int(1), ok(), bulk("3")];
         assert_eq!(exec(&mut c, &lines), Value::Array(want), "{setup:?}");
+        // A key that goes to another database where every core is held: it stays with its owner.
+        for key in ["m1", "m2", "m3", "m4", "m5"] {
+            let (set, moved) = (format!("SET {key} v"), format!("MOVE {key} 5"));
+            let got = exec(&mut c, &[&set, &moved, "KEYS none"]);
+            let want = vec![ok(), int(1), Value::Array(vec![])];
+            assert_eq!(got, Value::Array(want), "{setup:?}");
+            c.call(&["SELECT", "5"]);
+            assert_eq!(c.call(&["GET", key]), bulk("v"), "{setup:?} {key}");
+            c.call(&["SELECT", "0"]);
+        }
         // Nobody waits in a transaction.
         let lines = [
             "BLPOP no1 no2 0",
