@@ -402,6 +402,13 @@ impl List {
         } else {
             (number, End::Back)
         };
+        // Redis lets a half grow past the limit here, and again at the next insert; ours ends at what a node can hold.
+        let room = PACKED_MAX - self.node(half).expect("split just now").data().len();
+        if element.size() > room {
+            let node = self.node_of(value, End::Front);
+            self.insert_node(number + 1, node);
+            return;
+        }
         self.with_node(half, |node| node.push(end, &element));
         self.merge_around(if after { number } else { number + 1 });
     }

@@ -150,6 +150,22 @@ proptest! {
     }
 }
 
+/// The half of a split node may have no room for the value either: it gets a node of its own instead of growing past what one can hold.
+#[test]
+fn a_half_without_room() {
+    for after in [false, true] {
+        let mut list = List::new(Limit::new(-5));
+        let long = vec![b'x'; 40_000];
+        for value in [&long[..], b"a", b"b", &long[..20_000]] {
+            list.push(End::Back, value);
+        }
+        list.insert(list.place(1).unwrap(), &long, after);
+        list.check_invariants();
+        assert_eq!(list.get(1 + usize::from(after)).unwrap().to_vec(), long);
+        assert_eq!(list.len(), 5);
+    }
+}
+
 /// Many nodes: chunks are split, joined, and given away as wholes.
 #[test]
 fn many_nodes() {

@@ -3,8 +3,9 @@
 //! Logged with the absolute time and only the fields that were changed, so that a replay on another day, or a replica's
 //! clock, changes nothing. A time that has come deletes the fields and is logged as that.
 
-use super::time::{NO_COUNT, Unit, fields};
+use super::time::{FIELDS, NO_COUNT, Unit, fields};
 use super::value::{self, View};
+use crate::commands::keys::EXPIRY_CONDITION;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::shard::notify;
 use ringwood_protocol::command::*;
@@ -19,25 +20,7 @@ pub const HEXPIRE: Command<Handler> = command("HEXPIRE", at_least(6), hexpire as
         "7.4.0",
         "hash",
     )
-    .args(&[
-        key("key", 0),
-        integer("seconds"),
-        one_of(
-            "condition",
-            &[
-                word("nx", "NX"),
-                word("xx", "XX"),
-                word("gt", "GT"),
-                word("lt", "LT"),
-            ],
-        )
-        .optional(),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
-    ]);
+    .args(&[key("key", 0), integer("seconds"), EXPIRY_CONDITION, FIELDS]);
 
 pub const HPEXPIRE: Command<Handler> = command("HPEXPIRE", at_least(6), hpexpire as Handler)
     .flags(WRITE | FAST)
@@ -52,21 +35,8 @@ pub const HPEXPIRE: Command<Handler> = command("HPEXPIRE", at_least(6), hpexpire
     .args(&[
         key("key", 0),
         integer("milliseconds"),
-        one_of(
-            "condition",
-            &[
-                word("nx", "NX"),
-                word("xx", "XX"),
-                word("gt", "GT"),
-                word("lt", "LT"),
-            ],
-        )
-        .optional(),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
+        EXPIRY_CONDITION,
+        FIELDS,
     ]);
 
 pub const HEXPIREAT: Command<Handler> = command("HEXPIREAT", at_least(6), hexpireat as Handler)
@@ -82,21 +52,8 @@ pub const HEXPIREAT: Command<Handler> = command("HEXPIREAT", at_least(6), hexpir
     .args(&[
         key("key", 0),
         unix_time("unix-time-seconds"),
-        one_of(
-            "condition",
-            &[
-                word("nx", "NX"),
-                word("xx", "XX"),
-                word("gt", "GT"),
-                word("lt", "LT"),
-            ],
-        )
-        .optional(),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
+        EXPIRY_CONDITION,
+        FIELDS,
     ]);
 
 pub const HPEXPIREAT: Command<Handler> = command("HPEXPIREAT", at_least(6), hpexpireat as Handler)
@@ -112,21 +69,8 @@ pub const HPEXPIREAT: Command<Handler> = command("HPEXPIREAT", at_least(6), hpex
     .args(&[
         key("key", 0),
         unix_time("unix-time-milliseconds"),
-        one_of(
-            "condition",
-            &[
-                word("nx", "NX"),
-                word("xx", "XX"),
-                word("gt", "GT"),
-                word("lt", "LT"),
-            ],
-        )
-        .optional(),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
+        EXPIRY_CONDITION,
+        FIELDS,
     ]);
 
 pub const HPERSIST: Command<Handler> = command("HPERSIST", at_least(5), hpersist as Handler)
@@ -139,14 +83,7 @@ pub const HPERSIST: Command<Handler> = command("HPERSIST", at_least(5), hpersist
         "7.4.0",
         "hash",
     )
-    .args(&[
-        key("key", 0),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
-    ]);
+    .args(&[key("key", 0), FIELDS]);
 
 fn hexpire(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     set_times(ctx, args, "hexpire", Unit::Ex)

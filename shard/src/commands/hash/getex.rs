@@ -2,7 +2,7 @@
 
 use super::expire::{deleted, log_persist, log_times};
 use super::lapse::lapse;
-use super::time::{NO_COUNT, Unit, fields};
+use super::time::{FIELDS, NO_COUNT, Unit, fields};
 use super::value::{self, Found, View};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use ringwood_protocol::command::*;
@@ -33,11 +33,7 @@ pub const HGETEX: Command<Handler> = command("HGETEX", at_least(5), hgetex as Ha
             ],
         )
         .optional(),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
+        FIELDS,
     ]);
 
 pub const HGETDEL: Command<Handler> = command("HGETDEL", at_least(5), hgetdel as Handler)
@@ -50,14 +46,7 @@ pub const HGETDEL: Command<Handler> = command("HGETDEL", at_least(5), hgetdel as
         "8.0.0",
         "hash",
     )
-    .args(&[
-        key("key", 0),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
-    ]);
+    .args(&[key("key", 0), FIELDS]);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {

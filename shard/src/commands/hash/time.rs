@@ -1,8 +1,16 @@
 //! The words that the commands of field expiry share: times, and `FIELDS count field …`.
 
 use crate::ctx::Args;
+use ringwood_protocol::command::{Arg, block, integer, string};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
+
+/// `FIELDS numfields field…`, as the commands about fields' times declare it.
+pub(super) const FIELDS: Arg = block(
+    "fields",
+    &[integer("numfields"), string("field").multiple()],
+)
+.token("FIELDS");
 
 /// The last time a field can expire at, in wall-clock milliseconds: Redis keeps 46 bits.
 const TIME_MAX: i64 = (1 << 46) - 1;

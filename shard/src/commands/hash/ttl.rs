@@ -1,6 +1,6 @@
 //! HTTL, HPTTL, HEXPIRETIME and HPEXPIRETIME: per field -2 if it is missing, -1 if it does not expire, or its time.
 
-use super::time::{NO_COUNT, fields};
+use super::time::{FIELDS, NO_COUNT, fields};
 use super::value;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use ringwood_protocol::command::*;
@@ -15,14 +15,7 @@ pub const HTTL: Command<Handler> = command("HTTL", at_least(5), httl as Handler)
         "7.4.0",
         "hash",
     )
-    .args(&[
-        key("key", 0),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
-    ])
+    .args(&[key("key", 0), FIELDS])
     .tips(&["nondeterministic_output"]);
 
 pub const HPTTL: Command<Handler> = command("HPTTL", at_least(5), hpttl as Handler)
@@ -35,14 +28,7 @@ pub const HPTTL: Command<Handler> = command("HPTTL", at_least(5), hpttl as Handl
         "7.4.0",
         "hash",
     )
-    .args(&[
-        key("key", 0),
-        block(
-            "fields",
-            &[integer("numfields"), string("field").multiple()],
-        )
-        .token("FIELDS"),
-    ])
+    .args(&[key("key", 0), FIELDS])
     .tips(&["nondeterministic_output"]);
 
 pub const HEXPIRETIME: Command<Handler> =
@@ -56,14 +42,7 @@ pub const HEXPIRETIME: Command<Handler> =
             "7.4.0",
             "hash",
         )
-        .args(&[
-            key("key", 0),
-            block(
-                "fields",
-                &[integer("numfields"), string("field").multiple()],
-            )
-            .token("FIELDS"),
-        ]);
+        .args(&[key("key", 0), FIELDS]);
 
 pub const HPEXPIRETIME: Command<Handler> =
     command("HPEXPIRETIME", at_least(5), hpexpiretime as Handler)
@@ -76,14 +55,7 @@ pub const HPEXPIRETIME: Command<Handler> =
             "7.4.0",
             "hash",
         )
-        .args(&[
-            key("key", 0),
-            block(
-                "fields",
-                &[integer("numfields"), string("field").multiple()],
-            )
-            .token("FIELDS"),
-        ]);
+        .args(&[key("key", 0), FIELDS]);
 
 fn httl(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let now = ctx.now_ms();

@@ -4,7 +4,7 @@
 //! absolute time, so that a replay on another day or a replica's clock changes nothing; a time that has come deletes
 //! the key and is logged as that.
 
-use super::{number, shown};
+use super::{EXPIRY_CONDITION, number, shown};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::shard::{Expiry, notify};
 use ringwood_protocol::command::*;
@@ -24,17 +24,7 @@ pub const EXPIRE: Command<Handler> = command("EXPIRE", at_least(3), expire as Ha
     .args(&[
         key("key", 0),
         integer("seconds"),
-        one_of(
-            "condition",
-            &[
-                word("nx", "NX"),
-                word("xx", "XX"),
-                word("gt", "GT"),
-                word("lt", "LT"),
-            ],
-        )
-        .since("7.0.0")
-        .optional(),
+        EXPIRY_CONDITION.since("7.0.0"),
     ]);
 
 pub const PEXPIRE: Command<Handler> = command("PEXPIRE", at_least(3), pexpire as Handler)
@@ -51,17 +41,7 @@ pub const PEXPIRE: Command<Handler> = command("PEXPIRE", at_least(3), pexpire as
     .args(&[
         key("key", 0),
         integer("milliseconds"),
-        one_of(
-            "condition",
-            &[
-                word("nx", "NX"),
-                word("xx", "XX"),
-                word("gt", "GT"),
-                word("lt", "LT"),
-            ],
-        )
-        .since("7.0.0")
-        .optional(),
+        EXPIRY_CONDITION.since("7.0.0"),
     ]);
 
 pub const EXPIREAT: Command<Handler> = command("EXPIREAT", at_least(3), expireat as Handler)
@@ -78,17 +58,7 @@ pub const EXPIREAT: Command<Handler> = command("EXPIREAT", at_least(3), expireat
     .args(&[
         key("key", 0),
         unix_time("unix-time-seconds"),
-        one_of(
-            "condition",
-            &[
-                word("nx", "NX"),
-                word("xx", "XX"),
-                word("gt", "GT"),
-                word("lt", "LT"),
-            ],
-        )
-        .since("7.0.0")
-        .optional(),
+        EXPIRY_CONDITION.since("7.0.0"),
     ]);
 
 pub const PEXPIREAT: Command<Handler> = command("PEXPIREAT", at_least(3), pexpireat as Handler)
@@ -105,17 +75,7 @@ pub const PEXPIREAT: Command<Handler> = command("PEXPIREAT", at_least(3), pexpir
     .args(&[
         key("key", 0),
         unix_time("unix-time-milliseconds"),
-        one_of(
-            "condition",
-            &[
-                word("nx", "NX"),
-                word("xx", "XX"),
-                word("gt", "GT"),
-                word("lt", "LT"),
-            ],
-        )
-        .since("7.0.0")
-        .optional(),
+        EXPIRY_CONDITION.since("7.0.0"),
     ]);
 
 fn expire(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {

@@ -22,12 +22,24 @@ mod ttl;
 
 use crate::ctx::{Args, Ctx, Handler};
 use matcher::Matcher;
-use ringwood_protocol::command::Command;
+use ringwood_protocol::command::{Arg, Command, one_of, word};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
 pub use scan::LOCAL_CURSOR;
 pub(super) use scan::parse_cursor;
 use std::borrow::Cow;
+
+/// When EXPIRE, HEXPIRE and the like set a time, as they declare it.
+pub(super) const EXPIRY_CONDITION: Arg = one_of(
+    "condition",
+    &[
+        word("nx", "NX"),
+        word("xx", "XX"),
+        word("gt", "GT"),
+        word("lt", "LT"),
+    ],
+)
+.optional();
 
 pub const COMMANDS: &[Command<Handler>] = &[
     del::DEL,
