@@ -189,13 +189,20 @@ fn shutdown_ends_the_process_without_an_error() {
 fn the_rate_of_commands_is_measured() {
     let server = Server::start(2, &[]);
     let mut c = server.client();
-    let end = std::time::Instant::now() + Duration::from_millis(1000);
-    let mut calls = 0u64;
-    while std::time::Instant::now() < end {
-        c.call("GET a");
-        calls += 1;
+    let begin = std::time::Instant::now();
+    let mut calls = 0;
+    // The rate is a mean over samples of a tenth of a second; the first calls lie in one that is not over yet.
+    while number(&mut c, "instantaneous_ops_per_sec") == 0 {
+        (0..100).for_each(|_| drop(c.call("GET a")));
+        calls += 100;
+        assert!(begin.elapsed() < Duration::from_secs(20), "no rate");
     }
-    let rate = number(&mut c, "instantaneous_ops_per_sec");
-    // 16 samples of a tenth of a second, of which the calls filled about ten.
-    assert!(rate > calls / 4 && rate < calls * 2, "{rate} of {calls}");
+    // It falls to zero when nothing comes but what asks for it.
+    while number(&mut c, "instantaneous_ops_per_sec") > 50 {
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(
+            begin.elapsed() < Duration::from_secs(40),
+            "after {calls} calls"
+        );
+    }
 }

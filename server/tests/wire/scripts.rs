@@ -157,7 +157,7 @@ fn scripts_are_atomic_with_each_other_and_with_commands() {
             for n in 0..3u32 {
                 let mut c = server.connect();
                 scope.spawn(move || {
-                    for round in 0..150u32 {
+                    for round in 0..40u32 {
                         let from = format!("account{}", (round * 3 + n) % 8);
                         let to = ((round * 5 + n * 3) % 8).to_string();
                         assert_eq!(eval(&mut c, transfer, &["1", &from, &to]), Value::Int(1));
@@ -168,7 +168,7 @@ fn scripts_are_atomic_with_each_other_and_with_commands() {
             let keys: Vec<String> = (0..8).map(|n| format!("account{n}")).collect();
             let mut mget = vec!["MGET"];
             mget.extend(keys.iter().map(String::as_str));
-            for round in 0..100 {
+            for round in 0..30 {
                 if round % 2 == 0 {
                     assert_eq!(eval(&mut c, sum, &["0"]), Value::Int(0), "{setup:?}");
                     continue;

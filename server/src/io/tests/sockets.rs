@@ -226,14 +226,14 @@ pub(super) fn waits_are_kept<I: Backend>(io: I) {
     world.turn(Duration::from_millis(50));
     let waited = start.elapsed();
     assert!(
-        waited >= Duration::from_millis(49) && waited < Duration::from_secs(5),
+        waited >= Duration::from_millis(49) && waited < PATIENCE,
         "{waited:?}"
     );
     let start = Instant::now();
     for _ in 0..100 {
         world.io.turn(Wait::Poll, &mut Vec::new()).unwrap();
     }
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < PATIENCE);
     let before = world.io.now();
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(
