@@ -258,8 +258,15 @@ fn run_core(
         .filter(|(_, o)| **o as usize == id);
     shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
     if let Some(path) = &snapshot {
-        match load(path, &mut shard, id == 0) {
-            Ok(loaded) => totals.add(&loaded),
+        let loaded = load(path, &mut shard, id == 0).and_then(|loaded| {
+            totals.add(&loaded);
+            let libraries = &shared.scripts.libraries;
+            libraries
+                .load(&loaded.libraries)
+                .map_err(|e| format!("Failed loading a function library: {e}"))
+        });
+        match loaded {
+            Ok(()) => {}
             Err(error) => {
                 let text =
                     format!("Fatal error loading the DB, check server logs. Exiting. {error}");

@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod connection;
 pub mod debug;
+mod function;
 pub mod hello;
 mod info;
 mod lolwut;
@@ -39,6 +40,7 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     connection::COMMANDS,
     hello::COMMANDS,
     debug::COMMANDS,
+    function::COMMANDS,
     info::COMMANDS,
     lolwut::COMMANDS,
     pubsub::COMMANDS,

@@ -103,7 +103,7 @@ const SCRIPT: Command<ConnHandler> = command("SCRIPT", at_least(2), container as
     .route(Route::Connection);
 
 const SCRIPT_EXISTS: Command<ConnHandler> = command("EXISTS", at_least(3), script_exists as ConnHandler)
-    .flags(NOSCRIPT)
+    .flags(NOSCRIPT | BARRIER)
     .acl(acl::SCRIPTING)
     .doc("Tells which scripts are in the cache.", "O(N) with N being the number of scripts to check (so checking a single script is an O(1) operation).", "2.6.0", "scripting")
     .args(&[string("sha1").multiple()])
@@ -112,7 +112,7 @@ const SCRIPT_EXISTS: Command<ConnHandler> = command("EXISTS", at_least(3), scrip
 
 const SCRIPT_FLUSH: Command<ConnHandler> =
     command("FLUSH", at_least(2), script_flush as ConnHandler)
-        .flags(NOSCRIPT)
+        .flags(NOSCRIPT | BARRIER)
         .acl(acl::SCRIPTING)
         .doc(
             "Empties the script cache.",

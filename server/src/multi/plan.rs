@@ -4,7 +4,7 @@ use super::{Queued, Watcher};
 use crate::core::Core;
 use crate::registry::Run;
 use crate::transaction::PartWork;
-use ringwood_protocol::command::{LUA, Route};
+use ringwood_protocol::command::{LUA, Route, WRITE};
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::slot::key_slot;
 use ringwood_shard::locks::Slots;
@@ -55,6 +55,8 @@ impl Core {
                 && !script
             {
                 plan.only_data = false;
+                // Libraries are all cores'; a transaction that changes them and calls their functions is one step for all.
+                plan.everything |= many && entry.has(WRITE) && entry.parent.is_some();
                 if name == "SELECT" {
                     db = database(args[1]).unwrap_or(db);
                 }

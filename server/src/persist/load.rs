@@ -15,13 +15,15 @@ use std::time::Duration;
 const PIECE: usize = 8 << 20;
 
 /// What was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     pub keys: u64,
     /// Whose time was over.
     pub expired: u64,
     /// Collections without elements, and modules' values.
     pub passed_over: u64,
+    /// Texts of function libraries; only the speaking core notes them.
+    pub libraries: Vec<Box<[u8]>>,
 }
 
 /// What all cores found.
@@ -169,11 +171,7 @@ fn tell(found: &Found<'_>, loaded: &mut Loaded) {
                 None => tracing::warn!("Passing over data of the module type '{module}'"),
             }
         }
-        Found::Function(_) => {
-            tracing::warn!(
-                "Passing over a function library: Ringwood does not load them from snapshots yet"
-            );
-        }
+        Found::Function(code) => loaded.libraries.push(code.as_ref().into()),
         Found::Sizes { .. } | Found::Entry(..) => {}
     }
 }

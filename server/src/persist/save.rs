@@ -33,6 +33,7 @@ struct Target {
     file: File,
     checksum: Checksum,
     written: Written,
+    has_libraries: bool,
     /// By core: changes that are in this snapshot and were in none.
     changes: Vec<(usize, u64)>,
     /// The first error; nothing is written after it.
@@ -97,6 +98,7 @@ impl Saving {
                 file,
                 checksum,
                 written: Written::default(),
+                has_libraries: false,
                 changes: Vec::new(),
                 result,
             }),
@@ -111,8 +113,16 @@ impl Saving {
         crate::commands::lock(&self.target)
     }
 
-    /// Writes a core's entries.
+    /// Writes a core's entries. The first core writes the function libraries: who loads one after this comes after the
+    /// visits of all cores with whatever else it does.
     pub fn visit(&self, core: &mut Core) {
+        let mut target = self.target();
+        if !std::mem::replace(&mut target.has_libraries, true) {
+            for library in core.function_list() {
+                target.write(&snapshot::function(&library.code, self.options.compress));
+            }
+        }
+        drop(target);
         let written = snapshot::write(&core.shard, self.options, &mut Hand(self));
         let changes = std::mem::take(&mut core.shard.stats.dirty);
         let mut target = self.target();

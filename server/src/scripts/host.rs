@@ -250,6 +250,17 @@ impl<'a> ScriptHost<'a> {
     }
 }
 
+/// `redis.log`
+pub(super) fn log(level: LogLevel, message: &[u8]) {
+    let message = String::from_utf8_lossy(message);
+    match level {
+        LogLevel::Debug => tracing::trace!("{message}"),
+        LogLevel::Verbose => tracing::debug!("{message}"),
+        LogLevel::Notice => tracing::info!("{message}"),
+        LogLevel::Warning => tracing::warn!("{message}"),
+    }
+}
+
 impl Host for ScriptHost<'_> {
     fn call(&mut self, args: &[&[u8]], version: Version, reply: &mut Vec<u8>) {
         let from = reply.len();
@@ -272,13 +283,7 @@ impl Host for ScriptHost<'_> {
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
-        let message = String::from_utf8_lossy(message);
-        match level {
-            LogLevel::Debug => tracing::trace!("{message}"),
-            LogLevel::Verbose => tracing::debug!("{message}"),
-            LogLevel::Notice => tracing::info!("{message}"),
-            LogLevel::Warning => tracing::warn!("{message}"),
-        }
+        log(level, message);
     }
 
     /// There is neither log nor replica yet.

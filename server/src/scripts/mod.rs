@@ -11,6 +11,7 @@
 //!
 //! The scripts' texts are shared by all cores; each core compiles what it runs.
 
+pub mod functions;
 mod host;
 
 use crate::core::Core;
@@ -19,7 +20,7 @@ use host::{Reach, ScriptHost};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::{Reply, Version};
-use ringwood_scripting::{Cache, Origin, Script, Sha, Versions, Vm};
+use ringwood_scripting::{Cache, Function, Origin, Script, Sha, Versions, Vm};
 use ringwood_shard::ctx::Args;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,7 @@ pub struct Library {
     cache: Mutex<Cache>,
     /// Grows with every SCRIPT FLUSH.
     flushes: AtomicU64,
+    pub libraries: functions::Libraries,
 }
 
 impl Library {
@@ -54,6 +56,9 @@ pub(crate) struct Scripts {
     known: HashMap<Sha, Arc<Script>>,
     /// Scripts that needed more than they declared.
     wide: HashSet<Sha>,
+    /// The same of functions, by their names in lower case.
+    wide_functions: HashSet<Vec<u8>>,
+    own: functions::Own,
     /// [`Library::flushes`] when `known` was right.
     flushes: u64,
 }
@@ -82,6 +87,16 @@ pub(crate) fn parameters<'a>(args: Args<'a>) -> Result<Parameters<'a>, CommandEr
     Ok(Parameters { keys, args })
 }
 
+/// What a command runs.
+enum Target {
+    Script(Arc<Script>),
+    Function(Function),
+}
+
+fn is_function(entry: &Entry) -> bool {
+    entry.spec.name.starts_with("FCALL")
+}
+
 fn is_by_sha(entry: &Entry) -> bool {
     entry.spec.name.starts_with("EVALSHA")
 }
@@ -100,15 +115,15 @@ impl Core {
         }
     }
 
-    fn find_script(&mut self, entry: &Entry, word: &[u8]) -> Result<Arc<Script>, Vec<u8>> {
+    fn find_script(&mut self, entry: &Entry, word: &[u8]) -> Result<Arc<Script>, CommandError> {
         self.follow_flushes();
-        let error = |text: &str| format!("-{text}\r\n").into_bytes();
+        let error = |text: String| CommandError::Text(one_line(&text).into());
         let by_sha = is_by_sha(entry);
         let sha = match by_sha {
             true => Sha::parse(word),
             false => Some(Sha::of(word)),
         };
-        let missing = || error("NOSCRIPT No matching script. Please use EVAL.");
+        let missing = || CommandError::fixed("NOSCRIPT No matching script. Please use EVAL.");
         let sha = sha.ok_or_else(missing)?;
         if let Some(script) = self.scripts.known.get(&sha) {
             return Ok(script.clone());
@@ -119,10 +134,8 @@ impl Core {
         let script = match by_sha {
             true => cache.get(&sha, origin).ok_or_else(missing)?,
             false => {
-                let script = cache.find_or_parse(word, origin).map_err(|t| error(&t))?;
-                self.vm()
-                    .compile(&script)
-                    .map_err(|t| error(&one_line(&t)))?;
+                let script = cache.find_or_parse(word, origin).map_err(error)?;
+                self.vm().compile(&script).map_err(error)?;
                 cache.insert(script.clone(), origin);
                 script
             }
@@ -140,7 +153,13 @@ impl Core {
 
     /// True when the script of this command has needed more than it declared.
     pub(crate) fn is_wide_script(&mut self, entry: &Entry, args: Args<'_>) -> bool {
-        if self.cores() == 1 || self.scripts.wide.is_empty() {
+        if self.cores() == 1 {
+            return false;
+        }
+        if is_function(entry) {
+            return self.is_wide_function(args[1]);
+        }
+        if self.scripts.wide.is_empty() {
             return false;
         }
         let sha = match is_by_sha(entry) {
@@ -163,17 +182,32 @@ impl Core {
         let mut out = Vec::new();
         self.stats.called(entry);
         crate::crash::note_command(entry, 0);
-        let Parameters { keys, args: argv } = match parameters(args) {
-            Ok(parameters) => parameters,
+        let found = match is_function(entry) {
+            true => self.find_function(args[1]).and_then(|function| {
+                let parameters = functions::parameters(args)?;
+                Ok((Target::Function(function), parameters))
+            }),
+            false => parameters(args).and_then(|parameters| {
+                let script = self.find_script(entry, args[1])?;
+                Ok((Target::Script(script), parameters))
+            }),
+        };
+        let found = found.and_then(|(target, parameters)| {
+            let flags = match &target {
+                Target::Script(script) => script.flags,
+                Target::Function(function) => Some(function.info().flags),
+            };
+            let ro = entry.spec.name.ends_with("_RO");
+            functions::check_flags(flags, ro)?;
+            Ok((target, parameters, ro || flags.is_some_and(|f| f.no_writes)))
+        });
+        let (target, Parameters { keys, args: argv }, read_only) = match found {
+            Ok(found) => found,
             Err(error) => {
                 Reply::new(&mut out, version).command_error(&error);
                 self.stats.error(entry, &error);
                 return Ok(out);
             }
-        };
-        let script = match self.find_script(entry, args[1]) {
-            Ok(script) => script,
-            Err(reply) => return Ok(reply),
         };
         self.vm();
         let mut vm = self.scripts.vm.take().expect("made just now");
@@ -188,14 +222,21 @@ impl Core {
                 undo: Vec::new(),
             },
         };
-        let read_only =
-            entry.spec.name.ends_with("_RO") || script.flags.is_some_and(|f| f.no_writes);
         let mut host = ScriptHost::new(self, db, reach, read_only);
-        let result = vm.run(&script, keys, argv, version, &mut host, &mut out);
+        let result = match &target {
+            Target::Script(script) => vm.run(script, keys, argv, version, &mut host, &mut out),
+            Target::Function(f) => vm.call_function(f, keys, argv, version, &mut host, &mut out),
+        };
         let wide = host.finish();
         self.scripts.vm = Some(vm);
         if wide {
-            self.scripts.wide.insert(script.sha);
+            match &target {
+                Target::Script(script) => self.scripts.wide.insert(script.sha),
+                Target::Function(_) => {
+                    let name = args[1].to_ascii_lowercase();
+                    self.scripts.wide_functions.insert(name)
+                }
+            };
             return Err(Wide);
         }
         if let Err(error) = result

@@ -187,6 +187,8 @@ fn payloads_go_both_ways() {
 /// Moves a snapshot from one server to another, which is started anew with it, and compares all of both.
 fn move_file(from: &mut Server, to: &mut Server, times: bool) -> usize {
     let mut source = client(from);
+    let code = "#!lua name=moved\nredis.register_function('moved', function() return 7 end)";
+    ok(&mut source, &["FUNCTION", "LOAD", "REPLACE", code]);
     ok(&mut source, &["SAVE"]);
     let file = from.dir().join("dump.rdb");
     let check = Command::new(server::peers().join("bin/redis-server-8.2"))
@@ -209,6 +211,8 @@ fn move_file(from: &mut Server, to: &mut Server, times: bool) -> usize {
     while target.call(&["PING"]).expect("a reply").is_error() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
+    let got = target.call(&["FCALL", "moved", "0"]).expect("a reply");
+    assert!(matches!(got.value, Value::Integer(7)), "{}", got.shown());
     let mut count = 0;
     for db in ["0", "9"] {
         ok(&mut source, &["SELECT", db]);

@@ -13,6 +13,7 @@ mod blocking;
 mod clients;
 mod cluster;
 mod conn;
+mod functions;
 mod garbage;
 mod harness;
 mod hll;

@@ -1,9 +1,10 @@
 //! What DUMP answers with and RESTORE takes: one value, with a version and a checksum behind it.
 
 use super::reader::Reader;
+use super::scan::opcode;
 use super::value::{self, Decoded};
 use super::writer::Writer;
-use super::{Dialect, Rules, crc64};
+use super::{Dialect, Rules, VERSION, crc64, snapshot};
 use crate::keyspace::{EntryRef, KeyHasher};
 use crate::shard::Settings;
 
@@ -23,8 +24,12 @@ pub fn dump(entry: EntryRef<'_>, compress: bool) -> Vec<u8> {
     let kind = value::kind_of(entry);
     writer.u8(kind);
     value::write(&mut writer, entry);
-    let mut payload = writer.finish();
-    payload.extend(value::version_of(kind).to_le_bytes());
+    sealed(writer.finish(), value::version_of(kind))
+}
+
+/// With the footer behind it.
+fn sealed(mut payload: Vec<u8>, version: u16) -> Vec<u8> {
+    payload.extend(version.to_le_bytes());
     let checksum = crc64::update(0, &payload);
     payload.extend(checksum.to_le_bytes());
     payload
@@ -54,4 +59,28 @@ fn body(payload: &[u8]) -> Option<(&[u8], Dialect)> {
     let dialect = Dialect::of_version(u16::from_le_bytes(*version))?;
     let checked = crc64::update(0, &payload[..body.len() + version.len()]);
     (checksum == checked.to_le_bytes()).then_some((body, dialect))
+}
+
+/// What FUNCTION DUMP answers with: the libraries' texts, each as it stands in a file.
+pub fn dump_functions<'c>(codes: impl Iterator<Item = &'c [u8]>, compress: bool) -> Vec<u8> {
+    let payload = codes.flat_map(|code| snapshot::function(code, compress));
+    sealed(payload.collect(), VERSION)
+}
+
+/// The libraries' texts of such a payload, or the text of the error reply.
+pub fn restore_functions(payload: &[u8]) -> Result<Vec<Box<[u8]>>, &'static str> {
+    let (body, _) = body(payload).ok_or("ERR DUMP payload version or checksum are wrong")?;
+    let mut reader = Reader::new(body);
+    let mut codes = Vec::new();
+    while !reader.rest().is_empty() {
+        match reader.u8() {
+            Ok(opcode::FUNCTION) => {}
+            Ok(opcode::FUNCTION_OLD) => return Err("ERR Pre-GA function format not supported"),
+            _ => return Err("ERR given type is not a function"),
+        }
+        let code = reader.string();
+        let code = code.map_err(|_| "ERR failed loading the given functions payload")?;
+        codes.push(code.into());
+    }
+    Ok(codes)
 }

@@ -15,7 +15,7 @@ const MAGIC_LEN: usize = 9;
 /// Older files have no checksum.
 const CHECKSUM_SINCE: u16 = 5;
 
-mod opcode {
+pub(super) mod opcode {
     pub const SLOT_IMPORT: u8 = 243;
     pub const SLOT_INFO: u8 = 244;
     pub const FUNCTION: u8 = 245;
