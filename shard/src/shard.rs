@@ -95,6 +95,8 @@ pub mod notify {
     pub const STREAM: u32 = 1 << 10; // t
     pub const KEY_MISS: u32 = 1 << 11; // m
     pub const NEW: u32 = 1 << 14; // n
+    pub const OVERWRITTEN: u32 = 1 << 15; // o
+    pub const TYPE_CHANGED: u32 = 1 << 16; // c
     /// No notification of Redis's: any key of the database may have changed (FLUSHDB, SWAPDB). The event's key is empty.
     pub const ALL_KEYS: u32 = 1 << 31;
 }
@@ -427,13 +429,30 @@ impl Shard {
 
     // ---- changing ----
 
+    /// Records that a key's value was replaced as a whole. Only notifications tell of it: what was done to the key has an
+    /// event of its own.
+    #[inline]
+    pub fn overwritten(&mut self, db: usize, key: &[u8], before: Type, now: Type) {
+        if self.listening {
+            self.notify(db, key, notify::OVERWRITTEN, "overwritten", false);
+            if before != now {
+                self.notify(db, key, notify::TYPE_CHANGED, "type_changed", false);
+            }
+        }
+    }
+
     /// Sets a string, making or replacing the key whatever its type was.
     #[inline]
     pub fn set_string(&mut self, db: usize, key: Key<'_>, value: &[u8], expiry: Expiry) {
         let encoding = Encoding::of_string(value);
         if let Some(mut entry) = self.write(db, key) {
+            let kind = entry.kind();
             let at = match expiry {
-                Expiry::Keep => return entry.set_bytes(Type::String, encoding, value),
+                Expiry::Keep => {
+                    entry.set_bytes(Type::String, encoding, value);
+                    self.overwritten(db, key.bytes, kind, Type::String);
+                    return;
+                }
                 Expiry::Clear => None,
                 Expiry::At(at) => Some(at),
             };
@@ -443,6 +462,7 @@ impl Shard {
             {
                 self.arm(db, key, at);
             }
+            self.overwritten(db, key.bytes, kind, Type::String);
             return;
         }
         let expire_at = if let Expiry::At(at) = expiry {

@@ -26,6 +26,8 @@ fn bit(class: u32) -> u32 {
         notify::STREAM => KeyspaceEvents::STREAM,
         notify::KEY_MISS => KeyspaceEvents::KEY_MISS,
         notify::NEW => KeyspaceEvents::NEW,
+        notify::OVERWRITTEN => KeyspaceEvents::OVERWRITTEN,
+        notify::TYPE_CHANGED => KeyspaceEvents::TYPE_CHANGED,
         _ => 0,
     }
 }
@@ -82,6 +84,8 @@ mod tests {
             notify::STREAM,
             notify::KEY_MISS,
             notify::NEW,
+            notify::OVERWRITTEN,
+            notify::TYPE_CHANGED,
         ];
         let all = classes.iter().fold(0, |all, class| all | bit(*class));
         assert_eq!(all.count_ones() as usize, classes.len());

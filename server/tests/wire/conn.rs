@@ -57,6 +57,24 @@ impl Conn {
         let got: Vec<u8> = self.got.drain(..end).collect();
         assert_eq!(String::from_utf8_lossy(&got), reply);
     }
+    /// The next bytes are these, after any number of one-digit messages of this channel, which are counted.
+    #[track_caller]
+    pub fn skip_messages(&mut self, channel: &str, count: &mut usize, reply: &str) {
+        let head = format!(
+            ">3\r\n$7\r\nmessage\r\n${}\r\n{channel}\r\n$1\r\n",
+            channel.len()
+        );
+        loop {
+            while self.got.is_empty() && self.read() {}
+            if self.got.first() != Some(&b'>') {
+                return self.expect(reply);
+            }
+            self.expect(&head);
+            while self.got.len() < 3 && self.read() {}
+            self.got.drain(..3);
+            *count += 1;
+        }
+    }
     /// Sends a command; whatever came before its reply is passed over.
     #[track_caller]
     pub fn skip_past(&mut self, reply: &str, command: &str) {

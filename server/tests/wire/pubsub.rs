@@ -525,3 +525,63 @@ fn shard_channels_belong_to_nodes() {
         "*3\r\n$10\r\nssubscribe\r\n$3\r\nfoo\r\n:1\r\n*3\r\n$10\r\nssubscribe\r\n$3\r\nbar\r\n:2\r\n",
     );
 }
+
+/// What a transaction publishes to its own client comes behind its reply, what others publish not in its midst either.
+#[test]
+fn messages_never_come_between_the_replies_of_a_transaction() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = Conn::new(server.port());
+        c.send(&["HELLO 3"]);
+        c.skip_past(">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", "SUBSCRIBE a");
+        let queued = |n| "+OK\r\n".to_string() + &"+QUEUED\r\n".repeat(n);
+        let message = |text: &str| format!(">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\n{text}\r\n");
+        c.send(&[
+            "MULTI",
+            "PUBLISH a 1",
+            "SET k v",
+            "SUBSCRIBE b",
+            "GET k",
+            "SSUBSCRIBE c",
+            "EXEC",
+            "PING",
+        ]);
+        c.expect(&queued(5));
+        c.expect("*5\r\n:1\r\n+OK\r\n>3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n$1\r\nv\r\n");
+        c.expect("-ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client\r\n");
+        c.expect(&message("1"));
+        c.expect("+PONG\r\n");
+        // With keys on all cores, and over all keys, while another client publishes.
+        let mut p = server.connect();
+        std::thread::scope(|scope| {
+            let publisher = scope.spawn(move || {
+                for n in 0..300 {
+                    let count = p.call(&["PUBLISH", "a", &(n % 10).to_string()]);
+                    assert_eq!(count, Value::Int(1));
+                }
+            });
+            let mut heard = 0;
+            let mut rounds = 0;
+            while heard < 300 || rounds < 100 {
+                rounds += 1;
+                let all = if rounds % 2 == 0 { "DBSIZE" } else { "GET k4" };
+                c.send(&[
+                    "MULTI", "SET k1 x", "SET k2 x", "SET k3 x", all, "EXEC", "ECHO end",
+                ]);
+                c.skip_messages("a", &mut heard, "+OK\r\n");
+                for _ in 0..4 {
+                    c.skip_messages("a", &mut heard, "+QUEUED\r\n");
+                }
+                let last = if rounds % 2 == 0 { ":4\r\n" } else { "_\r\n" };
+                c.skip_messages(
+                    "a",
+                    &mut heard,
+                    &format!("*4\r\n+OK\r\n+OK\r\n+OK\r\n{last}"),
+                );
+                c.skip_messages("a", &mut heard, "$3\r\nend\r\n");
+            }
+            publisher.join().expect("a publisher");
+            assert_eq!(heard, 300);
+        });
+    }
+}

@@ -99,8 +99,10 @@ fn bitop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 
     let key = ctx.key(to);
     if let Some(mut entry) = ctx.shard.write(ctx.db, key) {
+        let before = entry.kind();
         entry.set_expire_at(None);
         entry.set_vector(Type::String, Encoding::Raw, result);
+        ctx.shard.overwritten(ctx.db, to, before, Type::String);
     } else {
         let parts = Parts {
             kind: Type::String,

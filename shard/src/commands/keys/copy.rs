@@ -46,7 +46,8 @@ fn copy(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         ctx.reply.integer(0);
         return Ok(());
     };
-    if ctx.shard.write(to_db, to_key).is_some() {
+    let before = ctx.shard.write(to_db, to_key).map(|entry| entry.kind());
+    if before.is_some() {
         if !replace {
             ctx.reply.integer(0);
             return Ok(());
@@ -54,8 +55,12 @@ fn copy(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         ctx.shard.remove(to_db, to_key);
     }
     parts.access = ctx.shard.access_new();
+    let kind = parts.kind;
     ctx.shard.insert(to_db, to_key, parts);
     ctx.modified_in(to_db, to, notify::GENERIC, "copy_to");
+    if let Some(before) = before {
+        ctx.shard.overwritten(to_db, to, before, kind);
+    }
     ctx.reply.integer(1);
     Ok(())
 }

@@ -145,6 +145,7 @@ fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             Refused::Value(_) => "ERR Bad data format",
         })
     })?;
+    let before = ctx.write(name).map(|entry| entry.kind());
     let replaced = options.replace && ctx.remove(name);
     let expire_at = match ttl {
         0 => None,
@@ -162,8 +163,12 @@ fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     }
     let parts = decoded.into_parts(options.access(ctx.shard), expire_at);
     let key = ctx.key(name);
+    let kind = parts.kind;
     ctx.shard.insert(ctx.db, key, parts);
     ctx.modified(name, notify::GENERIC, "restore");
+    if let Some(before) = before.filter(|_| replaced) {
+        ctx.shard.overwritten(ctx.db, name, before, kind);
+    }
     if let Some(at) = expire_at
         && !options.absolute
     {

@@ -55,7 +55,8 @@ fn rename_to(
     if from == to {
         return Ok(false);
     }
-    if ctx.write(to).is_some() {
+    let before = ctx.write(to).map(|entry| entry.kind());
+    if before.is_some() {
         if !replace {
             return Ok(false);
         }
@@ -66,10 +67,14 @@ fn rename_to(
         .shard
         .take(db, from_key)
         .ok_or(CommandError::NoSuchKey)?;
+    let kind = parts.kind;
     ctx.shard.insert(db, to_key, parts);
     ctx.modified(from, notify::GENERIC, "rename_from");
     // One change for the count of changes since the last save, two events.
     ctx.shard.notify(db, to, notify::GENERIC, "rename_to", true);
+    if let Some(before) = before {
+        ctx.shard.overwritten(db, to, before, kind);
+    }
     Ok(true)
 }
 

@@ -269,11 +269,13 @@ impl Owned {
     pub fn store(self, ctx: &mut Ctx<'_>, key: &[u8]) {
         let (encoding, value) = (self.encoding(), self.into_value());
         if let Some(mut entry) = ctx.write(key) {
+            let before = entry.kind();
             match value {
                 Value::Bytes(bytes) => entry.set_vector(Type::Set, encoding, bytes),
                 Value::Object(object) => entry.set_object(Type::Set, encoding, object),
             }
             entry.set_expire_at(None);
+            ctx.shard.overwritten(ctx.db, key, before, Type::Set);
             return;
         }
         let parts = Parts {

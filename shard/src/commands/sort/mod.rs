@@ -291,11 +291,13 @@ fn store(ctx: &mut Ctx<'_>, to: &[u8], list: List, limit: Limit) {
     };
     let key = ctx.key(to);
     if let Some(mut entry) = ctx.shard.write(ctx.db, key) {
+        let before = entry.kind();
         entry.set_expire_at(None);
         match value {
             Value::Bytes(bytes) => entry.set_vector(Type::List, encoding, bytes),
             Value::Object(object) => entry.set_object(Type::List, encoding, object),
         }
+        ctx.shard.overwritten(ctx.db, to, before, Type::List);
     } else {
         let parts = Parts {
             kind: Type::List,

@@ -12,7 +12,6 @@ use crate::collections::sorted_set::SortedSet;
 use crate::commands::set::members::SetView;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::object::Type;
-use crate::shard::notify;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::{parse_f64, parse_i64};
@@ -386,10 +385,7 @@ impl<'a> Request<'a> {
             if !Limits::of(ctx.shard).fit(table.len(), longest) && !table.is_empty() {
                 let set = SortedSet::from_index(table);
                 ctx.reply.integer(set.len() as i64);
-                let key = ctx.key(destination);
-                ctx.shard.remove(ctx.db, key);
-                edit::insert_large(ctx, key, set);
-                ctx.modified(destination, notify::ZSET, self.form.event);
+                edit::store_large(ctx, destination, set, self.form.event);
                 return Ok(());
             }
         }
@@ -509,7 +505,7 @@ mod tests {
             t.check("ZDIFF 2 a b WITHSCORES", "*2 $1 x $1 1")
                 .check("ZDIFF 2 s a WITHSCORES", "*4 $1 q $1 1 $1 w $1 1")
                 .check("ZDIFF 2 a a", "*0");
-            t.check_events("ZDIFFSTORE d 2 a s", &["new d", "zdiffstore d"])
+            t.check_events("ZDIFFSTORE d 2 a s", &["zdiffstore d"])
                 .check("ZRANGE d 0 -1", "*2 $1 y $1 z");
             t.check("ZDIFFSTORE d 2 n a", ":0").check("EXISTS d", ":0");
             let many: String = (0..40).map(|i| format!(" {i} m{i:02}")).collect();

@@ -256,10 +256,8 @@ pub fn removed(ctx: &mut Ctx<'_>, key: Key<'_>, empty: bool, event: &'static str
 /// Writes a result to a key in place of whatever it holds; an empty result deletes it. `pairs` are in order.
 pub fn store(ctx: &mut Ctx<'_>, key: &[u8], pairs: &Pairs, event: &'static str) {
     let limits = Limits::of(ctx.shard);
-    let name = ctx.key(key);
-    let was = ctx.shard.remove(ctx.db, name);
     if pairs.is_empty() {
-        if was {
+        if ctx.remove(key) {
             ctx.modified(key, notify::GENERIC, "del");
         }
         return;
@@ -270,14 +268,43 @@ pub fn store(ctx: &mut Ctx<'_>, key: &[u8], pairs: &Pairs, event: &'static str) 
             listpack::push_back(&mut lp, Item::Bytes(member));
             with_packed_score(score, |score| listpack::push_back(&mut lp, score));
         }
-        ctx.shard
-            .insert_bytes(ctx.db, name, Type::ZSet, Encoding::Listpack, &[&lp]);
+        replace(ctx, key, event, |ctx, key| {
+            ctx.shard
+                .insert_bytes(ctx.db, key, Type::ZSet, Encoding::Listpack, &[&lp]);
+        });
     } else {
         let mut set = SortedSet::new(limits.hasher);
         for (score, member) in pairs.iter() {
             set.insert(score, member);
         }
-        insert_large(ctx, name, set);
+        store_large(ctx, key, set, event);
+    }
+}
+
+/// As [`store`], a result that is too large to be packed.
+pub fn store_large(ctx: &mut Ctx<'_>, key: &[u8], set: SortedSet, event: &'static str) {
+    replace(ctx, key, event, |ctx, key| insert_large(ctx, key, set));
+}
+
+/// Makes a key with `insert` in place of whatever it holds, and tells of it.
+fn replace(
+    ctx: &mut Ctx<'_>,
+    key: &[u8],
+    event: &'static str,
+    insert: impl FnOnce(&mut Ctx<'_>, Key<'_>),
+) {
+    let name = ctx.key(key);
+    let before = ctx.shard.write(ctx.db, name).map(|entry| {
+        let kind = entry.kind();
+        entry.remove();
+        kind
+    });
+    let events = ctx.shard.events.len();
+    insert(ctx, name);
+    if let Some(before) = before {
+        // A key that was there is not new.
+        ctx.shard.events.truncate(events);
+        ctx.shard.overwritten(ctx.db, key, before, Type::ZSet);
     }
     ctx.modified(key, notify::ZSET, event);
 }
