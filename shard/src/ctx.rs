@@ -122,6 +122,14 @@ impl<'a> Ctx<'a> {
         Ok(())
     }
 
+    /// True for a command that runs again although none of its keys is there with this type: what it was to be served from is
+    /// gone again, and it goes on waiting, whatever type the keys have. (Redis does not run it again at all then.)
+    pub fn served_in_vain(&mut self, keys: &[&[u8]], kind: Type) -> bool {
+        let is_there =
+            |ctx: &mut Self, key: &[u8]| ctx.write(key).is_some_and(|e| e.kind() == kind);
+        self.serving && !keys.iter().any(|key| is_there(self, key))
+    }
+
     /// True for a key that this command may use: one of this core, or one that another core lent for it. False for the
     /// others; a command that finds it needs such keys calls [`Ctx::widen`].
     pub fn reaches(&self, key: &[u8]) -> bool {

@@ -15,6 +15,10 @@ const FIELDS: Arg = OneOf(&[
     &[Word("FIELDS"), Raw("3"), Field, Field, Field],
     &[Word("FIELDS"), Integer, Field],
 ]);
+const GIVEN: Arg = OneOf(&[
+    &[Word("FIELDS"), Raw("1"), Field],
+    &[Word("FIELDS"), Raw("2"), Field, Field],
+]);
 const WHEN: Arg = Maybe(&[OneOf(&[
     &[Word("NX")],
     &[Word("XX")],
@@ -64,34 +68,34 @@ pub const SPECS: &[Spec] = &[
     .check(Check::Scan)
     .weight(3),
     spec("HEXPIRE", &[Key(H), Seconds, WHEN, FIELDS])
-        .from(From::Redis82)
+        .from(From::Newer)
         .weight(6),
     spec("HPEXPIRE", &[Key(H), Millis, WHEN, FIELDS])
-        .from(From::Redis82)
+        .from(From::Newer)
         .weight(6),
     // Short lives, until they are over everywhere.
     spec("HPEXPIRE", &[Key(H), Within(1, 40), WHEN, FIELDS])
-        .from(From::Redis82)
+        .from(From::Newer)
         .pause(600)
         .weight(1),
-    spec("HEXPIREAT", &[Key(H), UnixSeconds, WHEN, FIELDS]).from(From::Redis82),
-    spec("HPEXPIREAT", &[Key(H), UnixMillis, WHEN, FIELDS]).from(From::Redis82),
-    spec("HPERSIST", &[Key(H), FIELDS]).from(From::Redis82),
+    spec("HEXPIREAT", &[Key(H), UnixSeconds, WHEN, FIELDS]).from(From::Newer),
+    spec("HPEXPIREAT", &[Key(H), UnixMillis, WHEN, FIELDS]).from(From::Newer),
+    spec("HPERSIST", &[Key(H), FIELDS]).from(From::Newer),
     spec("HTTL", &[Key(H), FIELDS])
         .check(Check::Near(5))
-        .from(From::Redis82)
+        .from(From::Newer)
         .weight(6),
     spec("HPTTL", &[Key(H), FIELDS])
         .check(Check::Near(5000))
-        .from(From::Redis82),
+        .from(From::Newer),
     spec("HEXPIRETIME", &[Key(H), FIELDS])
         .check(Check::Near(5))
-        .from(From::Redis82),
+        .from(From::Newer),
     spec("HPEXPIRETIME", &[Key(H), FIELDS])
         .check(Check::Near(5000))
-        .from(From::Redis82),
+        .from(From::Newer),
     spec("HGETDEL", &[Key(H), FIELDS])
-        .from(From::Redis82)
+        .from(From::Newer)
         .weight(6),
     spec(
         "HGETEX",
@@ -120,5 +124,32 @@ pub const SPECS: &[Spec] = &[
         ],
     )
     .from(From::Redis82)
+    .weight(6),
+    // Valkey takes an option twice, and says otherwise what is wrong.
+    spec(
+        "HGETEX",
+        &[
+            Key(H),
+            Maybe(&[OneOf(&[&[LIFE], &[Word("PERSIST")]])]),
+            GIVEN,
+        ],
+    )
+    .from(From::Valkey91)
+    .never_spoilt()
+    .weight(6),
+    spec(
+        "HSETEX",
+        &[
+            Key(H),
+            Maybe(&[OneOf(&[&[Word("FNX")], &[Word("FXX")]])]),
+            Maybe(&[OneOf(&[&[LIFE], &[Word("KEEPTTL")]])]),
+            OneOf(&[
+                &[Word("FIELDS"), Raw("1"), Field, Value],
+                &[Word("FIELDS"), Raw("2"), Field, Value, Field, Value],
+            ]),
+        ],
+    )
+    .from(From::Valkey91)
+    .never_spoilt()
     .weight(6),
 ];

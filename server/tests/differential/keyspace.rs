@@ -30,7 +30,7 @@ pub fn compare(pair: &Pair) -> io::Result<Option<String>> {
                     ours: got,
                     theirs: expected,
                     version: &pair.version,
-                    sorts: pair.sorts,
+                    has: pair.has,
                 };
                 if excepted("keyspace", &case).is_none() {
                     let command = shown(&command.join(&b' '), 100);

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::compare::{Case, Check, differ, excepted, sorted};
+use crate::compare::{Case, Check, Has, differ, excepted, sorted};
 use crate::grammar::Step;
 use crate::keyspace;
 use crate::random::Random;
@@ -40,8 +40,9 @@ pub struct Pair {
     /// The reference's version.
     pub version: String,
     pub resp: u8,
-    /// The stream has SORT in it: see [`Case::sorts`].
-    pub sorts: bool,
+    pub has: Has,
+    /// The reference died in this stream, and ours did not: a fault of its own, no difference.
+    pub crashed: bool,
 }
 
 /// Where two servers differed.
@@ -83,7 +84,8 @@ impl Pair {
         count: &mut Count,
     ) -> io::Result<Option<Failure>> {
         let mut clients = self.fresh()?;
-        self.sorts = steps.iter().any(|step| step.name.starts_with("SORT"));
+        self.has = Has::of(steps);
+        self.crashed = false;
         let mut sizes = Random::new(if let Batching::Random(seed) = batching {
             seed
         } else {
@@ -267,7 +269,7 @@ impl Pair {
                 ours: &ours,
                 theirs: &theirs,
                 version: &self.version,
-                sorts: self.sorts,
+                has: self.has,
             };
             if excepted(name, &case).is_none() {
                 return Err(text);
@@ -300,7 +302,16 @@ impl Pair {
 
     /// An I/O error, with what became of our server.
     fn describe(&mut self, error: &io::Error) -> String {
-        let death = self.ours.death().or_else(|| self.theirs.death());
+        let mut death = self.ours.death();
+        if death.is_none() {
+            // A server that aborts writes its report first: its connection may be gone a little before it is.
+            let end = Instant::now() + Duration::from_secs(2);
+            while death.is_none() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(20));
+                death = self.theirs.death();
+            }
+            self.crashed |= death.is_some();
+        }
         death.map_or_else(|| error.to_string(), |death| format!("{error}; {death}"))
     }
 
@@ -315,7 +326,7 @@ impl Pair {
         let end = Instant::now() + budget;
         let fails = |pair: &mut Self, steps: &[Step], how: Batching| -> Option<(usize, String)> {
             let found = pair.run(steps, how, &mut Count::default()).ok()??;
-            (found.name == failure.name).then_some((found.at, found.text))
+            (found.name == failure.name && !pair.crashed).then_some((found.at, found.text))
         };
         // One at a time is the plainest way to fail; a whole pipeline the next. What follows in the pipeline may matter
         // too: then it is kept. Each is tried again, since timing may be part of it.

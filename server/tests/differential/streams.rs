@@ -55,6 +55,19 @@ const PAIRS: Arg = OneOf(&[
     &[Raw("f1"), Value],
 ]);
 
+/// All or none have been idle for so long: a few milliseconds would be up to the machine.
+const IDLE: Arg = OneOf(&[
+    &[Raw("0")],
+    &[Raw("0")],
+    &[Raw("0")],
+    &[Raw("99999999")],
+    &[OneOf(&[
+        &[Raw("-5")],
+        &[Raw("abc")],
+        &[Raw("9223372036854775808")],
+    ])],
+]);
+
 pub const SPECS: &[Spec] = &[
     spec(
         "CONFIG SET",
@@ -335,7 +348,7 @@ pub const SPECS: &[Spec] = &[
             Key(S),
             GROUP,
             CONSUMER,
-            OneOf(&[&[Raw("0")], &[Raw("0")], &[Raw("99999999")], &[Integer]]),
+            IDLE,
             Times(1, 3, &[StreamId]),
             SomeOf(&[
                 &[Word("JUSTID")],
@@ -355,7 +368,7 @@ pub const SPECS: &[Spec] = &[
             Key(S),
             GROUP,
             CONSUMER,
-            OneOf(&[&[Raw("0")], &[Raw("0")], &[Raw("99999999")], &[Integer]]),
+            IDLE,
             OneOf(&[
                 &[Raw("-")],
                 &[StreamId],

@@ -6,6 +6,7 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod keys;
 pub mod list;
+mod repeats;
 pub mod set;
 pub mod sort;
 pub mod stream;

@@ -250,8 +250,8 @@ impl Block {
         let mut at = head.entries_at;
         while at < self.end() {
             let found = self.at(head, at);
-            if found.id >= id {
-                return (found.id == id && !found.deleted).then_some(found);
+            if found.id >= id && !found.deleted {
+                return (found.id == id).then_some(found);
             }
             at = self.after(&found);
         }
@@ -266,9 +266,23 @@ impl Block {
         }
     }
 
+    /// The ID of the last entry that is not deleted.
+    pub fn last_live(&self) -> Option<StreamId> {
+        let head = self.head();
+        let mut end = self.end();
+        while let Some(at) = self.before(&head, end) {
+            let found = self.at(&head, at);
+            if !found.deleted {
+                return Some(found.id);
+            }
+            end = at;
+        }
+        None
+    }
+
     // ---- changing ----
 
-    /// Adds an entry, whose ID is above all others', of fields and values in turn.
+    /// Adds an entry, whose ID is above all live ones', of fields and values in turn.
     #[inline]
     pub fn append(&mut self, id: StreamId, pairs: &[&[u8]], room: usize) {
         let fields = pairs.len() / 2;
@@ -394,10 +408,14 @@ impl Block {
                 ms: self.first.ms.checked_add_signed(ms)?,
                 seq: self.first.seq.wrapping_add(seq as u64),
             };
-            if !(0..4).contains(&flags) || last.is_some_and(|last| id <= last) || id < self.first {
+            let deleted = flags as u8 & DELETED != 0;
+            let in_order = deleted || last.is_none_or(|last| id > last);
+            if !(0..4).contains(&flags) || !in_order || id < self.first {
                 return None;
             }
-            last = Some(id);
+            if !deleted {
+                last = Some(id);
+            }
             let (elements, next) = if flags as u8 & SAME_FIELDS != 0 {
                 (3 + master_fields, skip(next, master_fields)?)
             } else {
@@ -409,7 +427,7 @@ impl Block {
             if count != elements {
                 return None;
             }
-            lives += i64::from(flags as u8 & DELETED == 0);
+            lives += i64::from(!deleted);
             entries += 1;
             at = next;
         }

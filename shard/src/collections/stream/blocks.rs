@@ -218,7 +218,8 @@ impl Blocks {
         let mut before: Option<&Block> = None;
         for block in self.iter() {
             block.check_invariants();
-            assert!(before.is_none_or(|before| before.last() < block.first()));
+            assert!(before.is_none_or(|before| before.last_live() < Some(block.first())));
+            assert!(before.is_none_or(|before| before.first() < block.first()));
             before = Some(block);
         }
     }

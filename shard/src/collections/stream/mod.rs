@@ -4,8 +4,8 @@
 //! approximate trimming removes the same entries and a file holds the same bytes; [`blocks`] finds them. A [`group`] knows what was delivered
 //! to whom.
 //!
-//! Invariants: `len` is the number of live entries, `first_id` the first one's ID (0-0: none); no entry is above `last_id`, which never falls
-//! but by [`Stream::set_last_id`].
+//! Invariants: `len` is the number of live entries, `first_id` the first one's ID (0-0: none); no live entry is above `last_id`, which never falls
+//! but by [`Stream::set_last_id`]. Live entries are in order; after that a deleted one may be above those behind it, in Redis too.
 
 mod block;
 mod blocks;
@@ -91,17 +91,18 @@ impl Stream {
             entries_added: totals.entries_added,
             ..Self::default()
         };
-        let mut last = None;
+        let (mut first, mut last) = (None, None);
         for block in blocks {
-            if last.is_some_and(|last| block.first() <= last) {
+            // Each begins above the one before; a deleted entry there may be above it, by XSETID.
+            let below = |before: Option<StreamId>| before.is_some_and(|id| block.first() <= id);
+            if below(first) || below(last) {
                 return None;
             }
-            last = Some(block.last());
+            (first, last) = (Some(block.first()), block.last_live());
             stream.len += block.counts().0;
             stream.blocks.push(block);
         }
         stream.settle();
-        // A deleted entry may be above it, by XSETID.
         let in_order = stream.last_live_id() <= Some(totals.last_id);
         in_order.then_some(stream)
     }

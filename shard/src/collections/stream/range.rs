@@ -68,12 +68,15 @@ impl<'a> Range<'a> {
             let end = block.end();
             while here.at < end {
                 let found = block.at(&head, here.at);
+                here.at = block.after(&found);
+                if found.deleted {
+                    continue;
+                }
                 if found.id > self.end {
                     self.here = None;
                     return None;
                 }
-                here.at = block.after(&found);
-                if found.id >= self.start && !found.deleted {
+                if found.id >= self.start {
                     return Some(block.entry(&head, &found));
                 }
             }
@@ -87,12 +90,15 @@ impl<'a> Range<'a> {
             let Here { block, head, .. } = *here;
             while let Some(at) = block.before(&head, here.at) {
                 let found = block.at(&head, at);
+                here.at = at;
+                if found.deleted {
+                    continue;
+                }
                 if found.id < self.start {
                     self.here = None;
                     return None;
                 }
-                here.at = at;
-                if found.id <= self.end && !found.deleted {
+                if found.id <= self.end {
                     return Some(block.entry(&head, &found));
                 }
             }

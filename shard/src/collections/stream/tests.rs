@@ -227,3 +227,57 @@ fn trimming_minds_references() {
     stream.check_invariants();
     assert!(stream.group(b"g").unwrap().pending().is_empty());
 }
+
+/// XDEL of the newest entry and XSETID back make room for IDs below the deleted one's.
+#[test]
+fn ids_go_on_below_a_deleted_one() {
+    let id = StreamId::new;
+    for block_entries_max in [1, 2, 3, 100] {
+        let limits = Limits {
+            block_bytes_max: 0,
+            block_entries_max,
+        };
+        let mut stream = Stream::new();
+        let add = |stream: &mut Stream, id| stream.add(id, &[b"f", b"v"], 2, limits);
+        for i in [5, 6] {
+            add(&mut stream, id(i, 0));
+        }
+        stream.delete(id(6, 0));
+        stream.settle();
+        stream.set_last_id(id(5, 0), None, Some(id(5, 0)));
+        for i in 1..4 {
+            add(&mut stream, id(5, i));
+        }
+        let bytes = |block: &Block| Block::from_bytes(block.first(), block.bytes().to_vec());
+        let blocks: Option<Vec<Block>> = stream.blocks().map(bytes).collect();
+        let totals = Totals {
+            last_id: stream.last_id(),
+            max_deleted_id: stream.max_deleted_id(),
+            entries_added: stream.entries_added(),
+        };
+        let again = Stream::from_blocks(blocks.expect("sound blocks"), totals);
+        for mut stream in [stream, again.expect("in order")] {
+            stream.check_invariants();
+            let ids = |from, to, reverse| -> Vec<u64> {
+                let all = stream.range(id(5, from), id(5, to), reverse);
+                all.map(|entry| entry.id.seq).collect()
+            };
+            assert_eq!(ids(0, 9, false), [0, 1, 2, 3]);
+            assert_eq!(ids(0, 9, true), [3, 2, 1, 0]);
+            assert_eq!(ids(1, 2, false), [1, 2]);
+            assert_eq!(ids(1, 2, true), [2, 1]);
+            assert!(stream.contains(id(5, 3)) && !stream.contains(id(6, 0)));
+            let trim = Trim {
+                threshold: Threshold::Id(id(5, 2)),
+                approximate: false,
+                limit: 0,
+                references: References::Keep,
+            };
+            assert_eq!(stream.trim(&trim), 2);
+            stream.check_invariants();
+            assert!(stream.delete(id(5, 3)));
+            stream.settle();
+            assert_eq!((stream.len(), stream.first_id()), (1, id(5, 2)));
+        }
+    }
+}

@@ -42,7 +42,9 @@ impl Stream {
             }
             let whole = match trim.threshold {
                 Threshold::Length(length) => self.len - live >= length,
-                Threshold::Id(id) => block.last() < id,
+                // Redis looks at the last entry, deleted or not, when it chooses whole blocks.
+                Threshold::Id(id) if trim.approximate => block.last() < id,
+                Threshold::Id(id) => block.last_live() < Some(id),
             };
             if whole && trim.references == References::Keep {
                 self.blocks.remove(here);
@@ -85,7 +87,7 @@ impl Stream {
             let found = block.at(&head, at);
             let enough = match trim.threshold {
                 Threshold::Length(length) => self.len - gone.len() as u64 <= length,
-                Threshold::Id(id) => found.id >= id,
+                Threshold::Id(id) => found.id >= id && !found.deleted,
             };
             if enough {
                 break;

@@ -3,6 +3,7 @@
 use super::value::{self, Body, View};
 use crate::collections::listpack::{self, Item};
 use crate::collections::timed_listpack;
+use crate::commands::repeats;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -95,13 +96,15 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             reply.array(0);
             return Ok(());
         };
+        let wanted = repeats::number(count)?;
+        let mark = reply.mark();
         head(reply, wanted);
         give(reply, first);
-        for _ in 1..wanted {
+        return repeats::write(reply, mark, wanted.saturating_sub(1), |reply| {
             if let Some(pair) = picker.pick(&mut random) {
                 give(reply, pair);
             }
-        }
+        });
     } else if !hash.any_expired() && wanted >= hash.len() {
         head(reply, hash.len());
         hash.each(|field, value| give(reply, (field, value)));

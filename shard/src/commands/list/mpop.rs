@@ -101,6 +101,9 @@ fn brpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 fn blocking_pop(ctx: &mut Ctx<'_>, args: Args<'_>, end: End) -> CommandResult {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
     let timeout_ms = timeout_ms(timeout)?;
+    if ctx.served_in_vain(keys, Type::List) {
+        return wait(ctx, keys, timeout_ms);
+    }
     let Some(key) = first_list(ctx, keys)? else {
         return wait(ctx, keys, timeout_ms);
     };
@@ -122,6 +125,9 @@ fn lmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 fn blmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let (keys, end, count) = parse(&args[2..])?;
     let timeout_ms = timeout_ms(args[1])?;
+    if ctx.served_in_vain(keys, Type::List) {
+        return wait(ctx, keys, timeout_ms);
+    }
     match first_list(ctx, keys)? {
         Some(key) => pop_from(ctx, key, end, count),
         None => return wait(ctx, keys, timeout_ms),

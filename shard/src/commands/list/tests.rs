@@ -210,3 +210,30 @@ fn encodings_change_as_in_redis() {
     t.check("LSET l 0 b", "+OK").check_encoding("l", "listpack");
     t.check("LRANGE l 0 -1", "*1 $1 b");
 }
+
+/// What a client was to be served from may be gone again when its turn comes: that its other key got another type is then no matter.
+#[test]
+fn served_in_vain() {
+    let mut t = Tester::new();
+    t.serving = true;
+    for (pop, kind) in [
+        ("BLPOP a b 0", "list"),
+        ("BLMPOP 0 2 a b LEFT", "list"),
+        ("BZPOPMIN a b 0", "zset"),
+        ("BZMPOP 0 2 a b MIN", "zset"),
+    ] {
+        t.run("DEL b");
+        t.run("SET a string");
+        t.check(pop, "");
+        assert_eq!(t.block.take().expect("it goes on waiting").keys.len(), 2);
+        t.run(if kind == "list" {
+            "RPUSH b 1"
+        } else {
+            "ZADD b 1 1"
+        });
+        t.check(
+            pop,
+            "-WRONGTYPE Operation against a key holding the wrong kind of value",
+        );
+    }
+}

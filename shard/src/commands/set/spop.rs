@@ -3,6 +3,7 @@
 use super::members::{Home, Owned, Rules, SetView, add, remove};
 use super::removed;
 use crate::collections::listpack::Item;
+use crate::commands::repeats;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::object::Type;
 use ringwood_protocol::command::*;
@@ -168,13 +169,14 @@ fn srandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let size = set.len();
     let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     if count < 0 {
+        let wanted = repeats::number(count)?;
+        let mark = ctx.reply.mark();
         ctx.reply.array(wanted);
-        for _ in 0..wanted {
+        return repeats::write(&mut ctx.reply, mark, wanted, |reply| {
             if let Some(member) = set.random(&mut below) {
-                member.reply(&mut ctx.reply);
+                member.reply(reply);
             }
-        }
-        return Ok(());
+        });
     }
     let mut wanted = wanted.min(size);
     ctx.reply.array(wanted);

@@ -224,7 +224,7 @@ fn zmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 fn bzmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let choice = Choice::parse(&args[2..])?;
     let timeout_ms = timeout_ms(args[1])?;
-    if choice.pop(ctx)? {
+    if !ctx.served_in_vain(choice.keys, Type::ZSet) && choice.pop(ctx)? {
         return Ok(());
     }
     wait(ctx, choice.keys, timeout_ms)
@@ -240,6 +240,9 @@ fn bzpopmax(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 fn pop_or_wait(ctx: &mut Ctx<'_>, args: Args<'_>, max: bool) -> CommandResult {
     let keys = &args[1..args.len() - 1];
     let timeout_ms = timeout_ms(args[args.len() - 1])?;
+    if ctx.served_in_vain(keys, Type::ZSet) {
+        return wait(ctx, keys, timeout_ms);
+    }
     for key in keys {
         let name = ctx.key(key);
         if pop_from(ctx, name, max, 1, Shape::KeyFlat)? {

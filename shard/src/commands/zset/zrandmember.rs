@@ -2,6 +2,7 @@
 
 use super::view::View;
 use super::{reply_pair, reply_pairs_head};
+use crate::commands::repeats;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::shard::Shard;
 use ringwood_protocol::command::*;
@@ -90,7 +91,11 @@ fn zrandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             });
         }
     };
-    let replied = if count > 0 { wanted.min(len) } else { wanted };
+    let replied = match count {
+        1.. => wanted.min(len),
+        _ => repeats::number(count)?,
+    };
+    let mark = ctx.reply.mark();
     if with_scores {
         reply_pairs_head(&mut ctx.reply, replied);
     } else {
@@ -102,11 +107,12 @@ fn zrandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         return Ok(());
     }
     // With repetitions; in pieces, so that the ranks of a large count take little memory.
-    let mut left = wanted;
+    let mut left = replied;
     while left > 0 {
         let piece = left.min(1000);
         let ranks: Vec<usize> = (0..piece).map(|_| ctx.shard.random_below(len)).collect();
         show(ctx, &ranks);
+        repeats::check(&ctx.reply, mark)?;
         left -= piece;
     }
     Ok(())
