@@ -12,6 +12,7 @@
 use crate::blocking::Blocking;
 use crate::client::{Client, Life};
 use crate::config::{Config, SharedConfig};
+use crate::gather::Gathering;
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
 use crate::multi::exclusive::{Under, UnderDone};
@@ -162,6 +163,9 @@ pub struct Core {
     pub(crate) locks: Locks<Waiting>,
     pub(crate) transactions: HashMap<u32, Coordinated>,
     pub(crate) next_transaction: u32,
+    pub(crate) gathering: Gathering,
+    /// Parts for this core itself wait to be run in this turn.
+    pub(crate) own_parts: bool,
     pub(crate) blocking: Blocking,
     pub(crate) pubsub: PubSub,
     pub(crate) scripts: Scripts,
@@ -227,6 +231,8 @@ impl Core {
             locks: Locks::default(),
             transactions: HashMap::new(),
             next_transaction: 0,
+            gathering: Gathering::new(cores),
+            own_parts: false,
             blocking: Blocking::default(),
             pubsub: PubSub::default(),
             scripts: Scripts::default(),
@@ -342,10 +348,14 @@ impl Core {
             // Of keys found expired on their way to another core.
             self.publish_events();
         }
-        if std::mem::take(&mut self.pubsub.own_parts) {
-            self.run_parts();
-        }
+        self.send_gathered();
         self.send_parcels();
+        if std::mem::take(&mut self.own_parts) {
+            // The other cores begin with theirs meanwhile.
+            self.wake_receivers();
+            self.run_parts();
+            self.send_parcels();
+        }
         self.send_replies();
         self.background();
         Ok(())
@@ -591,6 +601,11 @@ impl Core {
                 Mail::Commands(parcel) => self.parcels.push((from, parcel)),
                 Mail::Replies(parcel) => self.take_replies(parcel),
                 Mail::Late(ticket, reply) => self.answer_with(ticket, &reply),
+                Mail::SharesDone {
+                    transaction,
+                    number,
+                    parcel,
+                } => self.shares_done(from, transaction, number, parcel),
                 Mail::PartDone {
                     transaction,
                     number,

@@ -120,12 +120,14 @@ pub struct Parcel {
 
 impl Parcel {
     pub fn add(&mut self, item: Item, args: &[&[u8]]) {
-        for arg in args {
-            self.words
-                .extend_from_slice(&(arg.len() as u32).to_ne_bytes());
-            self.words.extend_from_slice(arg);
-        }
+        args.iter().for_each(|arg| self.put(arg));
         self.items.push(item);
+    }
+    /// Appends a word of the last command.
+    pub fn put(&mut self, word: &[u8]) {
+        self.words
+            .extend_from_slice(&(word.len() as u32).to_ne_bytes());
+        self.words.extend_from_slice(word);
     }
     /// Reads `argc` words from `at` on, into `args`; returns where the next command's words begin.
     pub fn read<'a>(words: &'a [u8], mut at: usize, argc: u32, args: &mut Vec<&'a [u8]>) -> usize {
@@ -168,7 +170,13 @@ pub enum Mail {
     Replies(Box<Parcel>),
     /// The reply of a command that had to wait.
     Late(Ticket, Vec<u8>),
-    /// A part of a transaction has run: its reply.
+    /// The shares of commands that a part of a transaction had have run: the parcel with their replies.
+    SharesDone {
+        transaction: u32,
+        number: u64,
+        parcel: Box<Parcel>,
+    },
+    /// A question that was a part of a transaction: its answer.
     PartDone {
         transaction: u32,
         number: u64,

@@ -142,8 +142,6 @@ pub struct PubSub {
     /// That command is one of a transaction: behind EXEC's reply.
     pub in_exec: bool,
     behind_reply: Vec<u8>,
-    /// Parts for this core itself wait to be run in this turn.
-    pub own_parts: bool,
     /// Clients that went with more subscriptions than are ended at once.
     leaving: Vec<(Listener, Box<Subscriptions>)>,
     forms: Forms,
@@ -327,7 +325,7 @@ impl Core {
             shared,
             mailbox,
             locks,
-            pubsub,
+            own_parts,
             ..
         } = self;
         let names = shared.directory.read();
@@ -346,14 +344,14 @@ impl Core {
                     number,
                     coordinator: *id as u16,
                     transaction: told.unwrap_or(0),
-                    slots: Slots::Some(Box::default()),
+                    slots: Slots::none(),
                     work: PartWork::Publish {
                         message: message.clone(),
                         tell: told.is_some(),
                     },
                 };
                 if core == *id {
-                    pubsub.own_parts = true;
+                    *own_parts = true;
                     hold(locks, part);
                 } else {
                     mailbox.send_part(core, part);
@@ -463,12 +461,12 @@ impl Core {
                 number,
                 coordinator: *id as u16,
                 transaction: 0,
-                slots: Slots::Some(Box::default()),
+                slots: Slots::none(),
                 work: PartWork::Subscribe(Box::new(change)),
             };
             hold(locks, part);
         });
-        self.pubsub.own_parts = true;
+        self.own_parts = true;
         true
     }
 

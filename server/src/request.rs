@@ -354,7 +354,7 @@ impl Core {
 
     /// Nanoseconds that each of `count` commands took of the time since the last call.
     #[inline]
-    fn share(&mut self, count: usize) -> u64 {
+    pub(crate) fn share(&mut self, count: usize) -> u64 {
         let now = self.io.mono_ns();
         let passed = now.saturating_sub(std::mem::replace(&mut self.accounted_ns, now));
         passed / count.max(1) as u64
@@ -469,6 +469,10 @@ impl Core {
                 break 'run self.refuse(conn, entry, error);
             }
             let entry = entry.expect("admitted");
+            if !self.gathering.is_empty() && !crate::gather::may_follow(entry) {
+                self.send_gathered();
+            }
+            let client = self.clients.get_mut(conn).expect("looked up above");
             if client.multi.is_some()
                 && let Some(flow) = self.in_multi(conn, entry, args)
             {
@@ -603,6 +607,9 @@ impl Core {
             if self.strict && self.clients.get(conn).is_some_and(|c| c.is_waiting()) {
                 return Flow::Stall;
             }
+            if self.gathering.uses(key.slot) {
+                self.send_gathered();
+            }
             if self.locks.is_empty() || !self.locks.in_use(key.slot) {
                 return self.execute_here(conn, entry, args, Some(key));
             }
@@ -624,23 +631,20 @@ impl Core {
         if waiting && self.strict {
             return Flow::Stall;
         }
-        let mut keys = Vec::new();
+        let request = |ticket| crate::transaction::Request {
+            ticket,
+            entry,
+            args,
+            db,
+            version,
+        };
         match entry.spec.route {
-            Route::AllShards(_) => {
+            Route::AllShards(merge) => {
                 if waiting {
                     return Flow::Stall;
                 }
                 let ticket = self.ticket(conn);
-                self.coordinate(
-                    &crate::transaction::Request {
-                        ticket,
-                        entry,
-                        args,
-                        db,
-                        version,
-                    },
-                    &keys,
-                );
+                self.gather_all(&request(ticket), merge);
                 return Flow::Next;
             }
             Route::Cursor => {
@@ -672,13 +676,14 @@ impl Core {
             }
             _ => {}
         }
+        let mut keys = Vec::new();
         // Words that do not fit the key specs go to the command here, which says what is wrong with them.
         let fit = entry.key_indexes(args, &mut keys) && !keys.is_empty();
         let pairs = !matches!(entry.keys, Keys::Rest { first, step } if !(args.len() - first).is_multiple_of(step));
         if !fit || !pairs {
             return self.execute_here(conn, entry, args, None);
         }
-        let mut slots: Vec<u16> = keys
+        let slots: Vec<u16> = keys
             .iter()
             .map(|&k| ringwood_protocol::slot::key_slot(args[k]))
             .collect();
@@ -692,8 +697,10 @@ impl Core {
                 let key = self.shard.key(args[keys[0]]);
                 return self.forward_slots(conn, owner, entry, args, key, &slots);
             }
+            if slots.iter().any(|&s| self.gathering.uses(s)) {
+                self.send_gathered();
+            }
             if slots.iter().any(|&s| self.locks.in_use(s)) {
-                slots.dedup();
                 return self.defer(conn, entry, args, slots);
             }
             return self.execute_here(conn, entry, args, None);
@@ -702,17 +709,14 @@ impl Core {
         if slots.iter().any(|s| outstanding >> (s % 64) & 1 != 0) {
             return Flow::Stall;
         }
-        let ticket = self.ticket(conn);
-        self.coordinate(
-            &crate::transaction::Request {
-                ticket,
-                entry,
-                args,
-                db,
-                version,
-            },
-            &keys,
-        );
+        let request = request(self.ticket(conn));
+        match entry.spec.route {
+            // Where notifications are sent, one core runs it all, so that they come in the keys' order.
+            Route::Scatter(merge) if !self.shard.listening => {
+                self.gather(&request, merge, &keys, &slots);
+            }
+            _ => self.borrow(&request, &keys, Vec::new(), None),
+        }
         Flow::Next
     }
 
@@ -920,7 +924,7 @@ impl Core {
             db: client.db,
             version: client.version,
         };
-        self.locks.defer(Slots::Some(slots.into()), work);
+        self.locks.defer(Slots::of(slots), work);
         Flow::Next
     }
 
@@ -1066,7 +1070,7 @@ impl Core {
                     db,
                     version,
                 };
-                self.locks.defer(Slots::Some(slots.into()), work);
+                self.locks.defer(Slots::of(slots), work);
                 item.deferred = true;
                 return;
             }
@@ -1120,7 +1124,7 @@ impl Core {
                 db,
                 version,
             };
-            self.locks.defer(Slots::Some(slots.into()), work);
+            self.locks.defer(Slots::of(slots), work);
             item.deferred = true;
             return;
         }
@@ -1132,7 +1136,7 @@ impl Core {
     }
 
     /// A parcel has come back: its replies go to their clients.
-    pub(crate) fn take_replies(&mut self, mut parcel: Box<Parcel>) {
+    pub(crate) fn take_replies(&mut self, parcel: Box<Parcel>) {
         let mut from = 0;
         for item in &parcel.items {
             let to = item.reply_end as usize;
@@ -1141,8 +1145,12 @@ impl Core {
             }
             from = to;
         }
-        parcel.clear();
+        self.spare_parcel(parcel);
+    }
+    /// Keeps a parcel's buffers for the next.
+    pub(crate) fn spare_parcel(&mut self, mut parcel: Box<Parcel>) {
         if self.spare_parcels.len() < 64 {
+            parcel.clear();
             self.spare_parcels.push(parcel);
         }
     }

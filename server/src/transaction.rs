@@ -2,8 +2,8 @@
 //! such work [`crate::sequencer`]'s.
 //!
 //! Two shapes:
-//! - **Run**: each owner runs its part (a share of the keys of MGET, all of DBSIZE) when the part's turn comes in the
-//!   order of numbers, and answers. One round trip.
+//! - **Run**: each owner runs its part (shares of the keys of MGET, all of DBSIZE: see [`crate::gather`]) when the part's turn
+//!   comes in the order of numbers, and answers. One round trip.
 //! - **Lend**: for everything else (RENAME, COPY, MSETNX, SUNIONSTORE …). When its turn comes, each owner takes the entries of
 //!   its keys out of its keyspace, sends them to the coordinator and keeps their slots locked. With all of them there, the coordinator
 //!   puts them into its own keyspace, runs the command's ordinary function as if all keys were its own, takes
@@ -11,21 +11,21 @@
 //!
 //! ```text
 //! coordinator: issue number ─ parts to inboxes ─────────────── all answers there ─ merge, reply
-//! owner:             inbox ─ wait for turn ─ run ─ PartDone ──┘
+//! owner:             inbox ─ wait for turn ─ run ─ SharesDone ┘
 //! owner (lend):      inbox ─ wait for turn ─ take ─ Lent ──┐              ┌─ GiveBack ─ put back, unlock
 //! coordinator:                                all there ─ put in, run, take out ─ reply
 //! ```
 
 use crate::blocking::{Meanwhile, Waiter};
 use crate::core::{Conclude, Core, Question};
-use crate::mailbox::{Mail, Ticket, Words};
+use crate::gather::Gathered;
+use crate::mailbox::{Mail, Parcel, Ticket, Words};
 use crate::multi::Exec;
 use crate::multi::exclusive::Exclusive;
 use crate::pubsub::Change;
 use crate::pubsub::message::OwnedMessage;
-use crate::registry::{Entry, Keys};
-use ringwood_protocol::command::{Merge, Route};
-use ringwood_protocol::reply::{Reply, Version, value_len};
+use crate::registry::Entry;
+use ringwood_protocol::reply::Version;
 use ringwood_shard::ctx::{Args, Wants};
 use ringwood_shard::keyspace::entry::Parts;
 use ringwood_shard::locks::{Locks, Order, Slots};
@@ -45,12 +45,8 @@ pub struct Part {
 
 #[derive(Debug)]
 pub enum PartWork {
-    Run {
-        entry: &'static Entry,
-        words: Words,
-        db: usize,
-        version: Version,
-    },
+    /// Run these commands' shares: see [`crate::gather`].
+    Run(Box<Parcel>),
     /// Give this message to the core's listeners; `tell`: and say when that is done.
     Publish {
         message: Arc<OwnedMessage>,
@@ -106,7 +102,7 @@ pub enum Waiting {
 
 /// Puts a part into the lock queue.
 pub(crate) fn hold(locks: &mut Locks<Waiting>, mut part: Part) {
-    let slots = std::mem::replace(&mut part.slots, Slots::Some(Box::default()));
+    let slots = std::mem::replace(&mut part.slots, Slots::none());
     locks.insert(part.number, slots, Waiting::Part(Box::new(part)));
 }
 
@@ -130,14 +126,7 @@ pub struct Coordinated {
 }
 
 pub(crate) enum Kind {
-    Gather {
-        merge: Merge,
-        /// By core: the part's reply.
-        replies: Vec<Option<Vec<u8>>>,
-        /// For [`Merge::ByKey`]: which core has the n-th key.
-        owners: Vec<u16>,
-        version: Version,
-    },
+    Gather(Gathered),
     Borrow {
         entry: &'static Entry,
         words: Words,
@@ -188,69 +177,37 @@ struct Share {
 }
 
 impl Core {
-    /// Runs a command whose keys lie on several cores, or that concerns all cores. Its reply comes to `ticket`.
-    pub(crate) fn coordinate(&mut self, request: &Request<'_>, keys: &[usize]) {
-        match request.entry.spec.route {
-            Route::AllShards(merge) => {
-                // A node of a cluster speaks for itself; the client asks the others too.
-                let conn = request.ticket.conn;
-                let cores = match self.clients.get(conn) {
-                    Some(client) if client.cluster => self.id as u16..self.id as u16 + 1,
-                    _ => 0..self.cores() as u16,
-                };
-                let shares = cores.map(|core| Share {
-                    core,
-                    slots: Vec::new(),
-                    keys: Vec::new(),
-                });
-                self.gather(request, merge, shares.collect(), Vec::new());
-            }
-            // Where notifications are sent, one core runs it all, so that they come in the keys' order.
-            Route::Scatter(merge) if !self.shard.listening => {
-                let mut owners = Vec::with_capacity(keys.len());
-                let shares = self.shares(request.args, keys, &mut owners);
-                self.gather(request, merge, shares, owners);
-            }
-            _ => self.borrow(request, keys, Vec::new(), None),
-        }
-    }
-
     /// Who owns which of these words.
-    fn shares(&self, words: &[&[u8]], keys: &[usize], owners: &mut Vec<u16>) -> Vec<Share> {
+    fn shares(&self, words: &[&[u8]], keys: &[usize]) -> Vec<Share> {
         let mut shares: Vec<Share> = Vec::new();
-        // Where each core's share is in `shares`.
-        let mut places = vec![usize::MAX; self.cores()];
         for &index in keys {
             let slot = ringwood_protocol::slot::key_slot(words[index]);
             let core = self.owner(slot);
-            owners.push(core);
-            let place = &mut places[core as usize];
-            if *place == usize::MAX {
-                *place = shares.len();
+            let place = shares.iter().position(|s| s.core == core);
+            let place = place.unwrap_or_else(|| {
                 shares.push(Share {
                     core,
                     slots: Vec::new(),
                     keys: Vec::new(),
                 });
-            }
-            let share = &mut shares[*place];
-            share.slots.push(slot);
-            share.keys.push(index);
-        }
-        for share in &mut shares {
-            share.slots.sort_unstable();
-            share.slots.dedup();
+                shares.len() - 1
+            });
+            shares[place].slots.push(slot);
+            shares[place].keys.push(index);
         }
         shares
     }
 
     /// Gives each part to its owner under one number.
     fn issue(&mut self, transaction: u32, parts: Vec<(u16, Slots, PartWork)>) -> u64 {
+        // What was gathered before comes first in the order.
+        self.send_gathered();
         let Core {
             id,
             shared,
             mailbox,
             locks,
+            own_parts,
             ..
         } = self;
         shared.sequencer.issue(*id, |number| {
@@ -263,6 +220,7 @@ impl Core {
                     work,
                 };
                 if core as usize == *id {
+                    *own_parts = true;
                     hold(locks, part);
                 } else {
                     mailbox.send_part(core as usize, part);
@@ -270,73 +228,6 @@ impl Core {
             }
             number
         })
-    }
-
-    fn gather(
-        &mut self,
-        request: &Request<'_>,
-        merge: Merge,
-        shares: Vec<Share>,
-        owners: Vec<u16>,
-    ) {
-        let &Request {
-            ticket,
-            entry,
-            args,
-            db,
-            version,
-        } = request;
-        let step = match entry.keys {
-            Keys::Rest { step, .. } => step,
-            // Commands for all cores have no keys to share out.
-            _ => 1,
-        };
-        // One call, however many parts.
-        self.stats.called(entry);
-        let left = shares.len();
-        let transaction = self.next_transaction;
-        self.next_transaction = self.next_transaction.wrapping_add(1);
-        let parts = shares
-            .into_iter()
-            .map(|share| {
-                let (slots, words) = if share.keys.is_empty() {
-                    (Slots::All, Words::new(args.iter().copied()))
-                } else {
-                    let mut words = Words::new([args[0]]);
-                    for &key in &share.keys {
-                        args[key..key + step].iter().for_each(|w| words.push(w));
-                    }
-                    (Slots::Some(share.slots.into()), words)
-                };
-                (
-                    share.core,
-                    slots,
-                    PartWork::Run {
-                        entry,
-                        words,
-                        db,
-                        version,
-                    },
-                )
-            })
-            .collect();
-        let number = self.issue(transaction, parts);
-        let replies = (0..self.mailbox.cores()).map(|_| None).collect();
-        let kind = Kind::Gather {
-            merge,
-            replies,
-            owners,
-            version,
-        };
-        self.transactions.insert(
-            transaction,
-            Coordinated {
-                number,
-                ticket,
-                left,
-                kind,
-            },
-        );
     }
 
     /// Runs a command on this core with all its keys, wherever they are, and the `extra` ones; for a blocked client with its
@@ -364,7 +255,7 @@ impl Core {
         named.sort_unstable();
         named.dedup();
         let all: Vec<usize> = (0..named.len()).collect();
-        let shares = self.shares(&named, &all, &mut Vec::new());
+        let shares = self.shares(&named, &all);
         let left = shares.len();
         // COPY's destination may be in another database; both keys are lent from both.
         let dbs = [Some(db), self.other_database(entry, args, db)];
@@ -376,7 +267,7 @@ impl Core {
                     dbs.map(move |&db| (db, key))
                 });
                 let keys = keys.map(|(db, key)| (db, Box::from(named[key]))).collect();
-                let slots = Slots::Some(share.slots.into());
+                let slots = Slots::of(share.slots);
                 let work = PartWork::Lend {
                     keys,
                     watched: Vec::new(),
@@ -507,32 +398,18 @@ impl Core {
                         ..
                     } = *part;
                     match work {
-                        PartWork::Run {
-                            entry,
-                            words,
-                            db,
-                            version,
-                        } => {
-                            let mut reply = Vec::with_capacity(1024);
-                            let wants =
-                                self.run_owned(entry, &words, db, version, false, &mut reply);
-                            assert!(
-                                wants.is_none(),
-                                "{} runs in parts and wants more",
-                                entry.name
-                            );
+                        PartWork::Run(mut parcel) => {
+                            self.run_shares(&mut parcel);
                             self.locks.release(order);
                             if coordinator as usize == self.id {
-                                self.part_done(self.id, transaction, number, reply);
+                                self.shares_done(self.id, transaction, number, parcel);
                             } else {
-                                self.mailbox.send(
-                                    coordinator as usize,
-                                    Mail::PartDone {
-                                        transaction,
-                                        number,
-                                        reply,
-                                    },
-                                );
+                                let mail = Mail::SharesDone {
+                                    transaction,
+                                    number,
+                                    parcel,
+                                };
+                                self.mailbox.send(coordinator as usize, mail);
                             }
                         }
                         PartWork::Publish { message, tell } => {
@@ -593,41 +470,38 @@ impl Core {
         }
     }
 
-    pub(crate) fn part_done(&mut self, from: usize, transaction: u32, number: u64, reply: Vec<u8>) {
+    /// The transaction whose part a core has done, if that was the last one.
+    pub(crate) fn part_of(
+        &mut self,
+        transaction: u32,
+        number: u64,
+        note: impl FnOnce(&mut Kind),
+    ) -> Option<Coordinated> {
         let t = self
             .transactions
             .get_mut(&transaction)
             .expect("a part answers a transaction under way");
         assert_eq!(t.number, number, "a part answers its own transaction");
-        match &mut t.kind {
-            Kind::Gather { replies, .. }
-            | Kind::Visit {
-                answers: replies, ..
-            } => replies[from] = Some(reply),
-            _ => panic!("a part ran for a transaction that borrows"),
-        }
+        note(&mut t.kind);
         t.left -= 1;
         if t.left > 0 {
-            return;
+            return None;
         }
-        let t = self
-            .transactions
-            .remove(&transaction)
-            .expect("looked at above");
-        match t.kind {
-            Kind::Gather {
-                merge,
-                replies,
-                owners,
-                version,
-            } => {
-                let reply = merge_replies(merge, replies, &owners, version, self.shard.random());
-                self.answer(t.ticket, reply);
-            }
-            Kind::Visit { answers, conclude } => {
-                conclude(self, t.ticket, answers.into_iter().flatten().collect());
-            }
-            _ => unreachable!("matched above"),
+        self.transactions.remove(&transaction)
+    }
+    /// A core has answered a question.
+    pub(crate) fn part_done(&mut self, from: usize, transaction: u32, number: u64, reply: Vec<u8>) {
+        let t = self.part_of(transaction, number, |kind| match kind {
+            Kind::Visit { answers, .. } => answers[from] = Some(reply),
+            _ => panic!("an answer to what was no question"),
+        });
+        if let Some(Coordinated {
+            ticket,
+            kind: Kind::Visit { answers, conclude },
+            ..
+        }) = t
+        {
+            conclude(self, ticket, answers.into_iter().flatten().collect());
         }
     }
 
@@ -666,7 +540,7 @@ impl Core {
                 borrowed.loans.push((from as u16, loan, order));
             }
             Kind::Exclusive(all) => all.held(from as u16, order, from == self.id),
-            Kind::Gather { .. } | Kind::Visit { .. } => {
+            Kind::Gather(_) | Kind::Visit { .. } => {
                 panic!("a loan for a transaction of parts")
             }
         }
@@ -946,125 +820,5 @@ impl Core {
         }
         let shares = by_core.into_iter().enumerate();
         shares.filter(|(_, names)| !names.is_empty()).collect()
-    }
-}
-
-/// Makes one reply of the parts'.
-pub(crate) fn merge_replies(
-    merge: Merge,
-    replies: Vec<Option<Vec<u8>>>,
-    owners: &[u16],
-    version: Version,
-    random: u64,
-) -> Vec<u8> {
-    if let Some(error) = replies.iter().flatten().find(|r| r.first() == Some(&b'-')) {
-        return error.clone();
-    }
-    let mut out = Vec::new();
-    let mut reply = Reply::new(&mut out, version);
-    match merge {
-        Merge::Ok => reply.raw(replies.iter().flatten().next().map_or(b"+OK\r\n", |r| r)),
-        Merge::Sum => reply.integer(replies.iter().flatten().map(|r| header_number(r)).sum()),
-        Merge::ByKey => {
-            let mut rest: Vec<&[u8]> = replies
-                .iter()
-                .map(|r| r.as_deref().map_or(&[][..], after_header))
-                .collect();
-            reply.array(owners.len());
-            for &owner in owners {
-                let part = &mut rest[owner as usize];
-                let len = value_len(part).expect("a part answers one value a key");
-                reply.raw(&part[..len]);
-                *part = &part[len..];
-            }
-        }
-        Merge::Concat => {
-            reply.array(
-                replies
-                    .iter()
-                    .flatten()
-                    .map(|r| header_number(r) as usize)
-                    .sum(),
-            );
-            replies
-                .iter()
-                .flatten()
-                .for_each(|r| reply.raw(after_header(r)));
-        }
-        Merge::WeightedPick => {
-            let counts: Vec<u64> = replies
-                .iter()
-                .map(|r| {
-                    r.as_deref()
-                        .map_or(0, |r| header_number(after_header(r)) as u64)
-                })
-                .collect();
-            let total: u64 = counts.iter().sum();
-            let mut pick = ((random as u128 * total as u128) >> 64) as u64;
-            let chosen = counts.iter().position(|&c| {
-                let here = pick < c;
-                pick = pick.saturating_sub(c);
-                here
-            });
-            match chosen.and_then(|c| replies[c].as_deref()) {
-                Some(part) => reply.raw(after_header(after_header(part))),
-                None => reply.null(),
-            }
-        }
-    }
-    out
-}
-
-/// The number in a reply's first line.
-fn header_number(reply: &[u8]) -> i64 {
-    let end = reply
-        .iter()
-        .position(|&b| b == b'\r')
-        .unwrap_or(reply.len());
-    std::str::from_utf8(&reply[1..end])
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .expect("our own reply's number")
-}
-
-fn after_header(reply: &[u8]) -> &[u8] {
-    let end = reply
-        .windows(2)
-        .position(|w| w == b"\r\n")
-        .expect("our own reply's first line");
-    &reply[end + 2..]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn merged(merge: Merge, parts: &[&str], owners: &[u16]) -> String {
-        let parts = parts
-            .iter()
-            .map(|p| (!p.is_empty()).then(|| p.replace(' ', "\r\n").into_bytes()))
-            .collect();
-        let reply = merge_replies(merge, parts, owners, Version::Resp2, u64::MAX);
-        String::from_utf8(reply).unwrap().replace("\r\n", " ")
-    }
-
-    #[test]
-    fn parts_become_one_reply() {
-        assert_eq!(merged(Merge::Sum, &[":2 ", "", ":5 "], &[]), ":7 ");
-        assert_eq!(merged(Merge::Ok, &["+OK ", "+OK "], &[]), "+OK ");
-        assert_eq!(merged(Merge::Ok, &["+OK ", "-ERR no "], &[]), "-ERR no ");
-        assert_eq!(
-            merged(Merge::ByKey, &["*2 $1 a $-1 ", "*1 $1 b "], &[0, 1, 0]),
-            "*3 $1 a $1 b $-1 "
-        );
-        assert_eq!(
-            merged(Merge::Concat, &["*1 $1 a ", "*0 ", "*1 $1 b "], &[]),
-            "*2 $1 a $1 b "
-        );
-        assert_eq!(
-            merged(Merge::WeightedPick, &["*2 :0 $-1 ", "*2 :3 $1 k "], &[]),
-            "$1 k "
-        );
-        assert_eq!(merged(Merge::WeightedPick, &["*2 :0 $-1 "], &[]), "$-1 ");
     }
 }

@@ -10,5 +10,6 @@ pub mod memory;
 pub mod object;
 pub mod rdb;
 pub mod shard;
+pub mod slot_set;
 pub mod watch;
 mod wheel;

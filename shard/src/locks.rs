@@ -13,31 +13,60 @@
 //!
 //! Invariants: the queue is sorted; an entry that holds shares no slot with an earlier one.
 
+use crate::slot_set::SlotSet;
 use std::collections::VecDeque;
+
+/// Slots beyond which a bitmap is smaller to compare than a list.
+const FEW: usize = 32;
 
 /// Which slots a piece of work uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slots {
     All,
     Some(Box<[u16]>),
+    Many(SlotSet),
 }
 
 impl Slots {
+    pub fn none() -> Self {
+        Self::Some(Box::default())
+    }
+    /// These slots, some perhaps more than once.
+    pub fn of(mut slots: Vec<u16>) -> Self {
+        if slots.len() <= FEW {
+            slots.sort_unstable();
+            slots.dedup();
+            return Self::Some(slots.into());
+        }
+        Self::Many(SlotSet::from_slots(slots))
+    }
     fn bloom(&self) -> u64 {
         match self {
             Self::All => u64::MAX,
             Self::Some(slots) => slots.iter().fold(0, |b, s| b | bit(*s)),
+            Self::Many(set) => set.bloom(),
+        }
+    }
+    fn contains(&self, slot: u16) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(slots) => slots.contains(&slot),
+            Self::Many(set) => set.contains(slot),
         }
     }
     fn shares(&self, other: &Slots) -> bool {
         match (self, other) {
             (Self::All, _) | (_, Self::All) => true,
-            (Self::Some(a), Self::Some(b)) => a.iter().any(|s| b.contains(s)),
+            (Self::Many(a), Self::Many(b)) => a.shares(b),
+            (Self::Some(few), other) | (other, Self::Some(few)) => {
+                few.iter().any(|s| other.contains(*s))
+            }
         }
     }
 }
 
-fn bit(slot: u16) -> u64 {
+/// A slot's bit in a filter.
+pub fn bit(slot: u16) -> u64 {
     1 << (slot % 64)
 }
 
@@ -111,13 +140,9 @@ impl<T> Locks<T> {
         if self.bloom & bit(slot) == 0 {
             return false;
         }
-        self.queue.iter().any(|e| {
-            e.bloom & bit(slot) != 0
-                && match &e.slots {
-                    Slots::All => true,
-                    Slots::Some(slots) => slots.contains(&slot),
-                }
-        })
+        self.queue
+            .iter()
+            .any(|e| e.bloom & bit(slot) != 0 && e.slots.contains(slot))
     }
 
     /// Adds work with a number.
@@ -207,7 +232,22 @@ mod tests {
     use super::*;
 
     fn slots(list: &[u16]) -> Slots {
-        Slots::Some(list.into())
+        Slots::of(list.to_vec())
+    }
+
+    #[test]
+    fn few_slots_and_many() {
+        let few = slots(&[70, 6, 70]);
+        let many = Slots::of((100..200).collect());
+        assert_eq!(few, Slots::Some(Box::new([6, 70])));
+        assert!(matches!(many, Slots::Many(_)));
+        assert!(many.contains(100) && !many.contains(36));
+        assert!(!few.shares(&many) && !many.shares(&few));
+        assert!(slots(&[1, 199]).shares(&many) && many.shares(&slots(&[100])));
+        assert!(many.shares(&Slots::of((199..299).collect())));
+        assert!(!many.shares(&Slots::of((200..300).collect())));
+        assert!(Slots::All.shares(&many) && many.shares(&Slots::All));
+        assert_eq!(many.bloom(), u64::MAX);
     }
 
     #[test]

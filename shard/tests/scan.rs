@@ -7,7 +7,8 @@ use ringwood_protocol::slot::{SLOT_COUNT, key_slot};
 use ringwood_shard::commands::FAMILIES;
 use ringwood_shard::ctx::Ctx;
 use ringwood_shard::keyspace::KeyHasher;
-use ringwood_shard::shard::{Settings, Shard, SlotSet};
+use ringwood_shard::shard::{Settings, Shard};
+use ringwood_shard::slot_set::SlotSet;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -9,9 +9,10 @@ use super::{Exec, Queued};
 use crate::client::Wait;
 use crate::core::Core;
 use crate::mailbox::{Mail, Ticket, Words};
+use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
 use crate::request::cursor;
-use crate::transaction::{Kind, Loan, merge_replies};
+use crate::transaction::{Kind, Loan};
 use ringwood_protocol::command::{LUA, Merge, Route};
 use ringwood_protocol::reply::Version;
 use ringwood_shard::ctx::Args;
@@ -292,7 +293,13 @@ impl Core {
         version: Version,
     ) -> Vec<u8> {
         match merge {
-            Some(merge) => merge_replies(merge, replies, &[], version, self.shard.random()),
+            Some(merge) => {
+                let parts = replies.iter().map(|r| r.as_deref().unwrap_or_default());
+                let parts: Vec<&[u8]> = parts.collect();
+                let mut reply = Vec::new();
+                merge_replies(merge, &parts, &[], version, self.shard.random(), &mut reply);
+                reply
+            }
             None => replies.into_iter().flatten().next().unwrap_or_default(),
         }
     }

@@ -23,9 +23,10 @@ use crate::client::Wait;
 use crate::core::Core;
 use crate::io::ConnId;
 use crate::mailbox::{Mail, Ticket, WideScript, Words};
+use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
 use crate::request::{DataCall, Flow, Paused, run};
-use crate::transaction::{Borrowed, Kind, Loan, Waiting, merge_replies};
+use crate::transaction::{Borrowed, Kind, Loan, Waiting};
 pub(crate) use plan::Plan;
 use ringwood_protocol::command::{LUA, NO_MULTI, Route};
 use ringwood_protocol::error::CommandError;
@@ -200,7 +201,7 @@ impl Core {
             self.borrow_for_exec(ticket, exec, plan);
         } else if self.is_busy(&plan) {
             let ticket = self.hold_client(conn);
-            let slots = Slots::Some(plan.slots(self.id).into());
+            let slots = Slots::of(plan.slots(self.id).to_vec());
             let exec = Box::new(exec);
             self.locks.defer(slots, Waiting::Exec { ticket, exec });
         } else {
@@ -387,7 +388,9 @@ impl Core {
         if let Route::AllShards(merge) = entry.spec.route {
             // On one core: its part is all there is, in the form of a part.
             let random = self.shard.random();
-            return merge_replies(merge, vec![Some(out)], &[], version, random);
+            let mut reply = Vec::new();
+            merge_replies(merge, &[&out], &[], version, random, &mut reply);
+            return reply;
         }
         out
     }

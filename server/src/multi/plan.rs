@@ -129,7 +129,7 @@ impl Plan {
                 watched: s.watched,
                 waiter: None,
             };
-            (s.core, Slots::Some(s.slots.into()), work)
+            (s.core, Slots::of(s.slots), work)
         };
         self.shares.into_iter().map(part).collect()
     }

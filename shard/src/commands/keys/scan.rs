@@ -227,7 +227,7 @@ fn settle(
 mod tests {
     use super::*;
     use crate::commands::testing::Tester;
-    use crate::shard::SlotSet;
+    use crate::slot_set::SlotSet;
     use std::collections::BTreeSet;
 
     /// One call: the next cursor and the keys.
