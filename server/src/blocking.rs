@@ -25,7 +25,7 @@
 
 use crate::client::{Life, Wait};
 use crate::core::Core;
-use crate::io::ConnId;
+use crate::io::{ConnId, Io};
 use crate::mailbox::{Mail, Ticket, Words};
 use crate::registry::Entry;
 use crate::request::{DataCall, run};
@@ -398,18 +398,18 @@ impl Core {
             first_key: None,
             serving: true,
         };
-        let wants = run(
-            &mut self.shard,
-            &mut self.stats,
-            &serving,
-            &waiter.words.slices(),
-            reply,
-        );
+        let args = waiter.words.slices();
+        let began = self.io.mono_ns();
+        let wants = run(&mut self.shard, &mut self.stats, &serving, &args, reply);
         if !self.shard.events.is_empty() {
             self.publish_events();
         }
         match wants.map(|w| *w) {
-            None => true,
+            None => {
+                self.caller = waiter.ticket;
+                self.note_nested(began, waiter.entry, &args, reply.len());
+                true
+            }
             Some(Wants::Change(_)) => false,
             Some(Wants::Keys(keys)) => panic!(
                 "{} blocks and widens ({} keys)",

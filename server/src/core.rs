@@ -16,6 +16,7 @@ use crate::gather::Gathering;
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
 use crate::multi::exclusive::{Under, UnderDone};
+use crate::observe::Thresholds;
 use crate::pubsub::PubSub;
 use crate::pubsub::directory::Directory;
 use crate::registry::Registry;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub rejected_connections: AtomicU64,
     pub memory: MemoryGauge,
     pub persistence: crate::persist::State,
+    pub command_logs: crate::observe::command_log::CommandLogs,
+    pub latency: crate::observe::latency::Latency,
     pub run_id: String,
     pub started_unix_ms: i64,
 }
@@ -159,6 +162,13 @@ pub struct Core {
     pub meter: Meter,
     /// Monotonic nanoseconds up to which commands' time is accounted for.
     pub(crate) accounted_ns: u64,
+    pub(crate) thresholds: Thresholds,
+    /// The command that just ran ends its lap: see [`crate::observe`].
+    pub(crate) lap: bool,
+    /// The command that just came was queued by MULTI: it does not count.
+    pub(crate) queued: bool,
+    /// Whose transaction or script runs.
+    pub(crate) caller: Ticket,
     pub mailbox: Mailbox,
     pub(crate) locks: Locks<Waiting>,
     pub(crate) transactions: HashMap<u32, Coordinated>,
@@ -227,6 +237,10 @@ impl Core {
             stats: Stats::new(registry.entries.len()),
             meter: Meter::default(),
             accounted_ns: 0,
+            thresholds: Thresholds::default(),
+            lap: false,
+            queued: false,
+            caller: Ticket::NOBODY,
             mailbox,
             locks: Locks::default(),
             transactions: HashMap::new(),
@@ -294,6 +308,7 @@ impl Core {
             .unwrap_or_else(|e| e.into_inner())
             .clone();
         self.set_strict();
+        self.thresholds = Thresholds::new(&self.config);
         let settings = settings(&self.config, &self.shard.settings);
         if *self.shard.settings != settings {
             self.shard.settings = Arc::new(settings);
@@ -628,6 +643,7 @@ impl Core {
                 Mail::InVain(waiter) => self.serve_behind(&waiter),
                 Mail::Wide(script) => self.widen_script(*script),
                 Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
+                Mail::Record(caller, record) => self.take_record(caller, *record),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
                 Mail::Under { transaction, under } => self.under(from, transaction, under),
                 Mail::UnderDone { transaction, done } => self.under_done(from, transaction, done),
@@ -903,7 +919,12 @@ impl Core {
 
     fn background(&mut self) {
         if self.paused == Paused::No {
+            let timed = self.thresholds.watches_latency();
+            let began = timed.then(|| self.io.mono_ns());
             self.shard.expire_some(200);
+            if let Some(began) = began {
+                self.note_latency("expire-cycle", began);
+            }
             if !self.shard.events.is_empty() {
                 self.publish_events();
             }

@@ -13,6 +13,7 @@ pub mod io;
 pub mod mailbox;
 mod merge;
 pub mod multi;
+pub mod observe;
 mod output_limit;
 pub mod persist;
 pub mod pubsub;

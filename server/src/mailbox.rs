@@ -12,6 +12,7 @@ use crate::blocking::Waiter;
 use crate::core::Control;
 use crate::multi::Watcher;
 use crate::multi::exclusive::{Under, UnderDone};
+use crate::observe::command_log::Record;
 use crate::registry::Entry;
 use crate::sleeper::{Sleeper, published};
 use crate::transaction::{Loan, Part};
@@ -210,6 +211,8 @@ pub enum Mail {
     /// A script of one of the receiver's clients needs more than its keys' owner has: it starts again there.
     Wide(Box<WideScript>),
     Unwatch(Arc<Watcher>),
+    /// A command of a client of the receiver, to be logged.
+    Record(Ticket, Box<Record>),
     /// A step of a transaction that holds the receiver, and its answer.
     Under {
         transaction: u32,

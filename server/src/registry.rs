@@ -1,7 +1,7 @@
 //! All commands by name: the shard's data commands and the server's own, joined once at start.
 
 use crate::commands::{self, ConnHandler};
-use ringwood_protocol::command::{BeginSearch, Command, FindKeys, KeySpec};
+use ringwood_protocol::command::{BLOCKING, BeginSearch, Command, FAST, FindKeys, KeySpec};
 use ringwood_shard::ctx::Handler;
 use std::sync::OnceLock;
 
@@ -38,6 +38,8 @@ pub struct Entry {
     pub spec: Command<Run>,
     pub keys: Keys,
     pub subcommands: Vec<&'static Entry>,
+    /// It may take long by its nature, or wait: it is timed by itself (see [`crate::observe`]).
+    pub heavy: bool,
     /// See [`short_name`].
     short: Option<u64>,
     /// The container of a subcommand.
@@ -243,8 +245,12 @@ impl Registry {
         let index = self.entries.len();
         let keys = classify(spec.keys);
         let short = short_name(spec.name.as_bytes());
+        // SET is not marked as fast, but does no more than to copy what has just been received.
+        let light = spec.flags & FAST != 0 || spec.name == "SET";
+        let heavy = !light || spec.flags & BLOCKING != 0;
         let entry: &'static Entry = Box::leak(Box::new(Entry {
             index,
+            heavy,
             short,
             name,
             spec,

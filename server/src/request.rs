@@ -78,6 +78,8 @@ struct Request<'a> {
     conn: ConnId,
     /// Where it begins in its chunk.
     start: usize,
+    /// Its bytes.
+    len: usize,
     args: (usize, usize),
     entry: Option<&'static Entry>,
     key: Option<Key<'a>>,
@@ -201,6 +203,7 @@ impl Core {
                             chunk: index,
                             conn,
                             start: at,
+                            len: consumed,
                             args,
                             entry,
                             key,
@@ -336,18 +339,41 @@ impl Core {
         if batch.requests.len() > 1 {
             self.prefetch(&batch.requests);
         }
-        for r in &batch.requests {
+        let (requests, args) = (&mut batch.requests, &batch.args);
+        // Where the lap begins; see `observe`.
+        let mut lap = 0;
+        for at in 0..requests.len() {
+            let r = &mut requests[at];
             let state = &mut taken[r.chunk].0;
             if state.stopped {
+                // What has not run is not counted.
+                r.entry = None;
                 continue;
             }
-            match self.execute(r.conn, r.entry, &batch.args[r.args.0..r.args.1], r.key) {
+            let (conn, entry, words, key) = (r.conn, r.entry, r.args, r.key);
+            let alone = r.len >= self.thresholds.alone || entry.is_some_and(|e| e.heavy);
+            if alone && at > lap {
+                self.account(&requests[lap..at], args);
+                lap = at;
+            }
+            match self.execute(conn, entry, &args[words.0..words.1], key) {
                 Flow::Next => {}
-                Flow::Stall => (state.bytes, state.stopped) = (r.start, true),
+                Flow::Stall => {
+                    (state.bytes, state.stopped) = (requests[at].start, true);
+                    requests[at].entry = None;
+                }
                 Flow::Stop => (state.bytes, state.stopped) = (usize::MAX, true),
             }
+            if self.queued {
+                self.queued = false;
+                requests[at].entry = None;
+            } else if alone || self.lap {
+                self.lap = false;
+                self.account(&requests[lap..=at], args);
+                lap = at + 1;
+            }
         }
-        self.account_batch(&batch.requests);
+        self.account(&requests[lap..], args);
         batch.requests.clear();
         batch.args.clear();
     }
@@ -360,13 +386,17 @@ impl Core {
         passed / count.max(1) as u64
     }
 
-    /// Shares the time of a group of commands out; see [`crate::stats`].
+    /// Shares the time of a lap out; see [`crate::stats`].
     #[inline]
-    fn account_batch(&mut self, requests: &[Request<'_>]) {
-        if requests.is_empty() {
+    fn account(&mut self, requests: &[Request<'_>], args: &[&[u8]]) {
+        let Some(last) = requests.last() else {
             return;
-        }
+        };
         let ns = self.share(requests.len());
+        let whole = ns * requests.len() as u64;
+        if whole >= self.thresholds.slow_ns || last.len >= self.thresholds.request {
+            self.note_lap(last, args, whole);
+        }
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
         for r in requests {
             // What went to another core is counted there.
@@ -376,6 +406,32 @@ impl Core {
             if let Some(entry) = r.entry {
                 self.stats.spent(entry, ns, bucket.filter(|_| ran));
             }
+        }
+    }
+
+    /// A lap took long, or its last command was large.
+    #[cold]
+    fn note_lap(&mut self, last: &Request<'_>, args: &[&[u8]], ns: u64) {
+        let (Some(entry), Some(client)) = (last.entry, self.clients.get(last.conn)) else {
+            return;
+        };
+        let caller = Ticket {
+            core: self.id as u16,
+            conn: last.conn,
+            seq: 0,
+            client: client.id,
+        };
+        let args = &args[last.args.0..last.args.1];
+        // One that waits is noted when it has been served; one of another core there.
+        let waits = entry.has(BLOCKING) && !matches!(client.wait, Wait::No);
+        let elsewhere = last
+            .key
+            .is_some_and(|key| self.owner(key.slot) as usize != self.id);
+        if ns >= self.thresholds.slow_ns && !waits && !elsewhere {
+            self.note_slow(caller, entry, args, ns);
+        }
+        if last.len >= self.thresholds.request {
+            self.note_request(caller, entry, args);
         }
     }
 
@@ -401,7 +457,20 @@ impl Core {
     fn inline(&mut self, conn: ConnId, words: &[&[u8]]) -> Flow {
         let entry = self.registry.resolve(words);
         let key = self.first_key(entry, words);
-        self.execute(conn, entry, words, key)
+        let flow = self.execute(conn, entry, words, key);
+        self.lap = false;
+        let queued = std::mem::take(&mut self.queued);
+        let request = Request {
+            chunk: 0,
+            conn,
+            start: 0,
+            len: words.iter().map(|w| w.len() + 1).sum(),
+            args: (0, words.len()),
+            entry: entry.filter(|_| flow != Flow::Stall && !queued),
+            key,
+        };
+        self.account(&[request], words);
+        flow
     }
 
     #[cold]
@@ -774,10 +843,21 @@ impl Core {
         if let Some(wants) = wants {
             return self.wanted(conn, entry, args, *wants);
         }
+        let len = out.len() - from;
         client.replied(from);
+        let large = (len >= self.thresholds.lap_reply).then_some(client.id);
         if !client.dirty {
             client.dirty = true;
             dirty.push(conn);
+        }
+        if let Some(client) = large {
+            let caller = Ticket {
+                core: self.id as u16,
+                conn,
+                seq: 0,
+                client,
+            };
+            self.note_reply(caller, entry, args, len);
         }
         if !self.shard.events.is_empty() {
             self.publish_events();
@@ -875,6 +955,7 @@ impl Core {
     /// Runs a data command that was kept or sent, or a part of one; who calls counts the call.
     pub(crate) fn run_owned(
         &mut self,
+        caller: Ticket,
         entry: &'static Entry,
         words: &Words,
         db: usize,
@@ -890,20 +971,21 @@ impl Core {
             first_key: None,
             serving,
         };
-        let wants = run(
-            &mut self.shard,
-            &mut self.stats,
-            &call,
-            &words.slices(),
-            out,
-        );
+        let args = words.slices();
+        let from = out.len();
+        let wants = run(&mut self.shard, &mut self.stats, &call, &args, out);
         if !self.shard.events.is_empty() {
             self.publish_events();
         }
         let ns = self.share(1);
+        if wants.is_some() {
+            self.stats.spent(entry, ns, None);
+            return wants;
+        }
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
         self.stats.spent(entry, ns, bucket);
-        wants
+        self.note_done(caller, entry, &args, ns, out.len() - from);
+        None
     }
 
     /// Puts a command of this core behind the work that uses its slots.
@@ -1021,20 +1103,51 @@ impl Core {
                         .prefetch_entry(i.db as usize, i.slot, i.hash);
                 }
             }
-            for item in &mut *group {
+            let mut lap = 0;
+            for i in 0..group.len() {
+                let item = &mut group[i];
                 args.clear();
+                let (begin, from) = (at, replies.len());
                 at = Parcel::read(words, at, item.argc, &mut args);
+                let alone = item.entry.heavy || at - begin >= self.thresholds.alone;
+                if alone && i > lap {
+                    // Small ones: put down to the last of them if they took long, without its words.
+                    self.account_items(&group[lap..i], &[group[i - 1].entry.name.as_bytes()]);
+                    lap = i;
+                }
+                let item = &mut group[i];
                 self.serve_item(item, &args, replies);
                 item.reply_end = replies.len() as u32;
+                let len = replies.len() - from;
+                if len >= self.thresholds.lap_reply {
+                    self.note_reply(item.ticket, item.entry, &args, len);
+                }
+                if alone || self.lap {
+                    self.lap = false;
+                    self.account_items(&group[lap..=i], &args);
+                    lap = i + 1;
+                }
             }
-            let ns = self.share(group.len());
-            let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
-            for item in group {
-                self.stats.spent(item.entry, ns, bucket);
-            }
+            self.account_items(&group[lap..], &args);
         }
         self.mailbox
             .send(from, crate::mailbox::Mail::Replies(parcel));
+    }
+
+    /// As [`Core::account`], for commands of another core; `args` are the words of the last.
+    fn account_items(&mut self, items: &[Item], args: Args<'_>) {
+        let Some(last) = items.last() else {
+            return;
+        };
+        let ns = self.share(items.len());
+        let whole = ns * items.len() as u64;
+        if whole >= self.thresholds.slow_ns && !last.deferred {
+            self.note_slow(last.ticket, last.entry, args, whole);
+        }
+        let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
+        for item in items {
+            self.stats.spent(item.entry, ns, bucket);
+        }
     }
 
     fn serve_item(&mut self, item: &mut Item, args: Args<'_>, replies: &mut Vec<u8>) {
@@ -1128,7 +1241,7 @@ impl Core {
             item.deferred = true;
             return;
         }
-        if !self.run_unit(item.entry, args, db, version, replies) {
+        if !self.run_unit(ticket, item.entry, args, db, version, replies) {
             let words = Words::new(args.iter().copied());
             self.send_wide(ticket, item.entry, words, db, version);
             item.deferred = true;

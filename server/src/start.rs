@@ -83,6 +83,8 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         rejected_connections: AtomicU64::new(0),
         memory: crate::stats::MemoryGauge::new(cores),
         persistence: Default::default(),
+        command_logs: Default::default(),
+        latency: Default::default(),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
         started_unix_ms: now,
     });

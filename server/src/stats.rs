@@ -136,6 +136,27 @@ impl Histogram {
     pub fn merge(&mut self, other: &Self) {
         self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a += b);
     }
+    pub fn count(&self) -> u64 {
+        self.0.iter().sum()
+    }
+    /// As LATENCY HISTOGRAM shows it: for powers of two from 1024 ns on, in microseconds, how many calls took no longer. Only where that grows.
+    pub fn by_powers(&self) -> Vec<(u64, u64)> {
+        let mut steps = Vec::new();
+        let (mut seen, mut shown) = (0, 0);
+        for (bucket, count) in self.0.iter().enumerate() {
+            seen += count;
+            // The last bucket below a power of two.
+            let power = 64 - Self::upper(bucket).leading_zeros();
+            let ends = bucket % 8 == 7 && (10..64).contains(&power);
+            if ends && seen > shown {
+                // Redis shows the upper end of the power's own bucket, which is a 128th wide.
+                let upper = (1u64 << power) + (1u64 << (power - 7)) - 1;
+                steps.push((upper / 1000, seen));
+                shown = seen;
+            }
+        }
+        steps
+    }
     /// The duration, in nanoseconds, that this percentage of the calls does not exceed.
     pub fn percentile(&self, percent: f64) -> u64 {
         let total: u64 = self.0.iter().sum();
@@ -282,6 +303,18 @@ mod tests {
             assert!(got >= ns && got <= ns + ns / 8, "{percent} {got}");
         }
         assert_eq!(Histogram::default().percentile(50.0), 0);
+    }
+
+    #[test]
+    fn powers_are_cumulative() {
+        let mut h = Histogram::default();
+        for us in [0, 1, 5, 30, 31, 60, 60, 900] {
+            h.add(Histogram::bucket(us * 1000));
+        }
+        // As Redis 8.2 names the steps.
+        let steps = [(1, 2), (8, 3), (33, 5), (66, 7), (1056, 8)];
+        assert_eq!(h.by_powers(), steps);
+        assert_eq!(h.count(), 8);
     }
 
     #[test]

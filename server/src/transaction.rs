@@ -352,7 +352,8 @@ impl Core {
                     version,
                 } => {
                     let mut reply = Vec::new();
-                    let wants = self.run_owned(entry, &words, db, version, false, &mut reply);
+                    let wants =
+                        self.run_owned(ticket, entry, &words, db, version, false, &mut reply);
                     self.stats.called(entry);
                     self.locks.release(order);
                     match wants {
@@ -382,7 +383,8 @@ impl Core {
                     version,
                 } => {
                     let mut reply = Vec::new();
-                    let done = self.run_unit(entry, &words.slices(), db, version, &mut reply);
+                    let args = words.slices();
+                    let done = self.run_unit(ticket, entry, &args, db, version, &mut reply);
                     self.locks.release(order);
                     match done {
                         true => self.answer(ticket, reply),
@@ -634,7 +636,8 @@ impl Core {
             self.bring_in(loan, entry.widens());
         }
         let mut reply = Vec::new();
-        let wants = self.run_owned(entry, &words, db, version, waiter.is_some(), &mut reply);
+        let serving = waiter.is_some();
+        let wants = self.run_owned(t.ticket, entry, &words, db, version, serving, &mut reply);
         self.shard.guests.clear();
         if waiter.is_none() {
             self.stats.called(entry);

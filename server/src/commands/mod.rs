@@ -10,6 +10,7 @@ pub mod debug;
 mod function;
 pub mod hello;
 mod info;
+mod latency;
 mod lolwut;
 mod memory;
 mod pubsub;
@@ -17,6 +18,7 @@ mod replication;
 pub mod save;
 mod scripting;
 mod shutdown;
+mod slowlog;
 mod time;
 mod transactions;
 
@@ -42,12 +44,14 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     debug::COMMANDS,
     function::COMMANDS,
     info::COMMANDS,
+    latency::COMMANDS,
     lolwut::COMMANDS,
     pubsub::COMMANDS,
     replication::COMMANDS,
     scripting::COMMANDS,
     save::COMMANDS,
     shutdown::COMMANDS,
+    slowlog::COMMANDS,
     time::COMMANDS,
     transactions::COMMANDS,
 ];

@@ -268,16 +268,16 @@ directives! {
         range(0, I64), MUTABLE,
         "Entries of the slow log.";
     "commandlog-request-larger-than" [] commandlog_request_larger_than: i64 = "1048576",
-        range(-1, I64), MUTABLE | PENDING,
+        range(-1, I64), MUTABLE,
         "Bytes from which a request is logged.";
     "commandlog-large-request-max-len" [] commandlog_large_request_max_len: u64 = "128",
-        range(0, I64), MUTABLE | PENDING,
+        range(0, I64), MUTABLE,
         "Entries of the log of large requests.";
     "commandlog-reply-larger-than" [] commandlog_reply_larger_than: i64 = "1048576",
-        range(-1, I64), MUTABLE | PENDING,
+        range(-1, I64), MUTABLE,
         "Bytes from which a reply is logged.";
     "commandlog-large-reply-max-len" [] commandlog_large_reply_max_len: u64 = "128",
-        range(0, I64), MUTABLE | PENDING,
+        range(0, I64), MUTABLE,
         "Entries of the log of large replies.";
     "latency-monitor-threshold" [] latency_monitor_threshold: u64 = "0", range(0, I64), MUTABLE,
         "Milliseconds from which a latency event is kept; 0 for none.";

@@ -59,6 +59,10 @@ impl Directive {
         !self.has(IGNORED | PENDING)
     }
 
+    pub fn is_sensitive(&self) -> bool {
+        self.has(SENSITIVE)
+    }
+
     /// The value as CONFIG GET shows it.
     pub fn show(&self, config: &Config) -> Vec<u8> {
         (self.show)(config, &self.limits)

@@ -8,6 +8,7 @@
 use super::{Exec, Queued};
 use crate::client::Wait;
 use crate::core::Core;
+use crate::io::Io;
 use crate::mailbox::{Mail, Ticket, Words};
 use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
@@ -23,6 +24,8 @@ use ringwood_shard::watch::Name;
 #[derive(Debug)]
 pub enum Under {
     Run {
+        /// Whose command it is.
+        caller: Ticket,
         entry: &'static Entry,
         words: Words,
         db: usize,
@@ -135,9 +138,13 @@ impl Core {
             match (entry.spec.run, entry.spec.route) {
                 (Run::Server(_), _) if entry.has(LUA) => {
                     let (db, version) = (all.exec.db, all.exec.version);
+                    self.caller = all.exec.caller(self.id);
+                    let args = words.slices();
+                    let began = self.io.mono_ns();
                     let reply = self
-                        .run_script(entry, &words.slices(), db, version, Some(transaction))
+                        .run_script(entry, &args, db, version, Some(transaction))
                         .expect("nothing is wider than every core");
+                    self.note_nested(began, entry, &args, reply.len());
                     match all.exec.bare {
                         true => self.answer(ticket, reply),
                         false => self.write_reply(&all.exec, |r| r.raw(&reply)),
@@ -186,13 +193,15 @@ impl Core {
         for core in cores {
             if core == self.id {
                 let mut out = Vec::new();
-                self.run_owned(entry, &words, db, version, false, &mut out);
+                let caller = all.exec.caller(self.id);
+                self.run_owned(caller, entry, &words, db, version, false, &mut out);
                 replies[core] = Some(out);
                 continue;
             }
             left += 1;
             let words = words.clone();
             let under = Under::Run {
+                caller: all.exec.caller(self.id),
                 entry,
                 words,
                 db,
@@ -262,6 +271,7 @@ impl Core {
     ) -> bool {
         let Queued { entry, words } = &all.exec.commands[all.at];
         let (db, version) = (all.exec.db, all.exec.version);
+        self.caller = all.exec.caller(self.id);
         match self.run_lent(entry, &words.slices(), db, version, loans) {
             Ok(reply) => {
                 self.write_reply(&all.exec, |r| r.raw(&reply));
@@ -308,13 +318,14 @@ impl Core {
     pub(crate) fn under(&mut self, from: usize, transaction: u32, under: Under) {
         let done = match under {
             Under::Run {
+                caller,
                 entry,
                 words,
                 db,
                 version,
             } => {
                 let mut out = Vec::new();
-                self.run_owned(entry, &words, db, version, false, &mut out);
+                self.run_owned(caller, entry, &words, db, version, false, &mut out);
                 UnderDone::Reply(out)
             }
             Under::Lend(keys) => UnderDone::Loan(self.lend_keys(keys)),

@@ -21,7 +21,7 @@ mod plan;
 
 use crate::client::Wait;
 use crate::core::Core;
-use crate::io::ConnId;
+use crate::io::{ConnId, Io};
 use crate::mailbox::{Mail, Ticket, WideScript, Words};
 use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
@@ -95,6 +95,15 @@ impl Exec {
     pub fn is_script(&self) -> bool {
         self.bare
     }
+    /// Whose it is; `core`: that client's core.
+    fn caller(&self, core: usize) -> Ticket {
+        Ticket {
+            core: core as u16,
+            conn: self.conn,
+            seq: 0,
+            client: self.client,
+        }
+    }
 }
 
 /// A blocking command's answer where it may not wait. For these two it is not that of a timeout, in Redis too.
@@ -145,6 +154,7 @@ impl Core {
         let multi = client.multi.as_mut().expect("the caller's");
         let words = Words::new(args.iter().copied());
         multi.commands.push(Queued { entry, words });
+        self.queued = true;
         self.reply_now(conn, |reply| reply.simple("QUEUED"));
         Some(Flow::Next)
     }
@@ -258,6 +268,7 @@ impl Core {
 
     /// Runs a whole transaction whose keys are all here. With a ticket, EXEC's reply has a place already.
     pub(crate) fn run_exec(&mut self, mut exec: Exec, ticket: Option<Ticket>) {
+        self.caller = exec.caller(self.id);
         if exec.bare {
             let conn = exec.conn;
             if let Some(exec) = self.run_bare(exec, ticket) {
@@ -336,7 +347,12 @@ impl Core {
         if !there {
             return;
         }
-        self.call(exec.conn, entry, &words.slices(), handler);
+        let args = words.slices();
+        let began = self.io.mono_ns();
+        let flow = self.call(exec.conn, entry, &args, handler);
+        if flow == Flow::Next {
+            self.note_nested(began, entry, &args, 0);
+        }
         // SELECT and HELLO.
         if let Some(client) = self.clients.get(exec.conn) {
             (exec.db, exec.version) = (client.db, client.version);
@@ -361,7 +377,14 @@ impl Core {
             first_key: None,
             serving: false,
         };
+        let began = self
+            .thresholds
+            .times_nested(entry)
+            .then(|| self.io.mono_ns());
         let wants = run(&mut self.shard, &mut self.stats, &call, args, &mut out);
+        if let Some(began) = began {
+            self.note_nested(began, entry, args, out.len());
+        }
         match wants.map(|w| *w) {
             None => {}
             Some(Wants::Change(block)) => {
@@ -504,12 +527,14 @@ impl Core {
     /// Runs a transaction or a script that came from another core. False for a script that needs more than this core has.
     pub(crate) fn run_unit(
         &mut self,
+        caller: Ticket,
         entry: &'static Entry,
         args: Args<'_>,
         db: usize,
         version: Version,
         out: &mut Vec<u8>,
     ) -> bool {
+        self.caller = caller;
         let done = if entry.has(LUA) {
             let result = self.run_script(entry, args, db, version, None);
             result.map(|reply| out.extend_from_slice(&reply)).is_ok()
@@ -575,7 +600,15 @@ impl Core {
     /// Runs a script all of whose declared keys are here; it comes back if it has to start again, with every core held.
     fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<Exec> {
         let Queued { entry, words } = &exec.commands[0];
-        match self.run_script(entry, &words.slices(), exec.db, exec.version, None) {
+        let args = words.slices();
+        self.caller = exec.caller(self.id);
+        // One that runs at once is timed like any command.
+        let began = ticket.map(|_| self.io.mono_ns());
+        let result = self.run_script(entry, &args, exec.db, exec.version, None);
+        if let (Some(began), Ok(reply)) = (began, &result) {
+            self.note_nested(began, entry, &args, reply.len());
+        }
+        match result {
             Ok(reply) => match ticket {
                 Some(ticket) => self.answer(ticket, reply),
                 None => self.write_reply(&exec, |r| r.raw(&reply)),

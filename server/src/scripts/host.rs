@@ -140,9 +140,18 @@ impl<'a> ScriptHost<'a> {
         for at in cores {
             let mut reply = Vec::new();
             if at == core.id {
-                core.run_owned(entry, &words, self.db, version, false, &mut reply);
+                core.run_owned(
+                    core.caller,
+                    entry,
+                    &words,
+                    self.db,
+                    version,
+                    false,
+                    &mut reply,
+                );
             } else {
                 let under = Under::Run {
+                    caller: core.caller,
                     entry,
                     words: words.clone(),
                     db: self.db,

@@ -20,6 +20,7 @@ mod hll;
 mod large;
 mod lifecycle;
 mod logins;
+mod observe;
 mod pipeline;
 mod pubsub;
 mod resp;
