@@ -167,7 +167,8 @@ pub struct Core {
     pub(crate) lap: bool,
     /// The command that just came was queued by MULTI: it does not count.
     pub(crate) queued: bool,
-    /// Whose transaction or script runs.
+    pub(crate) monitors: crate::observe::monitor::Monitors,
+    /// Whose command runs, where that is not a client's of this core directly.
     pub(crate) caller: Ticket,
     pub mailbox: Mailbox,
     pub(crate) locks: Locks<Waiting>,
@@ -240,6 +241,7 @@ impl Core {
             thresholds: Thresholds::default(),
             lap: false,
             queued: false,
+            monitors: Default::default(),
             caller: Ticket::NOBODY,
             mailbox,
             locks: Locks::default(),
@@ -643,6 +645,7 @@ impl Core {
                 Mail::InVain(waiter) => self.serve_behind(&waiter),
                 Mail::Wide(script) => self.widen_script(*script),
                 Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
+                Mail::Monitor(line) => self.take_monitor_line(&line),
                 Mail::Record(caller, record) => self.take_record(caller, *record),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
                 Mail::Under { transaction, under } => self.under(from, transaction, under),
@@ -803,6 +806,7 @@ impl Core {
     pub(crate) fn end(&mut self, conn: ConnId) {
         self.abandon_wait(conn);
         self.drop_subscriptions(conn);
+        self.end_monitor(conn);
         if let Some(client) = self.clients.get_mut(conn)
             && client.life == Life::Open
         {
@@ -814,6 +818,7 @@ impl Core {
     pub fn close(&mut self, conn: ConnId) {
         self.abandon_wait(conn);
         self.drop_subscriptions(conn);
+        self.end_monitor(conn);
         if let Some(client) = self.clients.get_mut(conn)
             && client.life != Life::Closed
         {
@@ -826,6 +831,7 @@ impl Core {
         self.abandon_wait(conn);
         self.unwatch(conn);
         self.drop_subscriptions(conn);
+        self.end_monitor(conn);
         if let Some(client) = self.clients.remove(conn) {
             self.shared.clients[self.id].fetch_sub(1, Ordering::Relaxed);
             self.chunks.retain_mut(|chunk| {
@@ -964,7 +970,7 @@ impl Core {
                 .iter()
                 .filter(|c| now.saturating_sub(c.last_active) > timeout_ns && !c.is_waiting())
                 // Who listens need not speak.
-                .filter(|c| c.subscriptions.is_none())
+                .filter(|c| c.subscriptions.is_none() && !self.monitors.has(c.id))
                 .map(|c| c.conn)
                 .collect();
             for conn in idle {

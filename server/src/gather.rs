@@ -13,7 +13,6 @@ use crate::mailbox::{Item, Parcel, Ticket};
 use crate::merge::merge_replies;
 use crate::registry::{Entry, Keys, Run};
 use crate::request::{DataCall, run};
-use crate::stats::Histogram;
 use crate::transaction::{Coordinated, Kind, PartWork, Request};
 use ringwood_protocol::command::{BLOCKING, Merge, Route};
 use ringwood_protocol::reply::Version;
@@ -206,10 +205,21 @@ impl Core {
             replies,
         } = parcel;
         let (mut args, mut at) = (Vec::new(), 0);
-        for item in &mut *items {
+        // Where the lap begins: see `observe`.
+        let mut lap = 0;
+        for i in 0..items.len() {
             args.clear();
-            at = Parcel::read(words, at, item.argc, &mut args);
-            let entry = item.entry;
+            let (begin, from) = (at, replies.len());
+            at = Parcel::read(words, at, items[i].argc, &mut args);
+            let entry = items[i].entry;
+            let alone = entry.heavy || at - begin >= self.thresholds.alone;
+            if alone && i > lap {
+                // Put down to the last of them if they took long, without its words.
+                let name = items[i - 1].entry.name.as_bytes();
+                self.account_items(&items[lap..i], &[name]);
+                lap = i;
+            }
+            let item = &mut items[i];
             crate::crash::note_command(entry, item.ticket.client);
             let call = DataCall {
                 entry,
@@ -221,15 +231,20 @@ impl Core {
             let wants = run(&mut self.shard, &mut self.stats, &call, &args, replies);
             assert!(wants.is_none(), "{} wants more than its share", entry.name);
             item.reply_end = replies.len() as u32;
+            let len = replies.len() - from;
+            if len >= self.thresholds.lap_reply {
+                self.note_reply(item.ticket, entry, &args, len);
+            }
             if !self.shard.events.is_empty() {
                 self.publish_events();
             }
+            if self.lap || alone {
+                self.lap = false;
+                self.account_items(&items[lap..=i], &args);
+                lap = i + 1;
+            }
         }
-        let ns = self.share(items.len());
-        let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
-        for item in items {
-            self.stats.spent(item.entry, ns, bucket);
-        }
+        self.account_items(&items[lap..], &args);
     }
 
     /// A core's shares are back, with their replies.

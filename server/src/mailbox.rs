@@ -211,6 +211,8 @@ pub enum Mail {
     /// A script of one of the receiver's clients needs more than its keys' owner has: it starts again there.
     Wide(Box<WideScript>),
     Unwatch(Arc<Watcher>),
+    /// A line for the receiver's monitoring clients.
+    Monitor(Arc<[u8]>),
     /// A command of a client of the receiver, to be logged.
     Record(Ticket, Box<Record>),
     /// A step of a transaction that holds the receiver, and its answer.

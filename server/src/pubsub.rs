@@ -149,6 +149,17 @@ pub struct PubSub {
     pub clients: usize,
 }
 
+impl PubSub {
+    /// True while a command of this client writes its reply.
+    pub fn is_executing(&self, conn: ConnId) -> bool {
+        self.executing == Some(conn)
+    }
+    /// For that client, behind the reply.
+    pub fn push_behind(&mut self, bytes: &[u8]) {
+        self.behind_reply.extend_from_slice(bytes);
+    }
+}
+
 /// Subscriptions of a client that went that are ended at once; the others follow in the background.
 const LEAVE_AT_ONCE: usize = 4096;
 

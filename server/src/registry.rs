@@ -245,8 +245,20 @@ impl Registry {
         let index = self.entries.len();
         let keys = classify(spec.keys);
         let short = short_name(spec.name.as_bytes());
-        // SET is not marked as fast, but does no more than to copy what has just been received.
-        let light = spec.flags & FAST != 0 || spec.name == "SET";
+        // Not marked as fast, but what these cost is bounded by their request and reply.
+        let bounded = matches!(
+            spec.name,
+            "SET"
+                | "SETEX"
+                | "PSETEX"
+                | "MSET"
+                | "MSETNX"
+                | "DEL"
+                | "GETRANGE"
+                | "SUBSTR"
+                | "SETRANGE"
+        );
+        let light = spec.flags & FAST != 0 || bounded;
         let heavy = !light || spec.flags & BLOCKING != 0;
         let entry: &'static Entry = Box::leak(Box::new(Entry {
             index,

@@ -552,7 +552,7 @@ impl Core {
             if self.paused != Paused::No && self.paused.holds(entry) {
                 break 'run Flow::Stall;
             }
-            match entry.spec.run {
+            let flow = match entry.spec.run {
                 Run::Server(_) if entry.has(LUA) => self.eval(conn, entry, args),
                 Run::Server(handler) => {
                     if client.is_waiting()
@@ -574,7 +574,11 @@ impl Core {
                     self.route(conn, entry, args, key)
                 }
                 Run::Shard(_) => self.route(conn, entry, args, key),
+            };
+            if self.monitors.any() && flow != Flow::Stall && !entry.has(LUA) {
+                self.monitor_command(conn, entry, args);
             }
+            flow
         };
         if flow == Flow::Stall || mode != ReplyMode::On {
             self.after_quiet(conn, mode, flow);
@@ -952,10 +956,9 @@ impl Core {
         Flow::Next
     }
 
-    /// Runs a data command that was kept or sent, or a part of one; who calls counts the call.
+    /// Runs a data command of [`Core::caller`]'s that was kept or sent, or a part of one; who calls counts the call.
     pub(crate) fn run_owned(
         &mut self,
-        caller: Ticket,
         entry: &'static Entry,
         words: &Words,
         db: usize,
@@ -984,7 +987,7 @@ impl Core {
         }
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
         self.stats.spent(entry, ns, bucket);
-        self.note_done(caller, entry, &args, ns, out.len() - from);
+        self.note_done(self.caller, entry, &args, ns, out.len() - from);
         None
     }
 
@@ -1135,7 +1138,7 @@ impl Core {
     }
 
     /// As [`Core::account`], for commands of another core; `args` are the words of the last.
-    fn account_items(&mut self, items: &[Item], args: Args<'_>) {
+    pub(crate) fn account_items(&mut self, items: &[Item], args: Args<'_>) {
         let Some(last) = items.last() else {
             return;
         };

@@ -352,8 +352,8 @@ impl Core {
                     version,
                 } => {
                     let mut reply = Vec::new();
-                    let wants =
-                        self.run_owned(ticket, entry, &words, db, version, false, &mut reply);
+                    self.caller = ticket;
+                    let wants = self.run_owned(entry, &words, db, version, false, &mut reply);
                     self.stats.called(entry);
                     self.locks.release(order);
                     match wants {
@@ -637,7 +637,8 @@ impl Core {
         }
         let mut reply = Vec::new();
         let serving = waiter.is_some();
-        let wants = self.run_owned(t.ticket, entry, &words, db, version, serving, &mut reply);
+        self.caller = t.ticket;
+        let wants = self.run_owned(entry, &words, db, version, serving, &mut reply);
         self.shard.guests.clear();
         if waiter.is_none() {
             self.stats.called(entry);

@@ -98,6 +98,7 @@ const RESET: Command<ConnHandler> = command("RESET", exactly(1), reset as ConnHa
 fn reset(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
     let authenticated = call.core.config.requirepass.is_empty();
     call.core.end_multi(call.conn);
+    call.core.end_monitor(call.conn);
     let client = call.client_mut();
     client.db = 0;
     client.version = Version::Resp2;

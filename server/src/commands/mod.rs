@@ -13,6 +13,7 @@ mod info;
 mod latency;
 mod lolwut;
 mod memory;
+mod monitor;
 mod pubsub;
 mod replication;
 pub mod save;
@@ -46,6 +47,7 @@ pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
     info::COMMANDS,
     latency::COMMANDS,
     lolwut::COMMANDS,
+    monitor::COMMANDS,
     pubsub::COMMANDS,
     replication::COMMANDS,
     scripting::COMMANDS,

@@ -107,6 +107,7 @@ impl Core {
             return self.end_exclusive(*all);
         }
         if watchers.iter().any(|w| w.has_changed()) {
+            self.monitor_exec(all.exec.conn, &[]);
             self.answer_reply(ticket, all.exec.version, |r| r.null_array());
             return self.end_exclusive(*all);
         }
@@ -135,6 +136,11 @@ impl Core {
     fn go_exclusive(&mut self, transaction: u32, ticket: Ticket, mut all: Box<Exclusive>) {
         while let Some(Queued { entry, words }) = all.exec.commands.get(all.at) {
             let entry: &'static Entry = entry;
+            // Server commands are shown when they have run, as in any transaction.
+            let shown = matches!(entry.spec.run, Run::Shard(_)) || entry.has(LUA) && !all.exec.bare;
+            if shown && matches!(all.step, Step::Next) {
+                self.monitor_queued(all.exec.conn, entry, words);
+            }
             match (entry.spec.run, entry.spec.route) {
                 (Run::Server(_), _) if entry.has(LUA) => {
                     let (db, version) = (all.exec.db, all.exec.version);
@@ -171,6 +177,9 @@ impl Core {
                 return;
             }
         }
+        if !all.exec.bare {
+            self.monitor_exec(all.exec.conn, &[]);
+        }
         self.end_exclusive(*all);
     }
 
@@ -194,7 +203,8 @@ impl Core {
             if core == self.id {
                 let mut out = Vec::new();
                 let caller = all.exec.caller(self.id);
-                self.run_owned(caller, entry, &words, db, version, false, &mut out);
+                self.caller = caller;
+                self.run_owned(entry, &words, db, version, false, &mut out);
                 replies[core] = Some(out);
                 continue;
             }
@@ -325,7 +335,8 @@ impl Core {
                 version,
             } => {
                 let mut out = Vec::new();
-                self.run_owned(caller, entry, &words, db, version, false, &mut out);
+                self.caller = caller;
+                self.run_owned(entry, &words, db, version, false, &mut out);
                 UnderDone::Reply(out)
             }
             Under::Lend(keys) => UnderDone::Loan(self.lend_keys(keys)),

@@ -166,6 +166,7 @@ impl Core {
         let multi = client.multi.as_ref().expect("the caller's");
         if multi.aborted {
             self.end_multi(conn);
+            self.monitor_exec(conn, &[]);
             let text = "EXECABORT Transaction discarded because of previous errors.";
             return self.refuse(conn, None, CommandError::fixed(text));
         }
@@ -284,6 +285,7 @@ impl Core {
         let watchers = std::mem::take(&mut exec.watchers);
         self.unwatch_all(&watchers);
         if watchers.iter().any(|w| w.has_changed()) {
+            self.monitor_exec(exec.conn, &[]);
             match ticket {
                 Some(ticket) => self.answer_reply(ticket, exec.version, |r| r.null_array()),
                 None => self.write_stale(&exec),
@@ -296,6 +298,7 @@ impl Core {
             let Queued { entry, words } = &exec.commands[at];
             match entry.spec.run {
                 Run::Server(_) if entry.has(LUA) => {
+                    self.monitor_queued(exec.conn, entry, words);
                     let reply = self
                         .run_script(entry, &words.slices(), exec.db, exec.version, None)
                         .expect("one core has everything");
@@ -304,13 +307,32 @@ impl Core {
                 Run::Server(_) => self.run_server_command(&mut exec, at),
                 Run::Shard(_) => {
                     let out = self.run_data(entry, &words.slices(), exec.db, exec.version);
+                    self.monitor_queued(exec.conn, entry, words);
                     self.write_reply(&exec, |reply| reply.raw(&out));
                 }
             }
         }
+        self.monitor_exec(exec.conn, &[]);
         self.end_exec(exec.conn);
         if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
+        }
+    }
+
+    /// A command of a transaction runs: MONITOR.
+    fn monitor_queued(&mut self, conn: ConnId, entry: &'static Entry, words: &Words) {
+        if self.monitors.any() {
+            self.monitor_command(conn, entry, &words.slices());
+        }
+    }
+    /// A transaction of these commands has run, or is on its way to another core. Redis shows EXEC behind them.
+    fn monitor_exec(&mut self, conn: ConnId, commands: &[Queued]) {
+        if self.monitors.any() {
+            for Queued { entry, words } in commands {
+                self.monitor_queued(conn, entry, words);
+            }
+            let entry = self.registry.lookup(b"EXEC").expect("declared");
+            self.monitor_command(conn, entry, &[b"exec"]);
         }
     }
 
@@ -350,6 +372,7 @@ impl Core {
         let args = words.slices();
         let began = self.io.mono_ns();
         let flow = self.call(exec.conn, entry, &args, handler);
+        self.monitor_queued(exec.conn, entry, words);
         if flow == Flow::Next {
             self.note_nested(began, entry, &args, 0);
         }
@@ -489,7 +512,9 @@ impl Core {
             && let Some(client) = self.clients.get_mut(conn)
         {
             client.multi = Some(multi);
+            return flow;
         }
+        self.monitor_exec(conn, &multi.commands);
         flow
     }
 
@@ -578,11 +603,18 @@ impl Core {
                 hash: 0,
                 slot: slots[0],
             };
-            return self.forward_slots(conn, owner, entry, args, key, slots);
+            let flow = self.forward_slots(conn, owner, entry, args, key, slots);
+            if self.monitors.any() && flow != Flow::Stall {
+                self.monitor_command(conn, entry, args);
+            }
+            return flow;
         }
         // It may need anything: what came before it is done first.
         if waiting {
             return Flow::Stall;
+        }
+        if self.monitors.any() {
+            self.monitor_command(conn, entry, args);
         }
         let exec = Exec {
             commands,

@@ -135,8 +135,8 @@ mod tests {
         let args: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).collect();
         let entry = Registry::get().resolve(&args).expect("a command");
         let words = loggable_words(entry, &args);
-        let text = |w: &Box<[u8]>| String::from_utf8_lossy(w).into_owned();
-        words.iter().map(text).collect()
+        let text = |w: Box<[u8]>| String::from_utf8_lossy(&w).into_owned();
+        words.into_iter().map(text).collect()
     }
 
     #[test]

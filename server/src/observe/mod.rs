@@ -8,6 +8,7 @@
 
 pub mod command_log;
 pub mod latency;
+pub mod monitor;
 
 use crate::config::Config;
 use crate::core::Core;

@@ -40,6 +40,8 @@ pub(super) struct ScriptHost<'a> {
     db: usize,
     reach: Reach,
     read_only: bool,
+    /// What it called, for MONITOR.
+    called: Vec<(usize, &'static Entry, Words)>,
     /// It reached for more: nothing that it does from now on counts.
     wide: bool,
 }
@@ -51,6 +53,7 @@ impl<'a> ScriptHost<'a> {
             db,
             reach,
             read_only,
+            called: Vec::new(),
             wide: false,
         }
     }
@@ -58,8 +61,15 @@ impl<'a> ScriptHost<'a> {
     /// The script has ended. True when it must start again with every core held; then its writes are undone.
     pub fn finish(self) -> bool {
         let Self {
-            core, reach, wide, ..
+            core,
+            reach,
+            wide,
+            called,
+            ..
         } = self;
+        for (db, entry, words) in called.iter().filter(|_| !wide) {
+            core.monitor(*db, "lua", entry, &words.slices());
+        }
         let Reach::Declared { undo, .. } = reach else {
             return wide;
         };
@@ -140,15 +150,7 @@ impl<'a> ScriptHost<'a> {
         for at in cores {
             let mut reply = Vec::new();
             if at == core.id {
-                core.run_owned(
-                    core.caller,
-                    entry,
-                    &words,
-                    self.db,
-                    version,
-                    false,
-                    &mut reply,
-                );
+                core.run_owned(entry, &words, self.db, version, false, &mut reply);
             } else {
                 let under = Under::Run {
                     caller: core.caller,
@@ -284,6 +286,10 @@ impl Host for ScriptHost<'_> {
                 Run::Server(_) => self.server(entry, args, &mut Reply::new(reply, version)),
                 Run::Shard(_) => self.data(entry, args, version, reply),
             }
+        }
+        if self.core.monitors.any() && !self.wide {
+            let words = Words::new(args.iter().copied());
+            self.called.push((self.db, entry, words));
         }
         if self.wide {
             reply.truncate(from);

@@ -200,3 +200,63 @@ fn spikes_and_histograms() {
         assert_eq!(steps.last().map(number), Some(30), "{steps:?}");
     }
 }
+
+/// The next line of MONITOR, without its time and the client's port.
+fn monitored(client: &mut Client) -> String {
+    let Value::Simple(line) = client.read() else {
+        panic!("no line of MONITOR")
+    };
+    let (time, rest) = line.split_once(' ').expect("a time");
+    assert!(time.parse::<f64>().is_ok_and(|t| t > 1.7e9), "{line}");
+    let (head, words) = rest.split_once("] ").expect("a client");
+    let head = head.split(':').next().unwrap_or_default();
+    format!("{head}] {words}")
+}
+
+#[test]
+fn monitor_shows_commands_of_all_cores_transactions_and_scripts() {
+    for setup in setups(&[1, 3]) {
+        let server = Server::start(setup);
+        let (mut m, mut c) = (server.connect(), server.connect());
+        assert_eq!(m.call(&["MONITOR"]), ok());
+        let mut expected = Vec::new();
+        for n in 0..9 {
+            let key = format!("k{n}");
+            c.call(&["set", &key, "a\n\"b"]);
+            expected.push(format!(r#"[0 127.0.0.1] "set" "{key}" "a\n\"b""#));
+        }
+        c.call(&["SELECT", "3"]);
+        c.call(&["AUTH", "x"]);
+        c.call(&["CONFIG", "GET", "maxmemory"]);
+        c.call(&["NOSUCH"]);
+        c.call(&["MULTI"]);
+        c.call(&["GET", "k1"]);
+        c.call(&["GET", "k2"]);
+        c.call(&["EXEC"]);
+        c.call(&["EVAL", "redis.call('set', KEYS[1], 1) return 2", "1", "k4"]);
+        expected.extend(
+            [
+                r#"[3 127.0.0.1] "SELECT" "3""#,
+                r#"[3 127.0.0.1] "AUTH" "(redacted)""#,
+                r#"[3 127.0.0.1] "MULTI""#,
+                r#"[3 127.0.0.1] "GET" "k1""#,
+                r#"[3 127.0.0.1] "GET" "k2""#,
+                r#"[3 127.0.0.1] "exec""#,
+                r#"[3 127.0.0.1] "EVAL" "redis.call('set', KEYS[1], 1) return 2" "1" "k4""#,
+                r#"[3 lua] "set" "k4" "1""#,
+            ]
+            .map(String::from),
+        );
+        for line in expected {
+            assert_eq!(monitored(&mut m), line);
+        }
+        // It ends with RESET; whoever else monitors goes on.
+        let mut other = server.connect();
+        assert_eq!(other.call(&["MONITOR"]), ok());
+        assert_eq!(m.call(&["RESET"]), Value::Simple("RESET".into()));
+        c.call(&["PING"]);
+        assert_eq!(monitored(&mut other), r#"[0 127.0.0.1] "RESET""#);
+        assert_eq!(monitored(&mut other), r#"[3 127.0.0.1] "PING""#);
+        assert_eq!(m.call(&["GET", "nosuch"]), Value::Null);
+    }
+}

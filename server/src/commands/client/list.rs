@@ -172,7 +172,7 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
     let argv: usize = running.map_or(0, |args| args.iter().map(|a| a.len()).sum());
     let request = running.map_or(0, request_len);
     let utf8 = String::from_utf8_lossy;
-    let flags = flags(client);
+    let flags = flags(core, client);
     // As Redis, which has a first buffer of this size.
     let in_buffer = client.out.len().min(16 << 10);
     let subscribed = |kind| {
@@ -235,13 +235,14 @@ fn request_len(args: Args<'_>) -> usize {
 }
 
 /// In Redis's order of letters.
-fn flags(client: &Client) -> String {
+fn flags(core: &Core, client: &Client) -> String {
     let mut flags = String::new();
     let mut add = |letter, set| {
         if set {
             flags.push(letter);
         }
     };
+    add('O', core.monitors.has(client.id));
     add('P', client.subscriptions.is_some());
     add('x', client.multi.is_some());
     add('b', client.waiter().is_some());
