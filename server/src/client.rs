@@ -114,6 +114,10 @@ pub struct Client {
     pub unread: bool,
     /// The peer sends no more. What it has sent is still handled.
     pub half_closed: bool,
+    /// Requests of it are being handled: what arrives meanwhile, while a script looks around, comes behind them.
+    pub serving: bool,
+    /// It is stalled before a script, which runs when nothing else of the turn waits.
+    pub script_next: bool,
     pub wait: Wait,
     /// The last command may learn of more keys as it runs: nothing may pass it until its reply is there.
     pub alone: bool,
@@ -174,6 +178,8 @@ impl Client {
             stalled: false,
             unread: false,
             half_closed: false,
+            serving: false,
+            script_next: false,
             wait: Wait::No,
             alone: false,
             multi: None,

@@ -20,7 +20,7 @@ use crate::observe::Thresholds;
 use crate::pubsub::PubSub;
 use crate::pubsub::directory::Directory;
 use crate::registry::Registry;
-use crate::request::{BatchStore, Chunk, Data, Paused, ServeState, UNREAD_MIN};
+use crate::request::{BatchStore, Chunk, Data, OpenParcel, Paused, ServeState, UNREAD_MIN};
 use crate::scripts::Scripts;
 use crate::sequencer::Sequencer;
 use crate::stats::{MemoryGauge, Meter, Sample, Stats};
@@ -28,9 +28,9 @@ use crate::transaction::{Coordinated, Waiting};
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::locks::Locks;
 use ringwood_shard::shard::{Settings, Shard};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub struct Shared {
     pub command_logs: crate::observe::command_log::CommandLogs,
     pub latency: crate::observe::latency::Latency,
     pub run_id: String,
+    /// The server ends: a core may be gone already.
+    pub stopping: AtomicBool,
     pub started_unix_ms: i64,
 }
 
@@ -84,6 +86,8 @@ pub enum Control {
         question: u32,
         answer: Vec<u8>,
     },
+    /// A script that holds this core, or has borrowed keys of it, has become slow.
+    Slow,
     /// End the loop.
     Stop,
 }
@@ -181,7 +185,12 @@ pub struct Core {
     pub(crate) pubsub: PubSub,
     pub(crate) scripts: Scripts,
     /// Mail that came while a script waited for other mail, in order.
-    early: Vec<(usize, Mail)>,
+    pub(crate) early: Vec<(usize, Mail)>,
+    /// Control messages that came while a slow script looked around, in order.
+    pub(crate) early_control: Vec<Control>,
+    /// Signals that came then.
+    early_events: Vec<Event<Stream>>,
+    pub(crate) within: crate::scripts::busy::Within,
     /// Slots were freed outside the lock queue's own loop.
     pub(crate) unlocked: bool,
     /// `pipeline-order strict`.
@@ -195,7 +204,7 @@ pub struct Core {
     /// Clients whose output is over its soft limit.
     pub(crate) over_soft_limit: Vec<ConnId>,
     /// Clients whose requests go on after a barrier.
-    going_on: Vec<ConnId>,
+    pub(crate) going_on: Vec<ConnId>,
     /// CLIENT PAUSE: what waits, and until when (monotonic nanoseconds).
     pub(crate) paused: Paused,
     pub(crate) paused_until_ns: u64,
@@ -205,15 +214,22 @@ pub struct Core {
     half_closed: Vec<ConnId>,
     pub(crate) batch: BatchStore,
     pub(crate) taken: Vec<ServeState>,
-    chunks: Vec<Chunk>,
+    pub(crate) chunks: Vec<Chunk>,
     /// Connections that have a chunk in `chunks`.
-    events: Vec<Event<Stream>>,
-    parcels: Vec<(usize, Box<Parcel>)>,
+    pub(crate) events: Vec<Event<Stream>>,
+    /// Of this turn, not served yet.
+    pub(crate) parcels: VecDeque<(usize, Box<Parcel>)>,
+    /// The one that is being served, while a script or transaction in it runs.
+    pub(crate) open_parcel: Option<OpenParcel>,
+    /// Connections whose requests are being handled together.
+    pub(crate) crowd: usize,
+    /// Stalled connections whose next command is a script: they go on one by one.
+    pub(crate) script_conns: VecDeque<ConnId>,
     pub(crate) buffers: Vec<Vec<u8>>,
     questions: HashMap<u32, Asked>,
     next_question: u32,
     next_cron_ns: u64,
-    stopping: bool,
+    pub(crate) stopping: bool,
 }
 
 impl Core {
@@ -253,6 +269,9 @@ impl Core {
             pubsub: PubSub::default(),
             scripts: Scripts::default(),
             early: Vec::new(),
+            early_control: Vec::new(),
+            early_events: Vec::new(),
+            within: Default::default(),
             unlocked: false,
             strict: false,
             outbox: (0..cores).map(|_| None).collect(),
@@ -268,7 +287,10 @@ impl Core {
             taken: Vec::new(),
             chunks: Vec::new(),
             events: Vec::new(),
-            parcels: Vec::new(),
+            parcels: VecDeque::new(),
+            open_parcel: None,
+            crowd: 0,
+            script_conns: VecDeque::new(),
             buffers: Vec::new(),
             questions: HashMap::new(),
             next_question: 0,
@@ -339,14 +361,19 @@ impl Core {
         self.shard.now_ms = self.now.unix_ms;
         self.accounted_ns = self.now.mono_ns;
         self.stats.turns += 1;
+        self.within.clear();
+        events.append(&mut self.early_events);
         self.take_events(&mut events);
         self.events = events;
         self.take_mail();
+        for message in std::mem::take(&mut self.early_control) {
+            self.control(message);
+        }
         while let Some(message) = self.mailbox.next_control() {
             self.control(message);
         }
         self.run_parts();
-        for (from, parcel) in std::mem::take(&mut self.parcels) {
+        while let Some((from, parcel)) = self.parcels.pop_front() {
             self.serve_parcel(from, parcel);
         }
         let mut chunks = std::mem::take(&mut self.chunks);
@@ -392,6 +419,9 @@ impl Core {
         let busy = !self.going_on.is_empty()
             || !self.shard.attention.touched.is_empty()
             || !self.early.is_empty()
+            || !self.early_control.is_empty()
+            || !self.parcels.is_empty()
+            || !self.early_events.is_empty()
             || !self.dirty.is_empty()
             || self.unlocked
             || self.is_leaving()
@@ -421,8 +451,12 @@ impl Core {
         Wait::AtMost(until_cron.min(until_expiry).min(freeing))
     }
 
-    fn take_events(&mut self, events: &mut Vec<Event<Stream>>) {
+    pub(crate) fn take_events(&mut self, events: &mut Vec<Event<Stream>>) {
         for event in events.drain(..) {
+            if self.waits_for_script(&event) {
+                self.early_events.push(event);
+                continue;
+            }
             match event {
                 Event::Received { conn, buf } => self.received(conn, buf),
                 Event::Filled { conn, buf } => {
@@ -479,7 +513,7 @@ impl Core {
                     self.io.release(buf);
                     return;
                 }
-                client.stalled || client.receiving || !client.query.is_empty()
+                client.stalled || client.receiving || client.serving || !client.query.is_empty()
             }
         };
         // A second piece of the same turn comes behind the first: handle that first.
@@ -530,11 +564,11 @@ impl Core {
     }
 
     /// Puts the connection's query buffer up for handling in this turn, unless it waits for something.
-    fn queue_query(&mut self, conn: ConnId) {
+    pub(crate) fn queue_query(&mut self, conn: ConnId) {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        if client.stalled || client.receiving || client.query.is_empty() {
+        if client.stalled || client.receiving || client.serving || client.query.is_empty() {
             return;
         }
         let data = Data::Query(std::mem::take(&mut client.query));
@@ -556,13 +590,33 @@ impl Core {
                 && client.stalled
                 && !client.is_waiting()
             {
+                if client.script_next {
+                    self.script_conns.push_back(conn);
+                    continue;
+                }
                 client.stalled = false;
                 self.queue_query(conn);
             }
         }
         let mut chunks = std::mem::take(&mut self.chunks);
         self.serve(&mut chunks);
+        while let Some(conn) = self.script_conns.pop_front() {
+            self.begin_script_of(conn);
+            chunks.append(&mut self.chunks);
+            self.serve(&mut chunks);
+        }
         self.chunks = chunks;
+    }
+
+    /// Puts up the requests of a connection whose next command is a script.
+    pub(crate) fn begin_script_of(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn)
+            && std::mem::take(&mut client.script_next)
+            && client.stalled
+        {
+            client.stalled = false;
+            self.queue_query(conn);
+        }
     }
 
     /// Clients that send no more end as soon as the requests that they sent have been handled.
@@ -590,7 +644,13 @@ impl Core {
 
     /// Has another core do something for a transaction that holds it, and waits for the answer. It has nothing else to
     /// do than to answer: nothing that it does waits for us.
-    pub(crate) fn under_now(&mut self, core: usize, transaction: u32, under: Under) -> UnderDone {
+    /// `None`: the server ends, and that core may have ended.
+    pub(crate) fn under_now(
+        &mut self,
+        core: usize,
+        transaction: u32,
+        under: Under,
+    ) -> Option<UnderDone> {
         self.mailbox.send(core, Mail::Under { transaction, under });
         loop {
             self.mailbox.retry();
@@ -603,8 +663,8 @@ impl Core {
                 } if of == transaction => answer = Some(done),
                 other => early.push((from, other)),
             });
-            if let Some(done) = answer {
-                return done;
+            if answer.is_some() || self.shared.stopping.load(Ordering::Acquire) {
+                return answer;
             }
             std::thread::yield_now();
         }
@@ -613,9 +673,17 @@ impl Core {
     fn take_mail(&mut self) {
         let mut mail = std::mem::take(&mut self.early);
         self.mailbox.receive(|from, m| mail.push((from, m)));
+        // They run later. First: other mail may run a script, which looks at what waits.
+        mail.retain_mut(|(from, m)| match m {
+            Mail::Commands(parcel) => {
+                self.parcels.push_back((*from, std::mem::take(parcel)));
+                false
+            }
+            _ => true,
+        });
         for (from, m) in mail {
             match m {
-                Mail::Commands(parcel) => self.parcels.push((from, parcel)),
+                Mail::Commands(_) => panic!("taken out above"),
                 Mail::Replies(parcel) => self.take_replies(parcel),
                 Mail::Late(ticket, reply) => self.answer_with(ticket, &reply),
                 Mail::SharesDone {
@@ -654,7 +722,7 @@ impl Core {
         }
     }
 
-    fn control(&mut self, message: Control) {
+    pub(crate) fn control(&mut self, message: Control) {
         match message {
             Control::Adopt {
                 stream,
@@ -682,6 +750,7 @@ impl Core {
                 question,
                 answer,
             } => self.answered(from, question, answer),
+            Control::Slow => self.refuse_waiting(),
             Control::Stop => self.stopping = true,
         }
     }
@@ -833,6 +902,7 @@ impl Core {
         self.drop_subscriptions(conn);
         self.end_monitor(conn);
         if let Some(client) = self.clients.remove(conn) {
+            self.within.ended(conn, client.serving);
             self.shared.clients[self.id].fetch_sub(1, Ordering::Relaxed);
             self.chunks.retain_mut(|chunk| {
                 if chunk.conn != conn {
@@ -869,7 +939,7 @@ impl Core {
         }
     }
 
-    fn send_parcels(&mut self) {
+    pub(crate) fn send_parcels(&mut self) {
         for core in 0..self.outbox.len() {
             if let Some(parcel) = self.outbox[core].take() {
                 self.stats.forwarded += parcel.items.len() as u64;
@@ -880,12 +950,12 @@ impl Core {
     }
 
     /// Wakes the sleeping cores that got something.
-    fn wake_receivers(&mut self) {
+    pub(crate) fn wake_receivers(&mut self) {
         let Core { mailbox, io, .. } = self;
         mailbox.to_wake(|core| io.wake(core));
     }
 
-    fn send_replies(&mut self) {
+    pub(crate) fn send_replies(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for conn in dirty.drain(..) {
             let Some(client) = self.clients.get_mut(conn) else {
@@ -982,6 +1052,7 @@ impl Core {
 
     /// Every core is told to stop, this one included.
     pub fn stop_all(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
         for core in (0..self.cores()).filter(|&c| c != self.id) {
             self.mailbox.send_control(core, Control::Stop);
         }

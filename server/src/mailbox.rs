@@ -47,6 +47,13 @@ impl Ticket {
         seq: 0,
         client: 0,
     };
+    /// For answers to the script that runs on the core that asks.
+    pub const SCRIPT: Self = Self {
+        core: 0,
+        conn: ConnId(u32::MAX - 1),
+        seq: 0,
+        client: 0,
+    };
 }
 
 /// A command's words in one buffer, to be kept or sent.

@@ -32,6 +32,7 @@ use crate::io::ConnId;
 use crate::mailbox::{Mail, Ticket};
 use crate::registry::Entry;
 use crate::transaction::{Part, PartWork, hold};
+use directory::Audience;
 use listeners::{Listener, Listeners};
 use message::{Forms, Message, OwnedMessage};
 use names::{Name, NameMap};
@@ -233,6 +234,15 @@ impl Sink<'_> {
     }
 }
 
+/// A message that a script has published, and the number of subscribers that it was told.
+#[derive(Debug)]
+pub struct Counted {
+    pub kind: Kind,
+    pub channel: Box<[u8]>,
+    pub text: Box<[u8]>,
+    pub told: usize,
+}
+
 impl Core {
     /// Gives a message to this core's listeners; returns how many.
     fn deliver(&mut self, message: &Message<'_>) -> usize {
@@ -285,6 +295,80 @@ impl Core {
         self.send_out(kind, channel, text, None)
     }
 
+    /// How many subscribers a message would have now. Not for one core alone.
+    pub fn count_audience(&self, kind: Kind, channel: &[u8]) -> usize {
+        let hash = self.shard.keyspace.hasher().hash(channel);
+        let names = self.shared.directory.read();
+        names.audience(kind, hash, channel).clients
+    }
+
+    /// Sends messages of a script that was told how many subscribers each has. Where one of these numbers is not right any
+    /// more nothing is sent, and it returns false.
+    pub fn publish_counted(&mut self, messages: &[Counted]) -> bool {
+        let hasher = self.shard.keyspace.hasher();
+        let forms: Vec<Message<'_>> = messages
+            .iter()
+            .map(|m| Message {
+                kind: m.kind,
+                hash: hasher.hash(&m.channel),
+                channel: &m.channel,
+                text: &m.text,
+            })
+            .collect();
+        let shared = self.shared.clone();
+        let names = shared.directory.read();
+        let audiences: Vec<Audience> = forms
+            .iter()
+            .map(|m| names.audience(m.kind, m.hash, m.channel))
+            .collect();
+        let mut counts = messages.iter().zip(&audiences);
+        if counts.any(|(m, audience)| m.told != audience.clients) {
+            return false;
+        }
+        for (message, audience) in forms.iter().zip(audiences) {
+            if audience.clients > 0 {
+                self.issue_message(message, audience, None);
+            }
+        }
+        true
+    }
+
+    /// Gives a message to the cores that have subscribers. Who calls holds the directory.
+    fn issue_message(&mut self, message: &Message<'_>, audience: Audience, tell: Option<u32>) {
+        let Core {
+            id,
+            shared,
+            mailbox,
+            locks,
+            own_parts,
+            ..
+        } = self;
+        let message = Arc::new(OwnedMessage::new(message));
+        shared.sequencer.issue(*id, |number| {
+            let mut cores = audience.cores;
+            while cores != 0 {
+                let core = cores.trailing_zeros() as usize;
+                cores &= cores - 1;
+                let part = Part {
+                    number,
+                    coordinator: *id as u16,
+                    transaction: tell.unwrap_or(0),
+                    slots: Slots::none(),
+                    work: PartWork::Publish {
+                        message: message.clone(),
+                        tell: tell.is_some(),
+                    },
+                };
+                if core == *id {
+                    *own_parts = true;
+                    hold(locks, part);
+                } else {
+                    mailbox.send_part(core, part);
+                }
+            }
+        });
+    }
+
     /// As [`Core::publish`], for a client that waits until every subscriber has the message in its output: `wait` is then
     /// called for the ticket that the answer goes to. `None`: the answer comes to that.
     pub fn publish_and_wait(
@@ -331,44 +415,15 @@ impl Core {
         if self.cores() == 1 {
             return self.deliver(&message);
         }
-        let Core {
-            id,
-            shared,
-            mailbox,
-            locks,
-            own_parts,
-            ..
-        } = self;
+        // The guard may not borrow from the core.
+        let shared = self.shared.clone();
         let names = shared.directory.read();
         let audience = names.audience(kind, hash, channel);
         if audience.clients == 0 {
             return 0;
         }
-        let message = Arc::new(OwnedMessage::new(&message));
         let told = tell.as_ref().map(|(id, _)| *id);
-        shared.sequencer.issue(*id, |number| {
-            let mut cores = audience.cores;
-            while cores != 0 {
-                let core = cores.trailing_zeros() as usize;
-                cores &= cores - 1;
-                let part = Part {
-                    number,
-                    coordinator: *id as u16,
-                    transaction: told.unwrap_or(0),
-                    slots: Slots::none(),
-                    work: PartWork::Publish {
-                        message: message.clone(),
-                        tell: told.is_some(),
-                    },
-                };
-                if core == *id {
-                    *own_parts = true;
-                    hold(locks, part);
-                } else {
-                    mailbox.send_part(core, part);
-                }
-            }
-        });
+        self.issue_message(&message, audience, told);
         if let Some((_, left)) = tell {
             *left = audience.cores.count_ones();
         }

@@ -139,6 +139,7 @@ impl Core {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
+        let crowd = std::mem::replace(&mut self.crowd, chunks.len());
         taken.clear();
         taken.resize(chunks.len(), ServeState::default());
         let mut batch = Batch::from_store(std::mem::take(&mut self.batch));
@@ -150,6 +151,7 @@ impl Core {
         for (chunk, taken) in chunks.drain(..).zip(&taken) {
             self.keep_rest(chunk, taken.0);
         }
+        self.crowd = crowd;
         self.taken = taken;
     }
 
@@ -166,6 +168,7 @@ impl Core {
             return;
         };
         client.last_active = self.now.mono_ns;
+        client.serving = true;
         let mut authenticated = client.authenticated;
         let db = client.db;
         let mut progress = client.progress.take();
@@ -267,7 +270,9 @@ impl Core {
                 self.protocol_error(conn, &error);
             }
         }
-        if let Some(client) = self.clients.get_mut(conn) {
+        if let Some(client) = self.clients.get_mut(conn)
+            && !self.within.is_gone(conn)
+        {
             client.progress = progress;
         }
     }
@@ -286,19 +291,31 @@ impl Core {
     /// What was not handled goes to the connection's query buffer.
     fn keep_rest(&mut self, chunk: Chunk, taken: Taken) {
         let conn = chunk.conn;
-        if let Some(client) = self.clients.get_mut(conn).filter(|c| c.life == Life::Open) {
+        let gone = self.within.is_gone(conn);
+        let client = self.clients.get_mut(conn).filter(|_| !gone);
+        if let Some(client) = client.filter(|c| c.life == Life::Open) {
+            client.serving = false;
+            // What has arrived since: a script of this turn looked around.
+            let since = match client.query.is_empty() {
+                true => Vec::new(),
+                false => std::mem::take(&mut client.query),
+            };
             let rest = chunk.bytes().len().saturating_sub(taken.bytes);
             match &chunk.data {
-                // In front of what may have arrived since; nothing can have, within one turn.
                 Data::Query(_) if rest == 0 => {}
                 Data::Query(bytes) => {
-                    debug_assert!(client.query.is_empty());
                     client
                         .query
                         .reserve(taken.need.clamp(rest, rest + (1 << 20)));
                     client.query.extend_from_slice(&bytes[taken.bytes..]);
                 }
+                Data::Received(buf) if rest == 0 => {}
                 Data::Received(buf) => client.query.extend_from_slice(&buf[taken.bytes..]),
+            }
+            let (mut taken, mut rest) = (taken, rest);
+            if !since.is_empty() {
+                client.query.extend_from_slice(&since);
+                (rest, taken.stopped) = (client.query.len(), true);
             }
             if client.unread && (!taken.stopped || rest < UNREAD_MIN / 2) {
                 client.unread = false;
@@ -344,6 +361,11 @@ impl Core {
         let mut lap = 0;
         for at in 0..requests.len() {
             let r = &mut requests[at];
+            if self.within.is_gone(r.conn) {
+                (taken[r.chunk].0.bytes, taken[r.chunk].0.stopped) = (usize::MAX, true);
+                r.entry = None;
+                continue;
+            }
             let state = &mut taken[r.chunk].0;
             if state.stopped {
                 // What has not run is not counted.
@@ -541,7 +563,25 @@ impl Core {
             if !self.gathering.is_empty() && !crate::gather::may_follow(entry) {
                 self.send_gathered();
             }
+            if self.shared.scripts.busy.any()
+                && let Some(error) = self.busy_error(entry, args)
+            {
+                if entry.spec.name == "EXEC" && entry.parent.is_none() {
+                    break 'run self.abort_busy(conn, error);
+                }
+                let client = self.clients.get(conn);
+                if client.is_some_and(|c| c.is_waiting()) {
+                    // It may be the script that it waits for.
+                    break 'run Flow::Stall;
+                }
+                break 'run self.refuse(conn, Some(entry), error);
+            }
             let client = self.clients.get_mut(conn).expect("looked up above");
+            if self.crowd > 1 && is_script(client, entry) && !self.within.is_now() {
+                // Alone, behind the others of this turn: it may take long.
+                client.script_next = true;
+                break 'run Flow::Stall;
+            }
             if client.multi.is_some()
                 && let Some(flow) = self.in_multi(conn, entry, args)
             {
@@ -999,6 +1039,9 @@ impl Core {
         args: Args<'_>,
         slots: Vec<u16>,
     ) -> Flow {
+        if let Some(error) = self.locked_error() {
+            return self.refuse(conn, Some(entry), error);
+        }
         let ticket = self.ticket(conn);
         let client = self.clients.get(conn).expect("looked up by the caller");
         let words = Words::new(args.iter().copied());
@@ -1085,15 +1128,63 @@ impl Core {
     }
 
     /// Runs the commands of a parcel from another core, and sends it back with the replies.
-    pub(crate) fn serve_parcel(&mut self, from: usize, mut parcel: Box<Parcel>) {
+    pub(crate) fn serve_parcel(&mut self, from: usize, parcel: Box<Parcel>) {
+        let mut open = OpenParcel {
+            from,
+            parcel,
+            next: 0,
+            words_at: 0,
+        };
+        while let Some(words) = self.serve_items(&mut open) {
+            let at = open.next - 1;
+            let mut item = Item {
+                ..open.parcel.items[at]
+            };
+            let (ticket, entry, version) = (item.ticket, item.entry, item.version);
+            // A slow script finds it there, and sends it back.
+            self.open_parcel = Some(open);
+            let mut reply = Vec::new();
+            let done = self.serve_unit(ticket, entry, &words, item.db.into(), version, &mut reply);
+            item.deferred = !done;
+            if reply.len() >= self.thresholds.lap_reply {
+                self.note_reply(ticket, entry, &words.slices(), reply.len());
+            }
+            self.lap = false;
+            self.account_items(std::slice::from_ref(&item), &words.slices());
+            let Some(back) = self.open_parcel.take() else {
+                if done {
+                    self.answer(ticket, reply);
+                }
+                return;
+            };
+            open = back;
+            let Parcel { items, replies, .. } = &mut *open.parcel;
+            replies.extend_from_slice(&reply);
+            item.reply_end = replies.len() as u32;
+            items[at] = item;
+        }
+        self.mailbox
+            .send(from, crate::mailbox::Mail::Replies(open.parcel));
+    }
+
+    /// Runs a parcel's commands up to the first script or transaction, whose words come back.
+    fn serve_items(&mut self, open: &mut OpenParcel) -> Option<Words> {
+        let OpenParcel {
+            parcel,
+            next,
+            words_at,
+            ..
+        } = open;
         let Parcel {
             items,
             words,
             replies,
-        } = &mut *parcel;
+        } = &mut **parcel;
         let mut args: Vec<&[u8]> = Vec::new();
-        let mut at = 0;
-        for group in items.chunks_mut(GROUP) {
+        let mut unit = None;
+        while *next < items.len() && unit.is_none() {
+            let end = items.len().min(*next + GROUP);
+            let group = &mut items[*next..end];
             if group.len() > 1 {
                 for i in group.iter() {
                     self.shard
@@ -1107,16 +1198,24 @@ impl Core {
                 }
             }
             let mut lap = 0;
+            let mut count = group.len();
             for i in 0..group.len() {
                 let item = &mut group[i];
                 args.clear();
-                let (begin, from) = (at, replies.len());
-                at = Parcel::read(words, at, item.argc, &mut args);
-                let alone = item.entry.heavy || at - begin >= self.thresholds.alone;
-                if alone && i > lap {
+                let (begin, from) = (*words_at, replies.len());
+                *words_at = Parcel::read(words, *words_at, item.argc, &mut args);
+                let is_unit = matches!(item.entry.spec.run, Run::Server(_));
+                let alone = item.entry.heavy || *words_at - begin >= self.thresholds.alone;
+                if (alone || is_unit) && i > lap {
                     // Small ones: put down to the last of them if they took long, without its words.
                     self.account_items(&group[lap..i], &[group[i - 1].entry.name.as_bytes()]);
                     lap = i;
+                }
+                if is_unit {
+                    unit = Some(Words::new(args.iter().copied()));
+                    count = i + 1;
+                    lap = count;
+                    break;
                 }
                 let item = &mut group[i];
                 self.serve_item(item, &args, replies);
@@ -1131,10 +1230,10 @@ impl Core {
                     lap = i + 1;
                 }
             }
-            self.account_items(&group[lap..], &args);
+            self.account_items(&group[lap..count], &args);
+            *next += count;
         }
-        self.mailbox
-            .send(from, crate::mailbox::Mail::Replies(parcel));
+        unit
     }
 
     /// As [`Core::account`], for commands of another core; `args` are the words of the last.
@@ -1164,9 +1263,6 @@ impl Core {
             ..
         } = item;
         let db = db as usize;
-        if let Run::Server(_) = entry.spec.run {
-            return self.serve_unit(item, args, replies);
-        }
         if !self.locks.is_empty() {
             let mut keys = Vec::new();
             let slots = if entry.spec.route == Route::Cursor || !entry.key_indexes(args, &mut keys)
@@ -1178,6 +1274,11 @@ impl Core {
                     .collect()
             };
             if slots.iter().any(|&s| self.locks.in_use(s)) {
+                if let Some(error) = self.locked_error() {
+                    Reply::new(replies, version).command_error(&error);
+                    self.stats.rejected(Some(entry), &error);
+                    return;
+                }
                 let words = Words::new(args.iter().copied());
                 let work = Waiting::Single {
                     ticket,
@@ -1226,29 +1327,43 @@ impl Core {
         }
     }
 
-    /// A transaction all of whose keys are this core's, from another core.
+    /// A transaction or script all of whose keys are this core's, from another core. False when its answer comes later.
     #[cold]
-    fn serve_unit(&mut self, item: &mut Item, args: Args<'_>, replies: &mut Vec<u8>) {
-        let (ticket, db, version) = (item.ticket, item.db as usize, item.version);
-        let slots = self.unit_slots(item.entry, args);
+    fn serve_unit(
+        &mut self,
+        ticket: Ticket,
+        entry: &'static Entry,
+        words: &Words,
+        db: usize,
+        version: Version,
+        reply: &mut Vec<u8>,
+    ) -> bool {
+        let args = words.slices();
+        let slots = self.unit_slots(entry, &args);
         if slots.iter().any(|&s| self.locks.in_use(s)) {
-            let words = Words::new(args.iter().copied());
+            if let Some(error) = self.locked_error() {
+                Reply::new(reply, version).command_error(&error);
+                self.stats.rejected(Some(entry), &error);
+                return true;
+            }
+            let words = words.clone();
             let work = Waiting::Unit {
                 ticket,
-                entry: item.entry,
+                entry,
                 words,
                 db,
                 version,
             };
             self.locks.defer(Slots::of(slots), work);
-            item.deferred = true;
-            return;
+            return false;
         }
-        if !self.run_unit(ticket, item.entry, args, db, version, replies) {
-            let words = Words::new(args.iter().copied());
-            self.send_wide(ticket, item.entry, words, db, version);
-            item.deferred = true;
+        self.within.runs_for(ticket);
+        let done = self.run_unit(ticket, entry, &args, db, version, reply);
+        self.within.runs_for(Ticket::NOBODY);
+        if !done {
+            self.send_wide(ticket, entry, words.clone(), db, version);
         }
+        done
     }
 
     /// A parcel has come back: its replies go to their clients.
@@ -1273,7 +1388,9 @@ impl Core {
 
     /// A reply has come for a ticket, of this core or of another.
     pub(crate) fn answer(&mut self, ticket: Ticket, reply: Vec<u8>) {
-        if ticket.core as usize == self.id {
+        if ticket == Ticket::SCRIPT {
+            self.answer_script(reply);
+        } else if ticket.core as usize == self.id {
             self.answer_with(ticket, &reply);
         } else {
             self.mailbox.send(
@@ -1304,6 +1421,16 @@ impl Core {
             self.go_on(ticket.conn);
         }
     }
+}
+
+/// A parcel some of whose commands have run.
+pub(crate) struct OpenParcel {
+    pub from: usize,
+    pub parcel: Box<Parcel>,
+    /// The first command that has not.
+    pub next: usize,
+    /// Where its words begin.
+    pub words_at: usize,
 }
 
 /// [`Taken`] under the name that [`Core`] keeps its vector by.
@@ -1340,6 +1467,15 @@ fn admit(client: &Client, entry: Option<&'static Entry>, args: Args<'_>) -> Opti
         )));
     }
     None
+}
+
+/// Whether a command is a script, or a transaction with one.
+#[inline]
+fn is_script(client: &Client, entry: &Entry) -> bool {
+    match &client.multi {
+        None => entry.has(LUA),
+        Some(multi) => entry.spec.name == "EXEC" && multi.commands.iter().any(|c| c.entry.has(LUA)),
+    }
 }
 
 /// A client's word as Redis shows it in errors: up to a zero byte, and no longer than `most`.

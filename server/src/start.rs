@@ -15,7 +15,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -71,7 +71,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as i64);
     let shared = Arc::new(Shared {
-        scripts: Default::default(),
+        scripts: crate::scripts::Library::watched(),
         sequencer: Sequencer::new(cores),
         config: Mutex::new(config.clone()),
         loaded,
@@ -86,6 +86,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         command_logs: Default::default(),
         latency: Default::default(),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
+        stopping: AtomicBool::new(false),
         started_unix_ms: now,
     });
     let newest = shared.clone();

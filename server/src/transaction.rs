@@ -383,8 +383,10 @@ impl Core {
                     version,
                 } => {
                     let mut reply = Vec::new();
+                    self.within.runs_for(ticket);
                     let args = words.slices();
                     let done = self.run_unit(ticket, entry, &args, db, version, &mut reply);
+                    self.within.runs_for(Ticket::NOBODY);
                     self.locks.release(order);
                     match done {
                         true => self.answer(ticket, reply),

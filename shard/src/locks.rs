@@ -213,6 +213,21 @@ impl<T> Locks<T> {
         None
     }
 
+    /// Takes out what has not started and `wanted` names.
+    pub fn take_waiting(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut taken = Vec::new();
+        self.queue.retain_mut(|e| {
+            let wanted = e.work.as_ref().is_some_and(&mut wanted);
+            taken.extend(e.work.take_if(|_| wanted));
+            !wanted
+        });
+        self.waiting -= taken.len();
+        if self.queue.is_empty() {
+            self.bloom = 0;
+        }
+        taken
+    }
+
     /// The work of `order` is done: its slots are free for the next.
     pub fn release(&mut self, order: Order) {
         let at = self
@@ -286,6 +301,24 @@ mod tests {
         assert!(locks.start_next().is_none());
         locks.release(b);
         assert_eq!(locks.start_next().unwrap().1, 'c');
+    }
+
+    #[test]
+    fn waiting_work_can_be_taken_out() {
+        let mut locks = Locks::default();
+        locks.insert(1, slots(&[1]), 'a');
+        locks.advance(2);
+        let (a, _) = locks.start_next().unwrap();
+        locks.defer(slots(&[1]), 'b');
+        locks.defer(slots(&[1]), 'c');
+        assert_eq!(locks.take_waiting(|work| *work == 'b'), ['b']);
+        assert_eq!((locks.len(), locks.waiting()), (2, 1));
+        locks.release(a);
+        let (c, work) = locks.start_next().unwrap();
+        assert_eq!(work, 'c');
+        assert!(locks.take_waiting(|_| true).is_empty(), "it has started");
+        locks.release(c);
+        assert!(!locks.in_use(1));
     }
 
     #[test]

@@ -344,13 +344,24 @@ fn write_library(reply: &mut Reply<'_>, library: &Listed, with_code: bool) {
 }
 
 fn function_stats(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+    let running = call.core.shared.scripts.busy.function()?;
     let libraries = call.core.function_list();
     let functions: usize = libraries.iter().map(|l| l.functions.len()).sum();
     let reply = &mut call.reply;
     reply.map(2);
     reply.bulk(b"running_script");
-    // A script runs to its end before its core reads another command.
-    reply.null();
+    match &running {
+        None => reply.null(),
+        Some(run) => {
+            reply.map(3);
+            reply.bulk(b"name");
+            reply.bulk_str(run.function.as_deref().unwrap_or_default());
+            reply.bulk(b"command");
+            reply.bulks(&run.command);
+            reply.bulk(b"duration_ms");
+            reply.integer(run.since.elapsed().as_millis() as i64);
+        }
+    }
     reply.bulk(b"engines");
     reply.map(1);
     reply.bulk(b"LUA");
@@ -362,9 +373,10 @@ fn function_stats(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandErr
     Ok(Answer::Now)
 }
 
-fn function_kill(_: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
-    let text = "NOTBUSY No scripts in execution right now.";
-    Err(CommandError::fixed(text))
+fn function_kill(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+    call.core.shared.scripts.busy.kill(true)?;
+    call.reply.ok();
+    Ok(Answer::Now)
 }
 
 fn function_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {

@@ -81,6 +81,14 @@ pub enum Answer {
 pub type ConnHandler = fn(&mut Call<'_>, Args<'_>) -> Result<Answer, CommandError>;
 
 impl Call<'_> {
+    /// A script calls: there is no client.
+    pub fn is_script(&self) -> bool {
+        self.conn == Ticket::SCRIPT.conn
+    }
+    /// The address at which the client reached us.
+    pub fn local(&self) -> &str {
+        self.core.clients.get(self.conn).map_or("", |c| &c.local)
+    }
     pub fn client(&self) -> &Client {
         self.core
             .clients
@@ -106,8 +114,20 @@ impl Call<'_> {
         ask: impl Fn(&mut Core) -> T + Send + Sync + 'static,
         conclude: impl FnOnce(&mut Core, &mut Reply<'_>, Vec<T>) + 'static,
     ) -> Answer {
+        if self.is_script() && !self.core.may_ask_for_script() {
+            return Answer::Later;
+        }
+        if self.core.shared.scripts.busy.any() && !self.is_script() {
+            // A core that a slow script holds does not answer.
+            let error = self.core.shared.scripts.busy.error(None);
+            self.reply.command_error(&error);
+            return Answer::Now;
+        }
         let version = self.reply.version();
-        let ticket = self.later();
+        let ticket = match self.is_script() {
+            true => Ticket::SCRIPT,
+            false => self.later(),
+        };
         // A question is answered in bytes; within one process a typed value beside them needs no encoding.
         let answers: Arc<Mutex<Vec<(usize, T)>>> = Arc::new(Mutex::new(Vec::new()));
         let taken = answers.clone();

@@ -203,10 +203,10 @@ fn script_flush(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandEr
     Ok(Answer::Now)
 }
 
-fn script_kill(_: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
-    // A script runs to its end before its core reads another command.
-    let text = "NOTBUSY No scripts in execution right now.";
-    Err(CommandError::fixed(text))
+fn script_kill(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+    call.core.shared.scripts.busy.kill(false)?;
+    call.reply.ok();
+    Ok(Answer::Now)
 }
 
 fn script_load(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {

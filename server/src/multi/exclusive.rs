@@ -90,6 +90,11 @@ impl Exclusive {
 
 impl Core {
     pub(crate) fn start_exclusive(&mut self, ticket: Ticket, exec: Exec) {
+        if exec.bare && self.shared.scripts.busy.any() {
+            // It found out on the way that it needs every core.
+            let error = self.shared.scripts.busy.error(None);
+            return self.answer_reply(ticket, exec.version, |r| r.command_error(&error));
+        }
         let plan = self.plan(&[], exec.db, false, &exec.watchers);
         let parts = plan.into_holds(self.cores());
         let kind = Kind::Exclusive(Box::new(Exclusive::new(exec)));

@@ -170,6 +170,14 @@ impl Core {
             let text = "EXECABORT Transaction discarded because of previous errors.";
             return self.refuse(conn, None, CommandError::fixed(text));
         }
+        if self.shared.scripts.busy.any() {
+            let watchers = client.watchers.clone();
+            let plan = self.plan(&multi.commands, client.db, client.cluster, &watchers);
+            let scripts = multi.commands.iter().any(|c| c.entry.has(LUA));
+            if let Some(error) = self.busy_plan(&plan, scripts && self.cores() > 1) {
+                return self.abort_busy(conn, error);
+            }
+        }
         if self.paused != Paused::No && multi.commands.iter().any(|c| self.paused.holds(c.entry)) {
             return Flow::Stall;
         }
@@ -199,6 +207,36 @@ impl Core {
         let exec = self.take_exec(conn);
         self.start_exec(exec, plan);
         Flow::Next
+    }
+
+    /// Ends a transaction whose EXEC came while a slow script has what it needs.
+    #[cold]
+    pub(crate) fn abort_busy(&mut self, conn: ConnId, error: CommandError) -> Flow {
+        self.end_multi(conn);
+        let text = format!(
+            "EXECABORT Transaction discarded because of: {}",
+            error.text()
+        );
+        self.refuse(conn, None, CommandError::Text(text.into()))
+    }
+    /// The same for one that waits for slots.
+    pub(crate) fn refuse_exec(&mut self, ticket: Ticket, exec: Exec, error: &CommandError) {
+        self.unwatch_all(&exec.watchers);
+        let text = match exec.bare {
+            true => error.text().into_owned(),
+            false => format!(
+                "EXECABORT Transaction discarded because of: {}",
+                error.text()
+            ),
+        };
+        self.answer_reply(ticket, exec.version, |r| r.error(&text));
+    }
+    /// What a transaction is told that needs what a slow script has; `everything`: or it may need any core.
+    fn busy_plan(&self, plan: &Plan, everything: bool) -> Option<CommandError> {
+        let busy = &self.shared.scripts.busy;
+        let held = (0..self.cores()).find(|&c| busy.holds(c) && plan.concerns(c));
+        let needed = held.is_some() || plan.everything || everything;
+        needed.then(|| busy.error(held))
     }
 
     /// Starts a transaction on this core, in one of the ways that the module's head lists.
@@ -272,7 +310,10 @@ impl Core {
         self.caller = exec.caller(self.id);
         if exec.bare {
             let conn = exec.conn;
-            if let Some(exec) = self.run_bare(exec, ticket) {
+            let client = exec.client;
+            if let Some(exec) = self.run_bare(exec, ticket)
+                && self.clients.get(conn).is_some_and(|c| c.id == client)
+            {
                 let ticket = ticket.unwrap_or_else(|| self.hold_client(conn));
                 self.start_exclusive(ticket, exec);
             }

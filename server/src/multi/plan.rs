@@ -117,6 +117,9 @@ impl Plan {
         let share = self.shares.iter().find(|s| s.core as usize == core);
         share.map_or(&[], |s| &s.slots)
     }
+    pub fn concerns(&self, core: usize) -> bool {
+        self.shares.iter().any(|s| s.core as usize == core)
+    }
     pub fn crosses_slots(&self) -> bool {
         self.shares.iter().map(|s| s.slots.len()).sum::<usize>() > 1
     }

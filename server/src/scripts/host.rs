@@ -1,19 +1,30 @@
 //! What a running script reaches: `redis.call` and the rest of [`Host`].
 
-use crate::core::Core;
-use crate::mailbox::Words;
+use super::busy::Slow;
+use crate::commands::{Answer, Call, ConnHandler};
+use crate::core::{Control, Core};
+use crate::mailbox::{Ticket, Words};
 use crate::multi::exclusive::{Under, UnderDone};
-use crate::pubsub::Kind;
+use crate::pubsub::{Counted, Kind};
 use crate::registry::{Entry, Run};
 use crate::transaction::Loan;
 use ringwood_protocol::command::{MAY_REPLICATE, NOSCRIPT, Route, WRITE};
+use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::slot::key_slot;
-use ringwood_scripting::{Host, LogLevel, Replication};
+use ringwood_scripting::{Host, Interrupt, LogLevel, Replication};
 use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::entry::Parts;
 use ringwood_shard::shard::KeyEvent;
 use ringwood_shard::watch::Name;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What a script's commands are told when the server ends meanwhile.
+const ENDING: &str = "ERR the server ends";
+/// What a write is told in a script that is killed.
+const KILLED: &str = "ERR Script killed by user with SCRIPT KILL...";
 
 /// A key as it was before a script wrote it.
 pub(super) struct Before {
@@ -32,6 +43,8 @@ pub(super) enum Reach {
         slots: Vec<u16>,
         /// What to put back if the script must start again. Its key events wait until it is known that it need not.
         undo: Vec<Before>,
+        /// What it has published: sent when it is known that it need not start again.
+        messages: Vec<Counted>,
     },
 }
 
@@ -44,10 +57,66 @@ pub(super) struct ScriptHost<'a> {
     called: Vec<(usize, &'static Entry, Words)>,
     /// It reached for more: nothing that it does from now on counts.
     wide: bool,
+    /// It has called a command that writes.
+    wrote: bool,
+    /// What all cores know of it once it has run for long.
+    slow: Option<Arc<Slow>>,
+    function: Option<&'a str>,
+    command: Args<'a>,
+}
+
+/// A command of the server's own in a script: whether it may ask all cores, and what they answer.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    /// Nobody else has any core.
+    allowed: bool,
+    reply: Option<Vec<u8>>,
+}
+
+impl Core {
+    /// True if the script that runs here may ask all cores.
+    pub(crate) fn may_ask_for_script(&self) -> bool {
+        self.scripts.asking.allowed
+    }
+    /// What all cores answered to the script that runs here.
+    pub(crate) fn answer_script(&mut self, reply: Vec<u8>) {
+        self.scripts.asking.reply = Some(reply);
+    }
+    /// Shows MONITOR what a script called, unless it starts again.
+    fn monitor_calls(&mut self, called: Vec<(usize, &'static Entry, Words)>, wide: bool) {
+        for (db, entry, words) in called.iter().filter(|_| !wide) {
+            self.monitor(*db, "lua", entry, &words.slices());
+        }
+    }
+    /// Waits for that. `None`: the server ends.
+    fn await_answers(&mut self) -> Option<Vec<u8>> {
+        loop {
+            self.mailbox.retry();
+            self.wake_receivers();
+            while let Some(message) = self.mailbox.next_control() {
+                match message {
+                    Control::Answer { .. } => self.control(message),
+                    other => self.early_control.push(other),
+                }
+            }
+            let reply = self.scripts.asking.reply.take();
+            if reply.is_some() || self.shared.stopping.load(Ordering::Acquire) {
+                return reply;
+            }
+            std::thread::yield_now();
+        }
+    }
 }
 
 impl<'a> ScriptHost<'a> {
-    pub fn new(core: &'a mut Core, db: usize, reach: Reach, read_only: bool) -> Self {
+    pub fn new(
+        core: &'a mut Core,
+        db: usize,
+        reach: Reach,
+        read_only: bool,
+        function: Option<&'a str>,
+        command: Args<'a>,
+    ) -> Self {
         Self {
             core,
             db,
@@ -55,6 +124,10 @@ impl<'a> ScriptHost<'a> {
             read_only,
             called: Vec::new(),
             wide: false,
+            wrote: false,
+            slow: None,
+            function,
+            command,
         }
     }
 
@@ -65,14 +138,18 @@ impl<'a> ScriptHost<'a> {
             reach,
             wide,
             called,
+            slow,
             ..
         } = self;
-        for (db, entry, words) in called.iter().filter(|_| !wide) {
-            core.monitor(*db, "lua", entry, &words.slices());
+        if let Some(slow) = slow {
+            core.shared.scripts.busy.end(&slow);
         }
-        let Reach::Declared { undo, .. } = reach else {
+        let Reach::Declared { undo, messages, .. } = reach else {
+            core.monitor_calls(called, wide);
             return wide;
         };
+        let wide = wide || !messages.is_empty() && !core.publish_counted(&messages);
+        core.monitor_calls(called, wide);
         if wide {
             // What was not undone (a key that was read, and whose time was over) stays told.
             let undone = |e: &KeyEvent| undo.iter().any(|b| b.name.0 == e.db && b.name.1 == e.key);
@@ -159,10 +236,11 @@ impl<'a> ScriptHost<'a> {
                     db: self.db,
                     version,
                 };
-                let UnderDone::Reply(theirs) = core.under_now(at, transaction, under) else {
-                    panic!("a loan for a command")
-                };
-                reply = theirs;
+                match core.under_now(at, transaction, under) {
+                    Some(UnderDone::Reply(theirs)) => reply = theirs,
+                    Some(UnderDone::Loan(_)) => panic!("a loan for a command"),
+                    None => return Reply::new(out, version).error(ENDING),
+                }
             }
             replies[at] = Some(reply);
         }
@@ -184,11 +262,11 @@ impl<'a> ScriptHost<'a> {
         loop {
             let mut loans: Vec<(usize, Loan)> = Vec::new();
             for (owner, keys) in core.elsewhere(&names) {
-                let UnderDone::Loan(loan) = core.under_now(owner, transaction, Under::Lend(keys))
-                else {
-                    panic!("a reply for a loan")
-                };
-                loans.push((owner, loan));
+                match core.under_now(owner, transaction, Under::Lend(keys)) {
+                    Some(UnderDone::Loan(loan)) => loans.push((owner, loan)),
+                    Some(UnderDone::Reply(_)) => panic!("a reply for a loan"),
+                    None => return Reply::new(out, version).error(ENDING),
+                }
             }
             match core.run_lent(entry, args, self.db, version, loans) {
                 Ok(reply) => return out.extend_from_slice(&reply),
@@ -198,8 +276,17 @@ impl<'a> ScriptHost<'a> {
     }
 
     /// The server's own commands that make sense without a connection.
-    fn server(&mut self, entry: &'static Entry, args: Args<'_>, reply: &mut Reply<'_>) {
+    fn server(
+        &mut self,
+        entry: &'static Entry,
+        handler: ConnHandler,
+        args: Args<'_>,
+        reply: &mut Reply<'_>,
+    ) {
         match entry.spec.name {
+            "PING" if args.len() > 2 => {
+                reply.command_error(&CommandError::WrongArity("ping".into()));
+            }
             "PING" if args.len() == 1 => reply.simple("PONG"),
             "PING" | "ECHO" => reply.bulk(args[1]),
             "TIME" => {
@@ -210,15 +297,26 @@ impl<'a> ScriptHost<'a> {
                 reply.bulk(now.subsec_micros().to_string().as_bytes());
             }
             "PUBLISH" | "SPUBLISH" => {
-                if let Reach::Declared { .. } = self.reach {
-                    // A message cannot be called back if the script has to start again.
-                    self.wide = true;
-                    return;
-                }
                 let kind = match entry.spec.name {
                     "PUBLISH" => Kind::Channel,
                     _ => Kind::Shard,
                 };
+                if let Reach::Declared { messages, .. } = &mut self.reach {
+                    // Notifications of keys and messages keep their order where both go out at once.
+                    if self.core.shard.listening {
+                        self.wide = true;
+                        return;
+                    }
+                    let told = self.core.count_audience(kind, args[1]);
+                    let (channel, text) = (args[1].into(), args[2].into());
+                    messages.push(Counted {
+                        kind,
+                        channel,
+                        text,
+                        told,
+                    });
+                    return reply.integer(told as i64);
+                }
                 let receivers = self.core.publish(kind, args[1], args[2]);
                 reply.integer(receivers as i64);
             }
@@ -236,7 +334,79 @@ impl<'a> ScriptHost<'a> {
                     None => reply.error("ERR value is not an integer or out of range"),
                 }
             }
-            _ => reply.error("ERR This Redis command is not allowed from script"),
+            _ => self.handle(entry, handler, args, reply),
+        }
+    }
+
+    /// Tells all cores that this script is slow, and what it holds.
+    fn begin_slow(&mut self, elapsed: Duration) {
+        let id = self.core.id;
+        let (held, lenders) = match &self.reach {
+            Reach::Held(_) => (u128::MAX, 0),
+            Reach::Everything => (1 << id, 0),
+            Reach::Declared { slots, .. } => {
+                let owners = slots.iter().map(|slot| self.core.owner(*slot) as usize);
+                let all = owners.fold(0u128, |all, owner| all | 1 << owner);
+                (1 << id, all & !(1 << id))
+            }
+        };
+        let name = match self.function {
+            Some(name) => name.to_string(),
+            None => "script".to_string(),
+        };
+        tracing::warn!(
+            "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the {} \
+             command. Script name is: {name}.",
+            elapsed.as_millis(),
+            if self.function.is_some() {
+                "FUNCTION KILL"
+            } else {
+                "SCRIPT KILL"
+            },
+        );
+        let function = self.function.map(str::to_string);
+        let slow = Slow::new(function, self.command, elapsed, self.wrote).holding(held, lenders);
+        let slow = Arc::new(slow);
+        self.core.shared.scripts.busy.begin(slow.clone());
+        for core in (0..self.core.cores()).filter(|&core| core != id) {
+            if slow.concerned() >> core & 1 != 0 {
+                self.core.mailbox.send_control(core, Control::Slow);
+            }
+        }
+        self.slow = Some(slow);
+    }
+
+    /// Any other of them, as without a client.
+    fn handle(
+        &mut self,
+        entry: &'static Entry,
+        handler: ConnHandler,
+        args: Args<'_>,
+        reply: &mut Reply<'_>,
+    ) {
+        let core = &mut *self.core;
+        core.scripts.asking.allowed = !matches!(self.reach, Reach::Declared { .. });
+        let mark = reply.mark();
+        let mut call = Call {
+            core,
+            conn: Ticket::SCRIPT.conn,
+            entry,
+            reply: reply.reborrow(),
+        };
+        let answer = handler(&mut call, args);
+        core.stats.called(entry);
+        match answer {
+            Ok(Answer::Now) => {}
+            Ok(Answer::Later) if !core.scripts.asking.allowed => self.wide = true,
+            Ok(Answer::Later) => match core.await_answers() {
+                Some(answer) => reply.raw(&answer),
+                None => reply.error(ENDING),
+            },
+            Err(error) => {
+                reply.rewind(mark);
+                reply.command_error(&error);
+                core.stats.error(entry, &error);
+            }
         }
     }
 
@@ -281,9 +451,18 @@ impl Host for ScriptHost<'_> {
             return;
         }
         let entry = entry.expect("not refused");
+        if entry.has(WRITE) {
+            self.wrote = true;
+            if self.slow.as_ref().is_some_and(|slow| !slow.may_write()) {
+                // The next look at it ends it.
+                return Reply::new(reply, version).error(KILLED);
+            }
+        }
         if !self.wide {
             match entry.spec.run {
-                Run::Server(_) => self.server(entry, args, &mut Reply::new(reply, version)),
+                Run::Server(handler) => {
+                    self.server(entry, handler, args, &mut Reply::new(reply, version));
+                }
                 Run::Shard(_) => self.data(entry, args, version, reply),
             }
         }
@@ -299,6 +478,27 @@ impl Host for ScriptHost<'_> {
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
         log(level, message);
+    }
+
+    fn interrupt(&mut self, elapsed: Duration) -> Interrupt {
+        let threshold = self.core.config.busy_reply_threshold;
+        if threshold == 0 || elapsed < Duration::from_millis(threshold) {
+            return Interrupt::Continue;
+        }
+        if self.slow.is_none() {
+            self.begin_slow(elapsed);
+        }
+        if let Err(error) = self.core.look_around() {
+            tracing::warn!("A script cannot look around: {error}");
+        }
+        let killed = self.slow.as_ref().is_some_and(|slow| slow.is_killed());
+        match killed || self.core.stopping {
+            true => {
+                tracing::info!("Lua script killed by user with SCRIPT KILL.");
+                Interrupt::Kill
+            }
+            false => Interrupt::Continue,
+        }
     }
 
     /// There is neither log nor replica yet.

@@ -11,6 +11,7 @@
 //!
 //! The scripts' texts are shared by all cores; each core compiles what it runs.
 
+pub mod busy;
 pub mod functions;
 mod host;
 
@@ -20,11 +21,11 @@ use host::{Reach, ScriptHost};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::{Reply, Version};
-use ringwood_scripting::{Cache, Function, Origin, Script, Sha, Versions, Vm};
+use ringwood_scripting::{Cache, Function, Origin, Script, Sha, Versions, Vm, Watchdog};
 use ringwood_shard::ctx::Args;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The version that scripts are told: that of the Redis whose behaviour they get.
 const VERSIONS: Versions = Versions {
@@ -40,9 +41,27 @@ pub struct Library {
     /// Grows with every SCRIPT FLUSH.
     flushes: AtomicU64,
     pub libraries: functions::Libraries,
+    pub busy: busy::Busy,
+    /// Long scripts are watched, from the first script on. Not in the simulation, which has no time but its own.
+    is_watched: bool,
+    watchdog: OnceLock<Option<Watchdog>>,
 }
 
 impl Library {
+    pub fn watched() -> Self {
+        Self {
+            is_watched: true,
+            ..Self::default()
+        }
+    }
+    fn watchdog(&self) -> Option<&Watchdog> {
+        let start = || {
+            let started = self.is_watched.then(|| Watchdog::start(busy::INTERVAL))?;
+            let warn = |error| tracing::warn!("Long scripts are not watched: {error}");
+            started.map_err(warn).ok()
+        };
+        self.watchdog.get_or_init(start).as_ref()
+    }
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
         crate::commands::lock(&self.cache)
     }
@@ -59,6 +78,7 @@ pub(crate) struct Scripts {
     /// The same of functions, by their names in lower case.
     wide_functions: HashSet<Vec<u8>>,
     own: functions::Own,
+    pub(super) asking: host::Asking,
     /// [`Library::flushes`] when `known` was right.
     flushes: u64,
 }
@@ -146,9 +166,14 @@ impl Core {
 
     fn vm(&mut self) -> &mut Vm {
         let seed = self.shard.random();
-        self.scripts
-            .vm
-            .get_or_insert_with(|| Vm::new(&VERSIONS, seed).expect("memory for a Lua machine"))
+        let shared = &self.shared;
+        self.scripts.vm.get_or_insert_with(|| {
+            let mut vm = Vm::new(&VERSIONS, seed).expect("memory for a Lua machine");
+            if let Some(watchdog) = shared.scripts.watchdog() {
+                vm.watch(&watchdog.handle());
+            }
+            vm
+        })
     }
 
     /// True when the script of this command has needed more than it declared.
@@ -220,9 +245,14 @@ impl Core {
                     .map(|k| ringwood_protocol::slot::key_slot(k))
                     .collect(),
                 undo: Vec::new(),
+                messages: Vec::new(),
             },
         };
-        let mut host = ScriptHost::new(self, db, reach, read_only);
+        let function = match &target {
+            Target::Script(_) => None,
+            Target::Function(f) => Some(f.info().name.as_str()),
+        };
+        let mut host = ScriptHost::new(self, db, reach, read_only, function, args);
         let result = match &target {
             Target::Script(script) => vm.run(script, keys, argv, version, &mut host, &mut out),
             Target::Function(f) => vm.call_function(f, keys, argv, version, &mut host, &mut out),

@@ -47,6 +47,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
     };
     let shared = Arc::new(Shared {
         scripts: Default::default(),
+        stopping: Default::default(),
         sequencer: Sequencer::new(count),
         config: Mutex::new(Arc::new(config.clone())),
         loaded,

@@ -129,6 +129,12 @@ impl Server {
         Duration::from_nanos(ns)
     }
 
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.ended = true;
+        self.child.wait().expect("our own child")
+    }
+
     /// Sends a signal and waits for the end.
     pub fn signal(&mut self, name: &str) -> ExitStatus {
         let pid = self.child.id().to_string();

@@ -10,6 +10,7 @@
 mod admin;
 mod atomic;
 mod blocking;
+mod busy;
 mod clients;
 mod cluster;
 mod conn;

@@ -211,3 +211,98 @@ fn a_script_that_starts_again_tells_its_key_events_once() {
         assert_eq!(told, 40, "{setup:?}");
     }
 }
+
+#[test]
+fn the_servers_own_commands_work_in_scripts() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        for key in ["a", "b", "c", "d"] {
+            assert_eq!(c.call(&["SET", key, "1"]), ok());
+        }
+        for round in 0..3 {
+            // The first one has to start again, with every core held; its write counts once.
+            let body = "redis.call('INCR', KEYS[1]) local info = redis.call('INFO', 'keyspace') \
+                        return {redis.call('GET', KEYS[1]), info:match('keys=(%d+)')}";
+            let got = eval(&mut c, body, &["1", "a"]);
+            let want = vec![bulk((round + 2).to_string()), bulk("4")];
+            assert_eq!(got, Value::Array(want), "{setup:?}");
+        }
+        for (body, want) in [
+            (
+                "return redis.call('COMMAND', 'COUNT') > 100 and 1 or 0",
+                Value::Int(1),
+            ),
+            (
+                "return redis.call('COMMAND', 'INFO', 'get')[1][2]",
+                Value::Int(2),
+            ),
+            (
+                "return redis.call('LASTSAVE') > 1000000 and 1 or 0",
+                Value::Int(1),
+            ),
+            (
+                "return redis.call('MEMORY', 'USAGE', 'a') > 10 and 1 or 0",
+                Value::Int(1),
+            ),
+            ("return redis.call('PUBSUB', 'NUMPAT')", Value::Int(0)),
+            ("return redis.call('WAIT', 0, 0)", Value::Int(0)),
+            (
+                "redis.call('SWAPDB', 0, 1) return redis.call('DBSIZE')",
+                Value::Int(0),
+            ),
+            (
+                "redis.call('SWAPDB', 0, 1) return redis.call('DBSIZE')",
+                Value::Int(4),
+            ),
+            (
+                "redis.call('FLUSHALL') return redis.call('DBSIZE')",
+                Value::Int(0),
+            ),
+        ] {
+            assert_eq!(eval(&mut c, body, &["0"]), want, "{setup:?} {body}");
+        }
+        for body in [
+            "return redis.call('CONFIG', 'GET', 'port')",
+            "return redis.call('SUBSCRIBE', 'x')",
+            "return redis.call('FUNCTION', 'LIST')",
+            "return redis.call('EVAL', 'return 1', 0)",
+        ] {
+            let Value::Error(text) = eval(&mut c, body, &["0"]) else {
+                panic!("{body}")
+            };
+            let start = "ERR This Redis command is not allowed from script";
+            assert!(text.starts_with(start), "{setup:?} {body}: {text}");
+        }
+        assert_eq!(c.call(&["PING"]), Value::Simple("PONG".into()));
+    }
+}
+
+#[test]
+fn messages_of_scripts_are_sent_once() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut listeners: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+        for c in &mut listeners {
+            c.call(&["SUBSCRIBE", "news"]);
+        }
+        let mut c = server.connect();
+        let mut sent = Vec::new();
+        for key in ["a", "b", "c", "d"] {
+            let body = "local n = redis.call('PUBLISH', 'news', KEYS[1] .. 1) \
+                        return n + redis.call('PUBLISH', 'news', KEYS[1] .. 2)";
+            assert_eq!(eval(&mut c, body, &["1", key]), Value::Int(8), "{setup:?}");
+            // Other cores' keys after the message: it starts again, and the message is sent once.
+            let body = "redis.call('PUBLISH', 'news', KEYS[1] .. 3) \
+                        for i = 1, 9 do redis.call('SET', 'k' .. i, 1) end return ARGV[1]";
+            assert_eq!(eval(&mut c, body, &["1", key, "x"]), bulk("x"));
+            sent.extend((1..4).map(|n| format!("{key}{n}")));
+        }
+        for listener in &mut listeners {
+            for text in &sent {
+                let want = vec![bulk("message"), bulk("news"), bulk(text)];
+                assert_eq!(listener.read(), Value::Array(want), "{setup:?}");
+            }
+        }
+    }
+}

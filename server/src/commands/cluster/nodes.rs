@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// The nodes as this client sees them.
 fn nodes(call: &Call<'_>) -> Vec<Node> {
-    cluster::nodes(&call.core.shared, &call.core.config, &call.client().local)
+    cluster::nodes(&call.core.shared, &call.core.config, call.local())
 }
 
 /// The node that the words name.
