@@ -7,6 +7,7 @@
 //! Invariants: `held` is empty when `pending` is; the front of `pending` is never a reply that is there already; bytes in
 //! `out` are replies to the oldest requests not yet answered.
 
+use crate::acl::User;
 use crate::blocking::Waiter;
 use crate::io::ConnId;
 use crate::multi::{Multi, Watcher};
@@ -85,6 +86,9 @@ pub struct Client {
     pub db: usize,
     pub version: Version,
     pub authenticated: bool,
+    pub user: Arc<User>,
+    /// There is something that the user may not do.
+    pub restricted: bool,
     pub name: Vec<u8>,
     pub lib_name: Vec<u8>,
     pub lib_version: Vec<u8>,
@@ -147,7 +151,14 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(id: u64, conn: ConnId, peer: String, local: String, now: u64) -> Self {
+    pub fn new(
+        id: u64,
+        conn: ConnId,
+        peer: String,
+        local: String,
+        user: Arc<User>,
+        now: u64,
+    ) -> Self {
         Self {
             id,
             conn,
@@ -157,7 +168,9 @@ impl Client {
             cluster: false,
             db: 0,
             version: Version::Resp2,
-            authenticated: true,
+            authenticated: user.is_open(),
+            restricted: user.is_restricted(),
+            user,
             name: Vec::new(),
             lib_name: Vec::new(),
             lib_version: Vec::new(),
@@ -198,6 +211,11 @@ impl Client {
         }
     }
 
+    /// It acts as this user from now on.
+    pub fn act_as(&mut self, user: Arc<User>) {
+        self.restricted = user.is_restricted();
+        self.user = user;
+    }
     /// It came through the unix socket, whose clients have port 0 in their address.
     pub fn is_unix(&self) -> bool {
         self.local.ends_with(":0")
@@ -381,7 +399,14 @@ mod tests {
 
     #[test]
     fn replies_leave_in_request_order() {
-        let mut c = Client::new(1, ConnId(0), String::new(), String::new(), 0);
+        let mut c = Client::new(
+            1,
+            ConnId(0),
+            String::new(),
+            String::new(),
+            User::default_user().into(),
+            0,
+        );
         say(&mut c, b"a");
         let b = c.await_reply();
         say(&mut c, b"c");
@@ -401,7 +426,14 @@ mod tests {
 
     #[test]
     fn replies_that_have_left_take_no_memory_while_others_are_outstanding() {
-        let mut c = Client::new(1, ConnId(0), String::new(), String::new(), 0);
+        let mut c = Client::new(
+            1,
+            ConnId(0),
+            String::new(),
+            String::new(),
+            User::default_user().into(),
+            0,
+        );
         let mut expected = Vec::new();
         let mut left = Vec::new();
         let mut outstanding = c.await_reply();

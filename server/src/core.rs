@@ -9,6 +9,7 @@
 //! 6. replies go out, one send per connection;
 //! 7. background work gets a slice.
 
+use crate::acl::{User, Users};
 use crate::blocking::Blocking;
 use crate::client::{Client, Life};
 use crate::config::{Config, SharedConfig};
@@ -38,6 +39,7 @@ pub type Stream = <World as Io>::Stream;
 
 /// What all cores share, beside the mail.
 pub struct Shared {
+    pub acl: crate::acl::Directory,
     pub scripts: crate::scripts::Library,
     pub sequencer: Sequencer,
     /// The newest configuration; cores hold snapshots of their own.
@@ -162,6 +164,9 @@ pub struct Core {
     pub registry: &'static Registry,
     pub shared: Arc<Shared>,
     pub config: Arc<Config>,
+    pub(crate) users: Arc<Users>,
+    /// Whose transaction or script runs, if there is something that they may not do.
+    pub(crate) acting: Option<Arc<User>>,
     pub stats: Stats,
     pub meter: Meter,
     /// Monotonic nanoseconds up to which commands' time is accounted for.
@@ -242,6 +247,7 @@ impl Core {
             .clone();
         let cores = mailbox.cores();
         let now = io.now();
+        let users = shared.acl.users();
         let mut core = Self {
             id,
             io,
@@ -251,6 +257,8 @@ impl Core {
             registry,
             shared,
             config,
+            users,
+            acting: None,
             stats: Stats::new(registry.entries.len()),
             meter: Meter::default(),
             accounted_ns: 0,
@@ -318,6 +326,7 @@ impl Core {
             ..Default::default()
         };
         if self.id == 0 {
+            self.shared.acl.log().reset_totals();
             self.shared.total_connections.store(0, Ordering::Relaxed);
             self.shared.rejected_connections.store(0, Ordering::Relaxed);
         }
@@ -338,6 +347,34 @@ impl Core {
             self.shard.settings = Arc::new(settings);
         }
         self.shard.listening = crate::pubsub::events::wanted(&self.config);
+        // `requirepass` changes the default user.
+        self.take_users();
+    }
+
+    /// Takes over the newest users: clients get their user as it is now, or are closed if there is no such user any more or it may no longer
+    /// hear what they listen to.
+    pub fn take_users(&mut self) {
+        self.users = self.shared.acl.users();
+        let users = self.users.clone();
+        let open = users.default_user().is_open();
+        let mut ended = Vec::new();
+        for client in self.clients.iter_mut() {
+            match users.get(&client.user.name) {
+                Some(user) => {
+                    client.authenticated |= open && user.name == crate::acl::DEFAULT;
+                    client.act_as(user.clone());
+                    let subscriptions = client.subscriptions.as_deref();
+                    if subscriptions.is_some_and(|s| !s.are_allowed(user)) {
+                        ended.push(client.conn);
+                    }
+                }
+                None => ended.push(client.conn),
+            }
+        }
+        for conn in ended {
+            // Replies that are on their way still go out, among them that of who did this.
+            self.end(conn);
+        }
     }
 
     /// Runs until stopped.
@@ -827,7 +864,7 @@ impl Core {
         let refusal = if total >= self.config.maxclients as usize {
             Some("-ERR max number of clients reached\r\n")
         } else if self.config.protected_mode
-            && self.config.requirepass.is_empty()
+            && self.users.default_user().nopass
             && !crate::client::is_local(&peer)
         {
             Some(DENIED)
@@ -863,10 +900,10 @@ impl Core {
             self.io.keepalive(conn, self.config.tcp_keepalive);
         }
         let id = self.shared.next_client.fetch_add(1, Ordering::Relaxed);
-        let mut client = Client::new(id, conn, peer, local, self.now.mono_ns);
+        let user = self.users.default_user().clone();
+        let mut client = Client::new(id, conn, peer, local, user, self.now.mono_ns);
         client.fd = fd;
         client.cluster = cluster;
-        client.authenticated = self.config.requirepass.is_empty();
         tracing::debug!("Accepted {}", client.peer);
         self.clients.insert(client);
     }

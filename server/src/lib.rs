@@ -1,5 +1,6 @@
 //! The server: one thread per core, each with its own event loop and shard.
 
+pub mod acl;
 mod banner;
 pub mod blocking;
 pub mod client;

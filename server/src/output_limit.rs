@@ -83,7 +83,14 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn client(bytes: usize) -> Client {
-        let mut client = Client::new(1, ConnId(0), String::new(), String::new(), 0);
+        let mut client = Client::new(
+            1,
+            ConnId(0),
+            String::new(),
+            String::new(),
+            crate::acl::User::default_user().into(),
+            0,
+        );
         client.out = vec![b'x'; bytes];
         client
     }

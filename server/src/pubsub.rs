@@ -26,6 +26,7 @@ pub mod listeners;
 pub mod message;
 pub mod names;
 
+use crate::acl::User;
 use crate::client::{Client, Life, Wait};
 use crate::core::{Clients, Core};
 use crate::io::ConnId;
@@ -66,6 +67,16 @@ impl Subscriptions {
     }
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(NameMap::is_empty)
+    }
+    /// Whether one of the user's selectors allows all of them.
+    pub fn are_allowed(&self, user: &User) -> bool {
+        let all = [Kind::Channel, Kind::Pattern, Kind::Shard];
+        user.all_selectors().any(|selector| {
+            all.iter().all(|&kind| {
+                let mut names = self.of(kind).iter();
+                names.all(|(_, name, ())| selector.allows_channel(name, kind == Kind::Pattern))
+            })
+        })
     }
     /// The number that confirmations tell.
     pub fn count(&self, kind: Kind) -> usize {

@@ -560,6 +560,11 @@ impl Core {
                 break 'run self.refuse(conn, entry, error);
             }
             let entry = entry.expect("admitted");
+            if client.restricted
+                && let Some(error) = self.forbidden(conn, entry, args)
+            {
+                break 'run self.refuse(conn, Some(entry), error);
+            }
             if !self.gathering.is_empty() && !crate::gather::may_follow(entry) {
                 self.send_gathered();
             }

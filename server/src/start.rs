@@ -70,7 +70,9 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as i64);
+    let users = crate::acl::file::at_start(&loaded).map_err(Error::other)?;
     let shared = Arc::new(Shared {
+        acl: crate::acl::Directory::new(users),
         scripts: crate::scripts::Library::watched(),
         sequencer: Sequencer::new(cores),
         config: Mutex::new(config.clone()),

@@ -266,25 +266,10 @@ fn getkeysandflags(call: &mut Call<'_>, args: Args<'_>) -> Result {
     for (index, spec) in keys {
         call.reply.array(2);
         call.reply.bulk(args[2 + index]);
-        let flags = flags_in_use(spec.flags, &args[2..]);
+        let flags = crate::acl::check::flags_in_use(spec.flags, &args[2..]);
         flag_words(&mut call.reply, flags.into(), key_flags());
     }
     Ok(Answer::Now)
-}
-
-/// What these words do to the key: SET reads the old value only with GET.
-fn flags_in_use(flags: u32, words: &[&[u8]]) -> u32 {
-    if flags & VARIABLE_FLAGS == 0 || !words[0].eq_ignore_ascii_case(b"SET") {
-        return flags;
-    }
-    let reads = words[3..]
-        .iter()
-        .any(|word| word.eq_ignore_ascii_case(b"GET"));
-    if reads {
-        RW | ACCESS | UPDATE
-    } else {
-        OW | UPDATE
-    }
 }
 
 fn help(call: &mut Call<'_>, _: Args<'_>) -> Result {

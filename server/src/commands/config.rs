@@ -128,6 +128,15 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result {
         .collect();
     let published = change.apply(&mut |directive, config| act(directive, config))?;
     *newest = published;
+    if pairs
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case(b"requirepass"))
+    {
+        shared.acl.change(|users| {
+            users.set_default_password(&newest.requirepass);
+            Ok::<(), CommandError>(())
+        })?;
+    }
     drop(newest);
     if !without_effect.is_empty() {
         tracing::warn!(
@@ -194,7 +203,13 @@ fn raise_descriptor_limit(clients: u32) -> std::result::Result<(), String> {
 fn rewrite(call: &mut Call<'_>, _: Args<'_>) -> Result {
     let shared = &call.core.shared;
     let config = lock(&shared.config).clone();
-    match crate::config::rewrite(shared.loaded.file.as_deref(), &config, None) {
+    // With an ACL file the users are there.
+    let users: Option<Vec<Vec<u8>>> = config.aclfile.is_empty().then(|| {
+        let users = shared.acl.users();
+        users.iter().map(|user| user.describe()).collect()
+    });
+    let file = shared.loaded.file.as_deref();
+    match crate::config::rewrite(file, &config, users.as_deref()) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             call.reply.ok();

@@ -96,13 +96,14 @@ const RESET: Command<ConnHandler> = command("RESET", exactly(1), reset as ConnHa
     .route(Route::Connection);
 
 fn reset(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
-    let authenticated = call.core.config.requirepass.is_empty();
+    let user = call.core.users.default_user().clone();
     call.core.end_multi(call.conn);
     call.core.end_monitor(call.conn);
     let client = call.client_mut();
     client.db = 0;
     client.version = Version::Resp2;
-    client.authenticated = authenticated;
+    client.authenticated = user.is_open();
+    client.act_as(user);
     client.name.clear();
     client.reply_mode = ReplyMode::On;
     client.no_evict = false;

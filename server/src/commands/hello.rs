@@ -1,6 +1,6 @@
 //! HELLO, AUTH: the protocol version and who speaks.
 //!
-//! There is one user, `default`, with `requirepass` as its password.
+//! Users and their passwords: [`crate::acl`].
 
 use super::{Answer, Call, ConnHandler};
 use ringwood_protocol::command::*;
@@ -133,7 +133,7 @@ const AUTH: Command<ConnHandler> = command("AUTH", at_least(2), auth as ConnHand
 fn auth(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     match args {
         [_, password] => {
-            if call.core.config.requirepass.is_empty() {
+            if call.core.users.default_user().nopass {
                 return Err(CommandError::fixed(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
                      configuration is correct?",
@@ -149,36 +149,16 @@ fn auth(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
 }
 
 /// A failed attempt leaves the connection as it was.
-fn log_in(call: &mut Call<'_>, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
-    let expected = &call.core.config.requirepass;
-    if user != b"default" || !(expected.is_empty() || equal_in_constant_time(expected, password)) {
+fn log_in(call: &mut Call<'_>, name: &[u8], password: &[u8]) -> Result<(), CommandError> {
+    let user = call.core.users.get(name);
+    let Some(user) = user.filter(|user| user.accepts(password)).cloned() else {
+        call.core.note_failed_login(call.conn, name);
         return Err(CommandError::fixed(
             "WRONGPASS invalid username-password pair or user is disabled.",
         ));
-    }
-    call.client_mut().authenticated = true;
+    };
+    let client = call.client_mut();
+    client.act_as(user);
+    client.authenticated = true;
     Ok(())
-}
-
-/// How long it takes tells the length of `tried` (the caller's own) and nothing of the secret.
-fn equal_in_constant_time(secret: &[u8], tried: &[u8]) -> bool {
-    let mut differs = (secret.len() != tried.len()) as u8;
-    for (n, byte) in tried.iter().enumerate() {
-        let expected = secret[n % secret.len()];
-        differs |= std::hint::black_box(byte ^ expected);
-    }
-    differs == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::equal_in_constant_time as equal;
-
-    #[test]
-    fn passwords_are_compared_whole() {
-        assert!(equal(b"secret", b"secret"));
-        for wrong in [&b"secre"[..], b"secrets", b"Secret", b"", b"secretsecret"] {
-            assert!(!equal(b"secret", wrong), "{wrong:?}");
-        }
-    }
 }

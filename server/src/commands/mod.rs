@@ -1,6 +1,7 @@
 //! The server's own commands: connections, administration, what concerns all cores. They run on the core that has the
 //! connection.
 
+mod acl;
 mod client;
 mod cluster;
 mod command;
@@ -23,6 +24,8 @@ mod slowlog;
 mod time;
 mod transactions;
 
+pub(crate) use client::line as client_line;
+
 use crate::client::Client;
 use crate::core::Core;
 use crate::io::ConnId;
@@ -36,6 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Every command of the server itself.
 pub const FAMILIES: &[&[Command<ConnHandler>]] = &[
+    acl::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,

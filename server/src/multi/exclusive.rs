@@ -139,7 +139,12 @@ impl Core {
 
     /// Runs commands until one has to wait for other cores.
     fn go_exclusive(&mut self, transaction: u32, ticket: Ticket, mut all: Box<Exclusive>) {
+        self.acting = all.exec.user.clone();
         while let Some(Queued { entry, words }) = all.exec.commands.get(all.at) {
+            if self.is_forbidden_now(&all.exec, all.at) {
+                all.at += 1;
+                continue;
+            }
             let entry: &'static Entry = entry;
             // Server commands are shown when they have run, as in any transaction.
             let shown = matches!(entry.spec.run, Run::Shard(_)) || entry.has(LUA) && !all.exec.bare;

@@ -19,6 +19,7 @@
 pub mod exclusive;
 mod plan;
 
+use crate::acl::User;
 use crate::client::Wait;
 use crate::core::Core;
 use crate::io::{ConnId, Io};
@@ -89,6 +90,8 @@ pub struct Exec {
     version: Version,
     /// No transaction, but one script: its reply is the reply.
     bare: bool,
+    /// Whose it is, if there is something that they may not do.
+    user: Option<Arc<User>>,
 }
 
 impl Exec {
@@ -186,7 +189,8 @@ impl Core {
         plan.everything |= self.cores() > 1 && multi.commands.iter().any(|c| c.entry.has(LUA));
         let waiting = client.is_waiting();
         let other = plan.one_other_core(self.id);
-        let movable = plan.only_data && client.watchers.is_empty() && !client.cluster;
+        let movable =
+            plan.only_data && client.watchers.is_empty() && !client.cluster && !client.restricted;
         // Only what goes the way of single commands, at once, may go while others of this client are under way: their
         // answers would let a client go that is held for EXEC.
         let at_once = plan.is_here(self.id) && !self.is_busy(&plan) || movable && other.is_some();
@@ -267,6 +271,7 @@ impl Core {
         let client = self.clients.get_mut(conn).expect("looked up by the caller");
         let multi = client.multi.take().expect("the caller's");
         let (id, db, version) = (client.id, client.db, client.version);
+        let user = client.restricted.then(|| client.user.clone());
         // They stay in force until the transaction runs.
         let watchers = std::mem::take(&mut client.watchers);
         Exec {
@@ -277,6 +282,7 @@ impl Core {
             db,
             version,
             bare: false,
+            user,
         }
     }
     /// DISCARD, and whatever else ends a transaction without running it.
@@ -308,6 +314,7 @@ impl Core {
     /// Runs a whole transaction whose keys are all here. With a ticket, EXEC's reply has a place already.
     pub(crate) fn run_exec(&mut self, mut exec: Exec, ticket: Option<Ticket>) {
         self.caller = exec.caller(self.id);
+        self.acting = exec.user.clone();
         if exec.bare {
             let conn = exec.conn;
             let client = exec.client;
@@ -337,6 +344,9 @@ impl Core {
         self.begin_exec(exec.conn);
         for at in 0..exec.commands.len() {
             let Queued { entry, words } = &exec.commands[at];
+            if self.is_forbidden_now(&exec, at) {
+                continue;
+            }
             match entry.spec.run {
                 Run::Server(_) if entry.has(LUA) => {
                     self.monitor_queued(exec.conn, entry, words);
@@ -375,6 +385,18 @@ impl Core {
             let entry = self.registry.lookup(b"EXEC").expect("declared");
             self.monitor_command(conn, entry, &[b"exec"]);
         }
+    }
+    /// True if a command may not run by now; its error is written.
+    pub(crate) fn is_forbidden_now(&mut self, exec: &Exec, at: usize) -> bool {
+        let Some(user) = exec.user.as_ref().filter(|_| !exec.bare) else {
+            return false;
+        };
+        let Queued { entry, words } = &exec.commands[at];
+        let error = self.forbidden_by_now(exec.conn, user, entry, &words.slices());
+        if let Some(error) = &error {
+            self.write_reply(exec, |reply| reply.error(error));
+        }
+        error.is_some()
     }
 
     fn answer_reply(
@@ -601,6 +623,8 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> bool {
         self.caller = caller;
+        // Only who may do everything has transactions run elsewhere.
+        self.acting = None;
         let done = if entry.has(LUA) {
             let result = self.run_script(entry, args, db, version, None);
             result.map(|reply| out.extend_from_slice(&reply)).is_ok()
@@ -628,6 +652,7 @@ impl Core {
         let client = self.clients.get(conn).expect("looked up by the caller");
         let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
         let waiting = client.is_waiting();
+        let user = client.restricted.then(|| client.user.clone());
         let words = Words::new(args.iter().copied());
         let commands = vec![Queued { entry, words }];
         let mut plan = self.plan(&commands, db, cluster, &[]);
@@ -636,8 +661,9 @@ impl Core {
             let text = "CROSSSLOT Keys in request don't hash to the same slot";
             return self.refuse(conn, Some(entry), CommandError::fixed(text));
         }
+        // Who may not do everything is asked here.
         let other = plan.one_other_core(self.id);
-        if let Some(owner) = other {
+        if let Some(owner) = other.filter(|_| user.is_none()) {
             let slots = plan.slots(owner as usize);
             let key = Key {
                 bytes: b"",
@@ -665,6 +691,7 @@ impl Core {
             db,
             version,
             bare: true,
+            user,
         };
         self.start_exec(exec, plan);
         Flow::Next
@@ -672,6 +699,7 @@ impl Core {
 
     /// Runs a script all of whose declared keys are here; it comes back if it has to start again, with every core held.
     fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<Exec> {
+        self.acting = exec.user.clone();
         let Queued { entry, words } = &exec.commands[0];
         let args = words.slices();
         self.caller = exec.caller(self.id);
@@ -729,6 +757,8 @@ impl Core {
             db,
             version,
             bare: true,
+            // Scripts of others are not sent to other cores.
+            user: None,
         };
         self.start_exclusive(ticket, exec);
     }

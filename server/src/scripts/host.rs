@@ -451,6 +451,10 @@ impl Host for ScriptHost<'_> {
             return;
         }
         let entry = entry.expect("not refused");
+        if let Some(error) = self.core.forbidden_in_script(entry, args) {
+            Reply::new(reply, version).error(&error);
+            return;
+        }
         if entry.has(WRITE) {
             self.wrote = true;
             if self.slow.as_ref().is_some_and(|slow| !slow.may_write()) {
@@ -505,6 +509,8 @@ impl Host for ScriptHost<'_> {
     fn set_repl(&mut self, _: Replication) {}
 
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
-        self.core.registry.resolve(args).map(|_| true)
+        let entry = self.core.registry.resolve(args)?;
+        let user = self.core.acting.as_deref();
+        Some(user.is_none_or(|user| user.check(entry, args).is_ok()))
     }
 }

@@ -46,6 +46,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         without_effect: Vec::new(),
     };
     let shared = Arc::new(Shared {
+        acl: Default::default(),
         scripts: Default::default(),
         stopping: Default::default(),
         sequencer: Sequencer::new(count),

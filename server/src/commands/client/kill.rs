@@ -2,6 +2,7 @@
 
 use super::list::Kind;
 use super::{Answer, Args, Call, CommandError, ConnHandler, wrong_words};
+use crate::acl::Users;
 use crate::client::{Client, Life};
 use crate::core::Core;
 use ringwood_protocol::command::*;
@@ -16,12 +17,13 @@ struct Filter {
     peer: Option<Vec<u8>>,
     local: Option<Vec<u8>>,
     age_min_s: Option<u64>,
+    user: Option<Vec<u8>>,
     skip_me: bool,
 }
 
 impl Filter {
     /// The form of options and values.
-    fn parse(options: Args<'_>) -> Result<Self, CommandError> {
+    fn parse(options: Args<'_>, users: &Users) -> Result<Self, CommandError> {
         let mut filter = Self {
             skip_me: true,
             ..Self::default()
@@ -40,8 +42,7 @@ impl Filter {
                 b"type" => filter.kind = Some(Kind::parse(value)?),
                 b"addr" => filter.peer = Some(value.to_vec()),
                 b"laddr" => filter.local = Some(value.to_vec()),
-                // Everyone is the one user.
-                b"user" if value == b"default" => {}
+                b"user" if users.get(value).is_some() => filter.user = Some(value.to_vec()),
                 b"user" => {
                     return Err(CommandError::err(format_args!(
                         "No such user '{}'",
@@ -60,6 +61,10 @@ impl Filter {
         let age_s = now_ns.saturating_sub(client.created) / 1_000_000_000;
         client.life != Life::Closed
             && self.id.is_none_or(|id| id == client.id)
+            && self
+                .user
+                .as_ref()
+                .is_none_or(|name| *name == client.user.name)
             && self.kind.is_none_or(|kind| kind == Kind::of(client))
             && self
                 .peer
@@ -148,7 +153,7 @@ pub(super) fn client_kill(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer,
             ..Filter::default()
         }
     } else {
-        Filter::parse(&args[2..])?
+        Filter::parse(&args[2..], &call.core.users)?
     };
     let own = call.client().id;
     let myself = !filter.skip_me && filter.fits(call.client(), call.core.now.mono_ns);

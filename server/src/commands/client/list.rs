@@ -166,7 +166,7 @@ fn own_line(call: &Call<'_>, args: Args<'_>) -> String {
 }
 
 /// One line. `running`: the words of the command that the client is just running.
-fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut String) {
+pub(crate) fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut String) {
     let now = core.now.mono_ns;
     let seconds = |since: u64| now.saturating_sub(since) / 1_000_000_000;
     let argv: usize = running.map_or(0, |args| args.iter().map(|a| a.len()).sum());
@@ -186,7 +186,7 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
         out,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} \
          qbuf={} qbuf-free={} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} \
-         user=default redir=-1 resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
+         user={} redir=-1 resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
         client.id,
         client.peer,
         client.local,
@@ -214,6 +214,7 @@ fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out: &mut Strin
         client.memory() + argv,
         if client.sending { "rw" } else { "r" },
         client.last_command.map_or("NULL", |entry| &entry.name),
+        utf8(&client.user.name),
         match client.version {
             Version::Resp2 => 2,
             Version::Resp3 => 3,

@@ -9,6 +9,7 @@ mod tracking;
 use super::{Answer, Call, ConnHandler, container};
 use about::*;
 use kill::*;
+pub(crate) use list::line;
 use list::*;
 use pause::*;
 use ringwood_protocol::command::*;

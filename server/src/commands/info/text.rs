@@ -2,6 +2,7 @@
 
 use super::report::Report;
 use super::system;
+use crate::acl::log::Reason;
 use crate::config::Config;
 use crate::core::Core;
 use crate::pubsub::Kind;
@@ -359,6 +360,16 @@ fn stats(v: &View<'_>, out: &mut String) {
     line!(out, "keyspace_hits", all.hits);
     line!(out, "keyspace_misses", all.misses);
     let names = shared.directory.read();
+    let refused = v.core.shared.acl.log();
+    line!(out, "acl_access_denied_auth", refused.total(Reason::Auth));
+    line!(out, "acl_access_denied_cmd", refused.total(Reason::Command));
+    line!(out, "acl_access_denied_key", refused.total(Reason::Key));
+    line!(
+        out,
+        "acl_access_denied_channel",
+        refused.total(Reason::Channel)
+    );
+    drop(refused);
     line!(out, "pubsub_channels", names.of(Kind::Channel).len());
     line!(out, "pubsub_patterns", names.of(Kind::Pattern).len());
     line!(out, "pubsubshard_channels", names.of(Kind::Shard).len());
