@@ -75,7 +75,9 @@ impl User {
     /// Applies one rule. `all_channels`: what `acl-pubsub-default` says.
     pub fn apply(&mut self, rule: &[u8], all_channels: bool) -> Result<(), Refusal> {
         let is = |word: &str| rule.eq_ignore_ascii_case(word.as_bytes());
-        if is("on") {
+        if rule.is_empty() {
+            // No rule, as in Redis.
+        } else if is("on") {
             self.enabled = true;
         } else if is("off") {
             self.enabled = false;
@@ -309,6 +311,7 @@ mod tests {
                 "+@all -@dangerous +@admin -acl +acl|whoami -@all +ping",
                 "u off sanitize-payload resetchannels -@all +ping",
             ),
+            ("  on", "u on sanitize-payload resetchannels -@all"),
             ("%RW %R~ ~", "u off sanitize-payload ~ resetchannels -@all"),
             (
                 "on ~a +get reset",
