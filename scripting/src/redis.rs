@@ -136,6 +136,8 @@ fn command(lua: Lua) -> Result<bool, Raise> {
         return Err(Raise::Object("ERR internal error".to_string()));
     }
     let failed = reply.first() == Some(&b'-');
+    // The arguments may fill the stack that the reply needs; nobody looks at them any more.
+    lua.set_top(0);
     convert::push_reply(lua, &reply, &mut 0)?;
     // One large reply must not be kept for ever.
     if reply.capacity() <= 1 << 20 {

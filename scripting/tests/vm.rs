@@ -180,6 +180,9 @@ fn the_host_hears_of_everything() {
     let body =
         "local t = {} for i = 1, 300 do t[i] = i + 0.5 end return redis.call('COUNT', unpack(t))";
     assert_eq!(run(&mut vm, &mut host, body), ":300\r\n");
+    // As many as Lua's stack takes.
+    let body = "local t = {} for i = 1, 7950 do t[i] = 1 end return redis.call('COUNT', unpack(t))";
+    assert_eq!(run(&mut vm, &mut host, body), ":7950\r\n");
     let body = "return redis.call('LAST', unpack({'a', 'b', 1.5}))";
     assert_eq!(run(&mut vm, &mut host, body), "$3\r\n1.5\r\n");
     // The argument's own variable stays a number.

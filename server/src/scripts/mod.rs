@@ -62,6 +62,11 @@ impl Library {
         };
         self.watchdog.get_or_init(start).as_ref()
     }
+    /// How many scripts are cached, and their bytes.
+    pub fn cached(&self) -> (usize, usize) {
+        let cache = self.cache();
+        (cache.len(), cache.bytes())
+    }
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
         crate::commands::lock(&self.cache)
     }

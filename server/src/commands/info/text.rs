@@ -234,6 +234,16 @@ fn memory(v: &View<'_>, out: &mut String) {
     line!(out, "allocator_resident", m.resident.anonymous);
     line!(out, "total_system_memory", total);
     line!(out, "total_system_memory_human", human(total));
+    let (scripts, script_bytes) = v.core.shared.scripts.cached();
+    let libraries = v.core.function_list();
+    let functions: usize = libraries.iter().map(|l| l.functions.len()).sum();
+    let library_bytes: usize = libraries.iter().map(|l| l.memory()).sum();
+    line!(out, "used_memory_scripts_eval", script_bytes);
+    line!(out, "number_of_cached_scripts", scripts);
+    line!(out, "number_of_functions", functions);
+    line!(out, "number_of_libraries", libraries.len());
+    line!(out, "used_memory_functions", library_bytes);
+    line!(out, "used_memory_scripts", script_bytes + library_bytes);
     line!(out, "maxmemory", v.config.maxmemory);
     line!(out, "maxmemory_human", human(v.config.maxmemory));
     line!(out, "maxmemory_policy", show(v.config, "maxmemory-policy"));
