@@ -292,9 +292,18 @@ fn watched_keys_that_expire_count_as_changed() {
         let mut c = server.connect();
         c.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
         for key in ["k1", "k2", "k3", "k4"] {
-            c.call(&["SET", key, "1", "PX", "40"]);
-            c.call(&["WATCH", key]);
-            thread::sleep(Duration::from_millis(60));
+            // It lives long enough to be there when WATCH comes, however slow the machine is.
+            let mut life = 40;
+            loop {
+                c.call(&["SET", key, "1", "PX", &life.to_string()]);
+                c.call(&["WATCH", key]);
+                if c.call(&["EXISTS", key]) == Value::Int(1) {
+                    break;
+                }
+                c.call(&["UNWATCH"]);
+                life *= 2;
+            }
+            thread::sleep(Duration::from_millis(life + 20));
             assert_eq!(exec(&mut c, &["SET x 1"]), Value::Null, "{setup:?}");
             // It was gone when WATCH came.
             c.call(&["SET", key, "1", "PX", "1"]);
