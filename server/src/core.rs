@@ -16,6 +16,7 @@ use crate::config::{Config, SharedConfig};
 use crate::gather::Gathering;
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
+use crate::maxmemory::Room;
 use crate::multi::exclusive::{Under, UnderDone};
 use crate::observe::Thresholds;
 use crate::pubsub::PubSub;
@@ -90,6 +91,8 @@ pub enum Control {
     },
     /// A script that holds this core, or has borrowed keys of it, has become slow.
     Slow,
+    /// Take a turn: another core needs memory that this one has.
+    MakeRoom,
     /// End the loop.
     Stop,
 }
@@ -189,6 +192,7 @@ pub struct Core {
     pub(crate) blocking: Blocking,
     pub(crate) pubsub: PubSub,
     pub(crate) scripts: Scripts,
+    pub(crate) room: Room,
     /// Mail that came while a script waited for other mail, in order.
     pub(crate) early: Vec<(usize, Mail)>,
     /// Control messages that came while a slow script looked around, in order.
@@ -276,6 +280,7 @@ impl Core {
             blocking: Blocking::default(),
             pubsub: PubSub::default(),
             scripts: Scripts::default(),
+            room: Room::default(),
             early: Vec::new(),
             early_control: Vec::new(),
             early_events: Vec::new(),
@@ -342,6 +347,10 @@ impl Core {
             .clone();
         self.set_strict();
         self.thresholds = Thresholds::new(&self.config);
+        if self.config.maxmemory == 0 {
+            self.room = Room::default();
+        }
+        self.publish_memory();
         let settings = settings(&self.config, &self.shard.settings);
         if *self.shard.settings != settings {
             self.shard.settings = Arc::new(settings);
@@ -409,6 +418,7 @@ impl Core {
         while let Some(message) = self.mailbox.next_control() {
             self.control(message);
         }
+        self.look_at_memory();
         self.run_parts();
         while let Some((from, parcel)) = self.parcels.pop_front() {
             self.serve_parcel(from, parcel);
@@ -430,6 +440,7 @@ impl Core {
             self.publish_events();
         }
         self.send_gathered();
+        self.publish_memory();
         self.send_parcels();
         if std::mem::take(&mut self.own_parts) {
             // The other cores begin with theirs meanwhile.
@@ -461,6 +472,7 @@ impl Core {
             || !self.early_events.is_empty()
             || !self.dirty.is_empty()
             || self.unlocked
+            || self.room.busy
             || self.is_leaving()
             || self.locks.awaits_frontier()
             || backlog;
@@ -788,6 +800,8 @@ impl Core {
                 answer,
             } => self.answered(from, question, answer),
             Control::Slow => self.refuse_waiting(),
+            // Done in every turn.
+            Control::MakeRoom => {}
             Control::Stop => self.stopping = true,
         }
     }
@@ -1010,8 +1024,8 @@ impl Core {
                 continue;
             }
             if !client.out.is_empty() {
-                let buf =
-                    std::mem::replace(&mut client.out, self.buffers.pop().unwrap_or_default());
+                // Its next requests get a spare buffer for their replies.
+                let buf = std::mem::take(&mut client.out);
                 client.sending = true;
                 client.in_flight = buf.len();
                 client.bytes_out += buf.len() as u64;
@@ -1050,6 +1064,7 @@ impl Core {
             self.next_cron_ns = self.now.mono_ns + CRON.as_nanos() as u64;
             self.cron();
         }
+        self.publish_memory();
     }
 
     /// Bytes of memory that this core holds.
@@ -1068,6 +1083,7 @@ impl Core {
         self.shared
             .memory
             .tell(self.id, self.memory_used(), self.now.unix_ms);
+        self.memory_cron();
         self.check_soft_limits();
         let timeout_ns = self.config.timeout as u64 * 1_000_000_000;
         if timeout_ns > 0 {
@@ -1125,6 +1141,7 @@ pub fn settings(config: &Config, old: &Settings) -> Settings {
             MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu
         ),
         lfu_log_factor: config.lfu_log_factor,
+        eviction: crate::maxmemory::rule(config),
         lfu_decay_minutes: config.lfu_decay_time,
         active_expire: old.active_expire,
         hash_listpack_entries_max: config.hash_max_listpack_entries as usize,

@@ -12,6 +12,7 @@ pub mod crash;
 pub mod gather;
 pub mod io;
 pub mod mailbox;
+pub mod maxmemory;
 mod merge;
 pub mod multi;
 pub mod observe;

@@ -19,7 +19,7 @@ use crate::registry::{Entry, Keys, Run};
 use crate::stats::{Histogram, Stats};
 use crate::transaction::Waiting;
 use ringwood_protocol::command::{
-    BARRIER, BLOCKING, LUA, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE,
+    BARRIER, BLOCKING, DENYOOM, LUA, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE,
 };
 use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
@@ -169,6 +169,11 @@ impl Core {
         };
         client.last_active = self.now.mono_ns;
         client.serving = true;
+        if client.out.capacity() == 0
+            && let Some(spare) = self.buffers.pop()
+        {
+            client.out = spare;
+        }
         let mut authenticated = client.authenticated;
         let db = client.db;
         let mut progress = client.progress.take();
@@ -356,6 +361,7 @@ impl Core {
         if batch.requests.len() > 1 {
             self.prefetch(&batch.requests);
         }
+        self.make_room();
         let (requests, args) = (&mut batch.requests, &batch.args);
         // Where the lap begins; see `observe`.
         let mut lap = 0;
@@ -565,6 +571,11 @@ impl Core {
             {
                 break 'run self.refuse(conn, Some(entry), error);
             }
+            if self.room.is_out()
+                && let Some(flow) = self.refuse_for_memory(conn, entry)
+            {
+                break 'run flow;
+            }
             if !self.gathering.is_empty() && !crate::gather::may_follow(entry) {
                 self.send_gathered();
             }
@@ -629,6 +640,25 @@ impl Core {
             self.after_quiet(conn, mode, flow);
         }
         flow
+    }
+
+    /// Refuses a command that needs memory. In MULTI that is every command, since the queue does.
+    #[cold]
+    fn refuse_for_memory(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
+        let multi = self.clients.get(conn)?.multi.as_ref();
+        match (entry.spec.name, multi) {
+            ("EXEC", Some(multi)) if entry.parent.is_none() => {
+                let mut flags = multi.commands.iter().map(|c| c.entry.spec.flags);
+                flags.find(|flags| flags & DENYOOM != 0)?;
+                self.end_multi(conn);
+                let text = CommandError::OutOfMemory.text().into_owned();
+                let text = format!("EXECABORT Transaction discarded because of: {text}");
+                Some(self.refuse(conn, Some(entry), CommandError::Text(text.into())))
+            }
+            ("DISCARD" | "QUIT" | "RESET", Some(_)) if entry.parent.is_none() => None,
+            (_, multi) => (multi.is_some() || entry.has(DENYOOM))
+                .then(|| self.refuse(conn, Some(entry), CommandError::OutOfMemory)),
+        }
     }
 
     /// Ends CLIENT REPLY SKIP behind its one command. A command that could not start leaves no trace.
@@ -1168,6 +1198,7 @@ impl Core {
             item.reply_end = replies.len() as u32;
             items[at] = item;
         }
+        self.publish_memory();
         self.mailbox
             .send(from, crate::mailbox::Mail::Replies(open.parcel));
     }
@@ -1190,6 +1221,7 @@ impl Core {
         while *next < items.len() && unit.is_none() {
             let end = items.len().min(*next + GROUP);
             let group = &mut items[*next..end];
+            self.make_room();
             if group.len() > 1 {
                 for i in group.iter() {
                     self.shard
@@ -1413,6 +1445,11 @@ impl Core {
         else {
             return;
         };
+        if client.out.capacity() == 0
+            && let Some(spare) = self.buffers.pop()
+        {
+            client.out = spare;
+        }
         client.answer(ticket.seq, reply);
         let go_on = client.stalled && !client.is_waiting();
         match client.wait {

@@ -223,10 +223,36 @@ impl Meter {
     }
 }
 
+/// What a core tells the others about its memory. Alone in its cache line: others read it every turn.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct CoreMemory {
+    pub used: AtomicI64,
+    /// The rank of its best candidate for eviction ([`ringwood_shard::evict`]); [`CoreMemory::NONE`]: no key may go.
+    pub rank: AtomicU64,
+    /// Keys that may go.
+    pub evictable: AtomicU64,
+    /// Bytes that other cores asked it to free, and that are not freed yet.
+    pub owed: AtomicU64,
+}
+
+impl CoreMemory {
+    pub const NONE: u64 = u64::MAX;
+
+    fn new() -> Self {
+        Self {
+            used: AtomicI64::new(0),
+            rank: AtomicU64::new(Self::NONE),
+            evictable: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
+        }
+    }
+}
+
 /// The memory in use, by core, as of each core's last look; and the most there has been.
 #[derive(Debug)]
 pub struct MemoryGauge {
-    used: Box<[AtomicI64]>,
+    pub cores: Box<[CoreMemory]>,
     startup: Box<[AtomicI64]>,
     peak: AtomicU64,
     peak_unix_ms: AtomicI64,
@@ -236,7 +262,7 @@ impl MemoryGauge {
     pub fn new(cores: usize) -> Self {
         let zeros = || (0..cores).map(|_| AtomicI64::new(0)).collect();
         Self {
-            used: zeros(),
+            cores: (0..cores).map(|_| CoreMemory::new()).collect(),
             startup: zeros(),
             peak: AtomicU64::new(0),
             peak_unix_ms: AtomicI64::new(0),
@@ -248,7 +274,7 @@ impl MemoryGauge {
     }
     /// A core tells what it uses now. The first time is what it uses without data.
     pub fn tell(&self, core: usize, used: i64, now_ms: i64) {
-        self.used[core].store(used, Ordering::Relaxed);
+        self.cores[core].used.store(used, Ordering::Relaxed);
         if self.startup[core].load(Ordering::Relaxed) == 0 {
             self.startup[core].store(used, Ordering::Relaxed);
         }
@@ -261,7 +287,8 @@ impl MemoryGauge {
         }
     }
     pub fn used(&self) -> u64 {
-        Self::sum(&self.used)
+        let used = self.cores.iter().map(|c| c.used.load(Ordering::Relaxed));
+        used.sum::<i64>().max(0) as u64
     }
     pub fn startup(&self) -> u64 {
         Self::sum(&self.startup)

@@ -145,6 +145,11 @@ impl<T> Locks<T> {
             .any(|e| e.bloom & bit(slot) != 0 && e.slots.contains(slot))
     }
 
+    /// True when something holds all slots, or waits for that.
+    pub fn holds_all(&self) -> bool {
+        self.queue.iter().any(|e| e.slots == Slots::All)
+    }
+
     /// Adds work with a number.
     pub fn insert(&mut self, number: u64, slots: Slots, work: T) {
         self.add(Order { number, behind: 0 }, slots, work);

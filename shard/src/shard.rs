@@ -3,6 +3,7 @@
 //!
 //! Time, randomness and settings come from outside. Nothing here blocks or does I/O.
 
+use crate::evict::{Evictor, Rule};
 use crate::field_expiry;
 use crate::keyspace::entry::{Header, Parts};
 use crate::keyspace::{EntryMut, EntryRef, Found, Key, KeyHasher, Keyspace};
@@ -24,6 +25,8 @@ pub struct Settings {
     pub lfu: bool,
     pub lfu_log_factor: u32,
     pub lfu_decay_minutes: u32,
+    /// Which keys go when memory is short. `None`: none does.
+    pub eviction: Option<Rule>,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: bool,
     pub hash_listpack_entries_max: usize,
@@ -50,6 +53,7 @@ impl Default for Settings {
             lfu: false,
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
+            eviction: None,
             active_expire: true,
             hash_listpack_entries_max: 512,
             hash_listpack_value_max: 64,
@@ -162,7 +166,8 @@ pub struct Shard {
     pub lapsed: Vec<crate::field_expiry::Lapsed>,
     /// The slots whose owner this core is.
     pub owned: SlotSet,
-    wheel: Wheel,
+    pub(crate) wheel: Wheel,
+    pub(crate) evictor: Evictor,
     random: u64,
 }
 
@@ -181,6 +186,7 @@ impl Shard {
             lapsed: Vec::new(),
             owned: SlotSet::from_slots(0..16384),
             wheel: Wheel::new(now_ms),
+            evictor: Evictor::default(),
             random: seed | 1,
         }
     }
@@ -265,7 +271,7 @@ impl Shard {
         lfu_counter(&self.settings, self.now_ms, access)
     }
     pub fn idle_seconds(&self, access: u32) -> u32 {
-        lru_clock(self.now_ms).wrapping_sub(access) & 0xff_ffff
+        lru_idle_seconds(self.now_ms, access)
     }
 
     // ---- looking up ----
@@ -673,8 +679,15 @@ fn lru_clock(now_ms: i64) -> u32 {
 fn lfu_minutes(now_ms: i64) -> u32 {
     (now_ms / 60_000) as u32 & 0xffff
 }
-fn lfu_counter(settings: &Settings, now_ms: i64, access: u32) -> u32 {
-    let passed = lfu_minutes(now_ms).wrapping_sub(access >> 8) & 0xffff;
+pub(crate) fn lru_idle_seconds(now_ms: i64, access: u32) -> u32 {
+    lru_clock(now_ms).wrapping_sub(access) & 0xff_ffff
+}
+/// Minutes since the counter was last changed.
+pub(crate) fn lfu_idle_minutes(now_ms: i64, access: u32) -> u32 {
+    lfu_minutes(now_ms).wrapping_sub(access >> 8) & 0xffff
+}
+pub(crate) fn lfu_counter(settings: &Settings, now_ms: i64, access: u32) -> u32 {
+    let passed = lfu_idle_minutes(now_ms, access);
     let decay = passed.checked_div(settings.lfu_decay_minutes).unwrap_or(0);
     (access & 0xff).saturating_sub(decay)
 }

@@ -60,6 +60,31 @@ impl Pile {
     }
 }
 
+/// How many records a look at the wheel is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// That were found where they belong.
+    pub wanted: usize,
+    /// In all.
+    pub most: usize,
+    found: usize,
+    seen: usize,
+}
+
+impl Quota {
+    pub fn new(wanted: usize, most: usize) -> Self {
+        Self {
+            wanted,
+            most,
+            found: 0,
+            seen: 0,
+        }
+    }
+    fn is_used_up(&self) -> bool {
+        self.found >= self.wanted || self.seen >= self.most
+    }
+}
+
 /// The wheel.
 pub struct Wheel {
     buckets: Vec<Pile>,
@@ -101,21 +126,29 @@ impl Wheel {
 
     pub fn insert(&mut self, expire_at: i64, record: Record) {
         self.len += 1;
+        match self.place(expire_at) {
+            Some(bucket) => self.buckets[bucket].push(record),
+            None => {
+                self.due_len += 1;
+                match self.due.back_mut() {
+                    Some(chunk) if chunk.len() < CHUNK => chunk.push(record),
+                    _ => self.due.push_back(vec![record]),
+                }
+            }
+        }
+    }
+    /// The bucket for a time; `None`: it is due.
+    fn place(&self, expire_at: i64) -> Option<usize> {
         // One tick later, so that the time is past for certain when the record is looked at.
         let tick = (expire_at >> TICK_BITS).saturating_add(1);
         let ahead = tick.saturating_sub(self.tick);
         if ahead <= 0 {
-            self.due_len += 1;
-            match self.due.back_mut() {
-                Some(chunk) if chunk.len() < CHUNK => chunk.push(record),
-                _ => self.due.push_back(vec![record]),
-            }
-            return;
+            return None;
         }
         let ahead = ahead.min((1 << (8 * LEVELS)) - 1);
         let level = (63 - (ahead as u64).leading_zeros()) as usize / 8;
         let place = ((self.tick + ahead) >> (8 * level)) as usize % BUCKETS;
-        self.buckets[level * BUCKETS + place].push(record);
+        Some(level * BUCKETS + place)
     }
 
     /// Makes due what time has reached.
@@ -187,6 +220,92 @@ impl Wheel {
     /// True when there are far more records than the `keys` that need one.
     pub fn wants_sweep(&self, keys: usize) -> bool {
         self.len > (2 * keys + SWEEP_MIN).max(self.sweep_above)
+    }
+
+    /// Shows records from the soonest on, roughly in order, until `quota` is used up. `look` says when time changes something next about
+    /// what the record is for; `None`: nothing any more, then the record goes. A record that is too early (the TTL was renewed) goes where it belongs and does
+    /// not count.
+    pub fn first(&mut self, mut quota: Quota, look: &mut impl FnMut(Record) -> Option<i64>) {
+        for level in 0..LEVELS {
+            let here = self.tick >> (8 * level);
+            for ahead in 1..=BUCKETS as i64 {
+                let bucket = level * BUCKETS + (here + ahead) as usize % BUCKETS;
+                if !self.buckets[bucket].is_empty() {
+                    self.visit(bucket, 0, 0, &mut quota, look);
+                }
+                if quota.is_used_up() {
+                    return;
+                }
+            }
+        }
+    }
+    /// As [`Wheel::first`], from a random place on, in one bucket.
+    pub fn from(
+        &mut self,
+        random: u64,
+        mut quota: Quota,
+        look: &mut impl FnMut(Record) -> Option<i64>,
+    ) {
+        let start = (random >> 32) as usize % self.buckets.len();
+        let mut buckets = (0..self.buckets.len()).map(|n| (start + n) % self.buckets.len());
+        let Some(bucket) = buckets.find(|bucket| !self.buckets[*bucket].is_empty()) else {
+            return;
+        };
+        let chunks = &self.buckets[bucket].0;
+        let chunk = random as u32 as usize % chunks.len();
+        let place = (random >> 16) as usize % chunks[chunk].len();
+        self.visit(bucket, chunk, place, &mut quota, look);
+        self.visit(bucket, 0, 0, &mut quota, look);
+    }
+
+    /// True when a record for this time is not too early in a bucket. As the wheel turns, a time's bucket moves to lower levels; who lies in
+    /// the higher one will be moved when that is reached.
+    fn belongs(&self, bucket: usize, at: i64) -> bool {
+        let level = bucket / BUCKETS;
+        let tick = (at >> TICK_BITS).saturating_add(1);
+        let ahead = tick.saturating_sub(self.tick);
+        (tick >> (8 * level)) as usize % BUCKETS == bucket % BUCKETS
+            && ahead < 1 << (8 * (level as i64 + 1))
+            || self.place(at).is_none_or(|other| other / BUCKETS < level)
+    }
+
+    fn visit(
+        &mut self,
+        bucket: usize,
+        mut chunk: usize,
+        mut place: usize,
+        quota: &mut Quota,
+        look: &mut impl FnMut(Record) -> Option<i64>,
+    ) {
+        let mut moved = Vec::new();
+        while !quota.is_used_up() {
+            let Some(records) = self.buckets[bucket].0.get_mut(chunk) else {
+                break;
+            };
+            let Some(&record) = records.get(place) else {
+                (chunk, place) = (chunk + 1, 0);
+                continue;
+            };
+            quota.seen += 1;
+            let at = look(record);
+            let stays = at.is_some_and(|at| self.belongs(bucket, at));
+            if stays {
+                quota.found += 1;
+                place += 1;
+                continue;
+            }
+            let records = &mut self.buckets[bucket].0[chunk];
+            records.swap_remove(place);
+            self.len -= 1;
+            if records.is_empty() {
+                self.buckets[bucket].0.swap_remove(chunk);
+                place = 0;
+            }
+            moved.extend(at.map(|at| (at, record)));
+        }
+        for (at, record) in moved {
+            self.insert(at, record);
+        }
     }
 
     /// Drops records that `alive` denies, looking at `budget` of them, going round the wheel call by call. For when keys

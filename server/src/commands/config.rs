@@ -126,7 +126,9 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result {
         .filter(|d| d.has(PENDING))
         .map(|d| d.name)
         .collect();
+    let of_memory = change.changed().any(|d| d.name == "maxmemory");
     let published = change.apply(&mut |directive, config| act(directive, config))?;
+    let limit = of_memory.then_some(published.maxmemory);
     *newest = published;
     if pairs
         .iter()
@@ -138,6 +140,14 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result {
         })?;
     }
     drop(newest);
+    let used = shared.memory.used();
+    if let Some(limit) = limit.filter(|limit| *limit > 0 && *limit < used) {
+        tracing::warn!(
+            "WARNING: the new maxmemory value set via CONFIG SET ({limit}) is smaller than the current memory usage \
+             ({used}). This will result in key eviction and/or the inability to accept new write commands depending \
+             on the maxmemory-policy."
+        );
+    }
     if !without_effect.is_empty() {
         tracing::warn!(
             "CONFIG SET of directives that have no effect in Ringwood yet: {}",

@@ -8,7 +8,7 @@ use crate::multi::exclusive::{Under, UnderDone};
 use crate::pubsub::{Counted, Kind};
 use crate::registry::{Entry, Run};
 use crate::transaction::Loan;
-use ringwood_protocol::command::{MAY_REPLICATE, NOSCRIPT, Route, WRITE};
+use ringwood_protocol::command::{DENYOOM, MAY_REPLICATE, NOSCRIPT, Route, WRITE};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::slot::key_slot;
@@ -55,6 +55,8 @@ pub(super) struct ScriptHost<'a> {
     read_only: bool,
     /// What it called, for MONITOR.
     called: Vec<(usize, &'static Entry, Words)>,
+    /// Commands that need memory are refused, until the script has written something: then it may not be stopped half-way.
+    no_memory: bool,
     /// It reached for more: nothing that it does from now on counts.
     wide: bool,
     /// It has called a command that writes.
@@ -123,12 +125,18 @@ impl<'a> ScriptHost<'a> {
             reach,
             read_only,
             called: Vec::new(),
+            no_memory: false,
             wide: false,
             wrote: false,
             slow: None,
             function,
             command,
         }
+    }
+
+    pub fn without_memory(mut self, no_memory: bool) -> Self {
+        self.no_memory = no_memory;
+        self
     }
 
     /// The script has ended. True when it must start again with every core held; then its writes are undone.
@@ -455,6 +463,11 @@ impl Host for ScriptHost<'_> {
             Reply::new(reply, version).error(&error);
             return;
         }
+        if self.no_memory && entry.has(DENYOOM) {
+            Reply::new(reply, version).command_error(&CommandError::OutOfMemory);
+            return;
+        }
+        self.no_memory &= !entry.has(WRITE);
         if entry.has(WRITE) {
             self.wrote = true;
             if self.slow.as_ref().is_some_and(|slow| !slow.may_write()) {

@@ -239,6 +239,18 @@ impl Core {
                 return Ok(out);
             }
         };
+        let flags = match &target {
+            Target::Script(script) => script.flags,
+            Target::Function(function) => Some(function.info().flags),
+        };
+        let no_memory = self.room.is_out() && !flags.is_some_and(|f| f.allow_oom);
+        if no_memory && flags.is_some_and(|f| !f.no_writes) {
+            // A script that says what it does is not begun.
+            let error = CommandError::OutOfMemory;
+            Reply::new(&mut out, version).command_error(&error);
+            self.stats.rejected(Some(entry), &error);
+            return Ok(out);
+        }
         self.vm();
         let mut vm = self.scripts.vm.take().expect("made just now");
         let reach = match exclusive {
@@ -257,7 +269,8 @@ impl Core {
             Target::Script(_) => None,
             Target::Function(f) => Some(f.info().name.as_str()),
         };
-        let mut host = ScriptHost::new(self, db, reach, read_only, function, args);
+        let mut host =
+            ScriptHost::new(self, db, reach, read_only, function, args).without_memory(no_memory);
         let result = match &target {
             Target::Script(script) => vm.run(script, keys, argv, version, &mut host, &mut out),
             Target::Function(f) => vm.call_function(f, keys, argv, version, &mut host, &mut out),

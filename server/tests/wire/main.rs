@@ -22,6 +22,7 @@ mod hll;
 mod large;
 mod lifecycle;
 mod logins;
+mod memory;
 mod observe;
 mod pipeline;
 mod pubsub;

@@ -464,8 +464,12 @@ impl Keyspace {
             databases <= 1 << 10,
             "the expiry wheel numbers databases with 10 bits"
         );
+        let mut dbs: Vec<Db> = (0..databases).map(|i| Db::new(i as u16)).collect();
+        if let Some(first) = dbs.first_mut() {
+            first.tables = Some(new_tables());
+        }
         Self {
-            dbs: (0..databases).map(|i| Db::new(i as u16)).collect(),
+            dbs,
             by_uid: (0..databases as u16).collect(),
             heap: Heap::default(),
             hasher,
@@ -741,6 +745,40 @@ impl Keyspace {
         None
     }
 
+    /// Calls `f` for `count` entries in a row, with their slots, from about the `n`-th on, round to the first and on; an entry may come twice
+    /// where there are not so many.
+    pub(crate) fn sample(&self, db: usize, n: usize, count: usize, mut f: impl FnMut(u16, Entry)) {
+        let database = &self.dbs[db];
+        let Some(tables) = database.tables.as_ref().filter(|_| database.len > 0) else {
+            return;
+        };
+        let mut n = n % database.len;
+        let mut slot = 0;
+        while n >= database.groups[slot / GROUP] as usize {
+            n -= database.groups[slot / GROUP] as usize;
+            slot += GROUP;
+        }
+        while n >= tables[slot].len() {
+            n -= tables[slot].len();
+            slot += 1;
+        }
+        let mut left = count;
+        // From the second slot on, each gives at least one.
+        while left > 0 {
+            tables[slot].sample(n, &mut left, &mut |entry| f(slot as u16, entry));
+            n = 0;
+            let next = self.next_slot(db, slot as u16 + 1);
+            let Some(next) = next.or_else(|| self.next_slot(db, 0)) else {
+                return;
+            };
+            slot = next as usize;
+        }
+    }
+    /// A look at an entry that [`Keyspace::sample`] gave, while nothing has changed.
+    pub(crate) fn look(&self, entry: Entry) -> EntryRef<'_> {
+        EntryRef::new(entry)
+    }
+
     pub fn swap(&mut self, a: usize, b: usize) {
         self.dbs.swap(a, b);
         for db in [a, b] {
@@ -751,7 +789,13 @@ impl Keyspace {
     /// Empties a database at once; the memory is freed by [`Keyspace::free_some`].
     pub fn flush(&mut self, db: usize) {
         let uid = self.dbs[db].uid;
-        let old = std::mem::replace(&mut self.dbs[db], Db::new(uid));
+        let mut new = Db::new(uid);
+        // A database that had tables will need them again: their memory is the server's, not the first key's.
+        new.tables = match self.dbs[db].len {
+            0 => self.dbs[db].tables.take(),
+            _ => Some(new_tables()),
+        };
+        let old = std::mem::replace(&mut self.dbs[db], new);
         if let Some(tables) = old.tables.filter(|_| old.len > 0) {
             self.graveyard.tables.push(Flushed {
                 tables,

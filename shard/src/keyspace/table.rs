@@ -514,6 +514,41 @@ impl Node {
         found
     }
 
+    /// Calls `f` for up to `left` entries in a row, from about the `n`-th on, and counts `left` down. Their headers are on their way into the cache.
+    pub fn sample(&self, n: usize, left: &mut usize, f: &mut impl FnMut(Entry)) {
+        if self.is_inner() {
+            let mut n = n;
+            for i in 0..FANOUT {
+                // SAFETY: 16 live children.
+                let child = unsafe { &*self.children().add(i) };
+                if n >= child.len() {
+                    n -= child.len();
+                } else if *left > 0 {
+                    child.sample(n, left, f);
+                    n = 0;
+                }
+            }
+            return;
+        }
+        let buckets = self.buckets();
+        let first = n * buckets / self.len().max(1);
+        for index in first..buckets {
+            // SAFETY: below the number of buckets.
+            for &word in unsafe { &*self.data().add(index) } {
+                if word != 0 && *left > 0 {
+                    *left -= 1;
+                    let address = (word & ADDRESS) as *mut u8;
+                    prefetch(address);
+                    // SAFETY: words of a live leaf hold live entries.
+                    f(unsafe { Entry::from_ptr(address) });
+                }
+            }
+            if *left == 0 {
+                return;
+            }
+        }
+    }
+
     /// Frees leaves and inner nodes, not the entries.
     pub fn free_nodes(&mut self, heap: &mut Heap) {
         if self.is_inner() {

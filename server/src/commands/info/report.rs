@@ -52,6 +52,8 @@ pub struct Report {
 
 impl Report {
     pub fn of(core: &mut Core) -> Self {
+        // First: the report itself does not count.
+        let allocated = ringwood_shard::memory::thread_used() as i64;
         let (stats, data) = (&core.stats, &core.shard.stats);
         let keyspace = &core.shard.keyspace;
         let clients = &core.clients;
@@ -85,7 +87,7 @@ impl Report {
             client_memory: clients.iter().map(|c| c.memory()).sum(),
             locked: core.locks.len(),
             locks_waiting: core.locks.waiting(),
-            allocated: ringwood_shard::memory::thread_used() as i64,
+            allocated,
             heap_used: keyspace.heap_used(),
             heap_resident: keyspace.heap_resident(),
             free_pending: keyspace.free_pending(),

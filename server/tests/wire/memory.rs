@@ -1,0 +1,214 @@
+//! `maxmemory`: filled far beyond it, by every policy: the memory stays within bounds, and the right keys remain.
+
+use crate::server::{Client, Server};
+
+const POLICIES: [&str; 7] = [
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+];
+const LIMIT: i64 = 8 << 20;
+/// What INFO, a turn's requests and their buffers may take on top, and what one core may bring while another is about to free.
+const SLACK: i64 = 512 << 10;
+const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+
+fn info(client: &mut Client, field: &str) -> i64 {
+    let text = client.call("INFO");
+    let line = text.lines().find_map(|l| l.strip_prefix(field));
+    let value = line.and_then(|l| l.strip_prefix(':'));
+    value
+        .and_then(|v| v.parse().ok())
+        .expect("a number of INFO")
+}
+
+/// Sends `count` commands in pipelines, and gives the replies to `see`.
+fn pipeline(
+    client: &mut Client,
+    count: usize,
+    command: impl Fn(usize) -> Vec<String>,
+    mut see: impl FnMut(usize, &str),
+) {
+    for first in (0..count).step_by(100) {
+        let part = first..(first + 100).min(count);
+        for i in part.clone() {
+            let words = command(i);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            client.ask(&words);
+        }
+        for i in part {
+            see(i, &client.reply().expect("a reply"));
+        }
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_string).collect()
+}
+
+#[test]
+fn memory_stays_within_bounds_by_every_policy() {
+    for shards in [1, 4] {
+        let server = Server::start(shards, &["--save", ""]);
+        let mut client = server.client();
+        let base = info(&mut client, "used_memory");
+        let limit = base + LIMIT;
+        let value = "v".repeat(1000);
+        for policy in POLICIES {
+            client.call("FLUSHALL");
+            client.call("CONFIG RESETSTAT");
+            client.call(&format!(
+                "CONFIG SET maxmemory {limit} maxmemory-policy {policy}"
+            ));
+            // Keys that no policy of volatile keys may touch.
+            for i in 0..200 {
+                assert_eq!(client.call(&format!("SET plain{i} {value}")), "+OK\r\n");
+            }
+            let mut most = 0;
+            for round in 0..5 {
+                let command =
+                    |i: usize| words(&format!("SET k{round}:{i} {value} EX {}", 1000 + i));
+                pipeline(&mut client, 8000, command, |i, reply| {
+                    assert_eq!(reply, "+OK\r\n", "{policy}, {shards} shards, key {i}");
+                });
+                most = most.max(info(&mut client, "used_memory"));
+            }
+            assert!(
+                most <= limit + SLACK,
+                "{policy}: {most} of {limit}, {shards} shards"
+            );
+            // And it is made use of.
+            assert!(
+                most > limit - LIMIT / 8,
+                "{policy}: {most} of {limit}, {shards} shards"
+            );
+            assert!(info(&mut client, "evicted_keys") > 20_000);
+            let plain = client.call(&format!(
+                "EXISTS {}",
+                (0..200)
+                    .map(|i| format!("plain{i}"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            ));
+            if policy.starts_with("volatile") {
+                assert_eq!(plain, ":200\r\n", "{policy}, {shards} shards");
+            }
+        }
+    }
+}
+
+/// What is read all the time stays while five times the memory of other keys goes through, and so on all cores.
+#[test]
+fn what_is_used_stays() {
+    for (policy, shards) in [("allkeys-lru", 1), ("allkeys-lru", 4), ("allkeys-lfu", 4)] {
+        let server = Server::start(shards, &["--save", "", "--maxmemory-policy", policy]);
+        let mut client = server.client();
+        let limit = info(&mut client, "used_memory") + LIMIT;
+        client.call(&format!("CONFIG SET maxmemory {limit}"));
+        let value = "v".repeat(1000);
+        let hot = |i: usize| words(&format!("GET hot{}", i % 500));
+        pipeline(
+            &mut client,
+            500,
+            |i| words(&format!("SET hot{i} {value}")),
+            |_, _| (),
+        );
+        for _ in 0..40 {
+            pipeline(&mut client, 500, hot, |_, _| ());
+        }
+        if policy == "allkeys-lru" {
+            // Its clock has a resolution of a second.
+            std::thread::sleep(std::time::Duration::from_millis(2100));
+            pipeline(&mut client, 500, hot, |_, _| ());
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let mut lost = 0;
+        for round in 0..20 {
+            let command = |i: usize| words(&format!("SET cold{round}:{i} {value}"));
+            pipeline(&mut client, 1000, command, |_, _| ());
+            lost = 0;
+            pipeline(&mut client, 500, hot, |_, reply| {
+                lost += usize::from(reply == "$-1\r\n")
+            });
+        }
+        if policy == "allkeys-lfu" {
+            assert!(lost <= 5, "{lost} of 500 lost, {policy}, {shards} shards");
+        }
+        assert!(info(&mut client, "evicted_keys") > 10_000);
+    }
+}
+
+#[test]
+fn without_a_policy_writes_are_refused() {
+    for shards in [1, 4] {
+        let server = Server::start(shards, &["--save", ""]);
+        let mut client = server.client();
+        assert_eq!(client.call("SET a 1"), "+OK\r\n");
+        assert_eq!(client.call("MULTI"), "+OK\r\n");
+        assert_eq!(client.call("SET a 2"), "+QUEUED\r\n");
+        let mut other = server.client();
+        assert_eq!(other.call("CONFIG SET maxmemory 100000"), "+OK\r\n");
+        let aborted = "-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > \
+                       'maxmemory'.\r\n";
+        assert_eq!(client.call("EXEC"), aborted);
+        // As Redis 8.2 answers.
+        let script = |client: &mut Client, text: &str| {
+            client.ask(&["EVAL", text, "0"]);
+            client.reply().expect("a reply")
+        };
+        assert_eq!(client.call("SET b 1"), OOM);
+        assert_eq!(client.call("GET a"), "$1\r\n1\r\n");
+        assert_eq!(client.call("MULTI"), "+OK\r\n");
+        assert_eq!(client.call("GET a"), OOM);
+        assert_eq!(
+            client.call("EXEC"),
+            "-EXECABORT Transaction discarded because of previous errors.\r\n"
+        );
+        let refused = script(&mut client, "return redis.call('set', 'x', 'y')");
+        assert!(refused.starts_with(OOM.trim_end()), "{refused}");
+        assert_eq!(
+            script(&mut client, "return redis.pcall('set', 'x', 'y')"),
+            OOM
+        );
+        assert_eq!(
+            script(&mut client, "return redis.call('get', 'a')"),
+            "$1\r\n1\r\n"
+        );
+        assert_eq!(script(&mut client, "#!lua\nreturn 1"), OOM);
+        assert_eq!(
+            script(&mut client, "#!lua flags=no-writes\nreturn 1"),
+            ":1\r\n"
+        );
+        let allowed = "#!lua flags=allow-oom\nreturn redis.call('set', 'x', 'y')";
+        assert_eq!(script(&mut client, allowed), "+OK\r\n");
+        // What has written something may not be stopped half-way.
+        let begun = "redis.call('del', 'x') return redis.call('set', 'x', 'z')";
+        assert_eq!(script(&mut client, begun), "+OK\r\n");
+        assert_eq!(client.call("DEL a"), ":1\r\n");
+        assert_eq!(other.call("CONFIG SET maxmemory 0"), "+OK\r\n");
+        assert_eq!(client.call("SET b 1"), "+OK\r\n");
+        // Large values are counted until they are freed, and the freeing is waited for.
+        assert_eq!(info(&mut client, "evicted_keys"), 0);
+    }
+}
+
+#[test]
+fn evictions_are_told() {
+    for shards in [1, 4] {
+        let server = Server::start(shards, &["--save", "", "--notify-keyspace-events", "Ee"]);
+        let mut listener = server.client();
+        listener.call("SUBSCRIBE __keyevent@0__:evicted");
+        let mut client = server.client();
+        client.call("SET k v");
+        let used = info(&mut client, "used_memory");
+        client.call(&format!(
+            "CONFIG SET maxmemory-policy allkeys-lru maxmemory {}",
+            used / 2
+        ));
+        let told = listener.reply().expect("a message");
+        assert!(told.ends_with("$1\r\nk\r\n"), "{told}");
+    }
+}
