@@ -397,6 +397,7 @@ impl Core {
             version: waiter.version,
             first_key: None,
             serving: true,
+            caller: waiter.ticket,
         };
         let args = waiter.words.slices();
         let began = self.io.mono_ns();

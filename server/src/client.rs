@@ -93,6 +93,8 @@ pub struct Client {
     pub lib_name: Vec<u8>,
     pub lib_version: Vec<u8>,
     pub reply_mode: ReplyMode,
+    /// CLIENT TRACKING.
+    pub tracker: Option<Box<crate::tracking::Tracker>>,
     pub no_evict: bool,
     pub no_touch: bool,
     /// Never empty.
@@ -175,6 +177,7 @@ impl Client {
             lib_name: Vec::new(),
             lib_version: Vec::new(),
             reply_mode: ReplyMode::On,
+            tracker: None,
             no_evict: false,
             no_touch: false,
             subscriptions: None,
@@ -221,6 +224,11 @@ impl Client {
         self.local.ends_with(":0")
     }
 
+    /// Whether the keys that it reads now are remembered for its cache.
+    #[inline]
+    pub fn tracks(&self) -> bool {
+        self.tracker.as_ref().is_some_and(|t| t.remembers())
+    }
     /// True while some reply is outstanding.
     #[inline]
     pub fn is_waiting(&self) -> bool {

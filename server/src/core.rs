@@ -179,6 +179,7 @@ pub struct Core {
     pub(crate) lap: bool,
     /// The command that just came was queued by MULTI: it does not count.
     pub(crate) queued: bool,
+    pub(crate) trackers: crate::tracking::Trackers,
     pub(crate) monitors: crate::observe::monitor::Monitors,
     /// Whose command runs, where that is not a client's of this core directly.
     pub(crate) caller: Ticket,
@@ -269,6 +270,7 @@ impl Core {
             thresholds: Thresholds::default(),
             lap: false,
             queued: false,
+            trackers: Default::default(),
             monitors: Default::default(),
             caller: Ticket::NOBODY,
             mailbox,
@@ -448,6 +450,10 @@ impl Core {
             self.run_parts();
             self.send_parcels();
         }
+        if !self.shard.attention.tracking.stale.is_empty() {
+            // Behind the replies of what was read: those of other cores' clients are on their way.
+            self.send_stale();
+        }
         self.send_replies();
         self.background();
         Ok(())
@@ -466,6 +472,7 @@ impl Core {
         self.wake_receivers();
         let busy = !self.going_on.is_empty()
             || !self.shard.attention.touched.is_empty()
+            || !self.shard.attention.tracking.stale.is_empty()
             || !self.early.is_empty()
             || !self.early_control.is_empty()
             || !self.parcels.is_empty()
@@ -762,6 +769,7 @@ impl Core {
                 Mail::InVain(waiter) => self.serve_behind(&waiter),
                 Mail::Wide(script) => self.widen_script(*script),
                 Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
+                Mail::Tracking(message) => self.take_tracking(message),
                 Mail::Monitor(line) => self.take_monitor_line(&line),
                 Mail::Record(caller, record) => self.take_record(caller, *record),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
@@ -927,6 +935,7 @@ impl Core {
         self.abandon_wait(conn);
         self.drop_subscriptions(conn);
         self.end_monitor(conn);
+        self.end_tracking(conn);
         if let Some(client) = self.clients.get_mut(conn)
             && client.life == Life::Open
         {
@@ -939,6 +948,7 @@ impl Core {
         self.abandon_wait(conn);
         self.drop_subscriptions(conn);
         self.end_monitor(conn);
+        self.end_tracking(conn);
         if let Some(client) = self.clients.get_mut(conn)
             && client.life != Life::Closed
         {
@@ -952,6 +962,7 @@ impl Core {
         self.unwatch(conn);
         self.drop_subscriptions(conn);
         self.end_monitor(conn);
+        self.end_tracking(conn);
         if let Some(client) = self.clients.remove(conn) {
             self.within.ended(conn, client.serving);
             self.shared.clients[self.id].fetch_sub(1, Ordering::Relaxed);
@@ -1085,6 +1096,7 @@ impl Core {
             .tell(self.id, self.memory_used(), self.now.unix_ms);
         self.memory_cron();
         self.check_soft_limits();
+        self.limit_tracking();
         let timeout_ns = self.config.timeout as u64 * 1_000_000_000;
         if timeout_ns > 0 {
             let now = self.now.mono_ns;

@@ -28,4 +28,5 @@ pub mod sleeper;
 pub mod start;
 pub mod stats;
 mod sync;
+pub mod tracking;
 pub mod transaction;

@@ -37,6 +37,8 @@ pub struct Ticket {
     pub seq: u32,
     /// The client's id: connections' numbers are used again.
     pub client: u64,
+    /// What the command reads is remembered for the client's cache.
+    pub tracks: bool,
 }
 
 impl Ticket {
@@ -46,6 +48,7 @@ impl Ticket {
         conn: ConnId(u32::MAX),
         seq: 0,
         client: 0,
+        tracks: false,
     };
     /// For answers to the script that runs on the core that asks.
     pub const SCRIPT: Self = Self {
@@ -218,6 +221,7 @@ pub enum Mail {
     /// A script of one of the receiver's clients needs more than its keys' owner has: it starts again there.
     Wide(Box<WideScript>),
     Unwatch(Arc<Watcher>),
+    Tracking(crate::tracking::Message),
     /// A line for the receiver's monitoring clients.
     Monitor(Arc<[u8]>),
     /// A command of a client of the receiver, to be logged.

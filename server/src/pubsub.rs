@@ -523,6 +523,7 @@ impl Core {
             conn,
             seq: client.await_push(),
             client: client.id,
+            tracks: false,
         };
         let directory = self.shared.clone();
         let mut names = directory.directory.write();

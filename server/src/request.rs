@@ -448,6 +448,7 @@ impl Core {
             conn: last.conn,
             seq: 0,
             client: client.id,
+            tracks: false,
         };
         let args = &args[last.args.0..last.args.1];
         // One that waits is noted when it has been served; one of another core there.
@@ -561,6 +562,7 @@ impl Core {
         }
         client.commands += 1;
         client.last_command = entry;
+        let tracks = client.tracker.is_some();
         let flow = 'run: {
             if let Some(error) = admit(client, entry, args) {
                 break 'run self.refuse(conn, entry, error);
@@ -638,6 +640,9 @@ impl Core {
         };
         if flow == Flow::Stall || mode != ReplyMode::On {
             self.after_quiet(conn, mode, flow);
+        }
+        if tracks && flow != Flow::Stall {
+            self.end_caching(conn, entry);
         }
         flow
     }
@@ -900,6 +905,7 @@ impl Core {
         key: Option<Key<'_>>,
     ) -> Flow {
         let Core {
+            id,
             shard,
             stats,
             clients,
@@ -908,6 +914,16 @@ impl Core {
         } = self;
         let client = clients.get_mut(conn).expect("looked up by the caller");
         let (db, version) = (client.db, client.version);
+        let caller = match shard.attention.tracking.on {
+            true => Ticket {
+                core: *id as u16,
+                conn,
+                seq: 0,
+                client: client.id,
+                tracks: client.tracks(),
+            },
+            false => Ticket::NOBODY,
+        };
         let out = client.reply_buffer();
         let from = out.len();
         let call = DataCall {
@@ -916,6 +932,7 @@ impl Core {
             version,
             first_key: key,
             serving: false,
+            caller,
         };
         let wants = run(shard, stats, &call, args, out);
         stats.called(entry);
@@ -935,6 +952,7 @@ impl Core {
                 conn,
                 seq: 0,
                 client,
+                tracks: false,
             };
             self.note_reply(caller, entry, args, len);
         }
@@ -1048,6 +1066,7 @@ impl Core {
             version,
             first_key: None,
             serving,
+            caller: self.caller,
         };
         let args = words.slices();
         let from = out.len();
@@ -1102,6 +1121,7 @@ impl Core {
             conn,
             seq: client.await_reply(),
             client: client.id,
+            tracks: client.tracks(),
         }
     }
 
@@ -1342,6 +1362,7 @@ impl Core {
             version,
             first_key: key,
             serving: false,
+            caller: ticket,
         };
         let wants = run(&mut self.shard, &mut self.stats, &call, args, replies);
         self.stats.called(entry);
@@ -1559,6 +1580,8 @@ pub(crate) struct DataCall<'a> {
     pub first_key: Option<Key<'a>>,
     /// See [`Ctx::serving`].
     pub serving: bool,
+    /// Whose it is.
+    pub caller: Ticket,
 }
 
 /// Runs a data command on a shard; the reply goes to the end of `out`. What it wants before it can do its work comes back;
@@ -1577,6 +1600,9 @@ pub(crate) fn run(
     };
     let reply = Reply::new(out, call.version);
     let mark = reply.mark();
+    if shard.attention.tracking.on {
+        shard.attention.tracking.writer = call.caller.client;
+    }
     let mut ctx = Ctx::new(shard, call.db, reply, call.first_key);
     ctx.serving = call.serving;
     if let Err(error) = handler(&mut ctx, args) {
@@ -1584,7 +1610,11 @@ pub(crate) fn run(
         ctx.reply.command_error(&error);
         stats.error(entry, &error);
     }
-    ctx.wants
+    let wants = ctx.wants;
+    if shard.attention.tracking.on {
+        crate::tracking::remember(shard, call, args, wants.is_some());
+    }
+    wants
 }
 
 /// CLIENT PAUSE.

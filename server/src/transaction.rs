@@ -29,6 +29,7 @@ use ringwood_protocol::reply::Version;
 use ringwood_shard::ctx::{Args, Wants};
 use ringwood_shard::keyspace::entry::Parts;
 use ringwood_shard::locks::{Locks, Order, Slots};
+use ringwood_shard::tracking::Reader;
 use ringwood_shard::watch::Name;
 use std::sync::Arc;
 
@@ -112,6 +113,9 @@ pub struct Loan {
     pub entries: Vec<(usize, Box<[u8]>, Option<Parts>)>,
     /// On the way home: which of them changed.
     pub changed: Vec<Name>,
+    /// And who has read which for a cache, and who has changed them.
+    pub readers: Vec<(Box<[u8]>, Reader)>,
+    pub writer: u64,
     /// Somebody who has waited longer than the client for which it is comes first.
     pub yields: bool,
 }
@@ -595,6 +599,13 @@ impl Core {
                 .any(|(db, key, _)| *db == name.0 && *key == name.1)
         };
         loan.changed = changed.filter(ours).cloned().collect();
+        let away = &mut self.shard.attention.tracking.away;
+        if !away.is_empty() {
+            let read =
+                |(key, _): &mut (Box<[u8]>, Reader)| loan.entries.iter().any(|(_, k, _)| k == key);
+            loan.readers = away.extract_if(.., read).collect();
+        }
+        loan.writer = self.caller.client;
     }
 
     /// All locks are held and all foreign entries are here: runs the command and sends the entries home.
@@ -753,9 +764,18 @@ impl Core {
                 Some(Meanwhile::Nothing) | None => {}
             }
         }
+        // First the readers: who read it may have done so before it changed.
+        for (key, reader) in loan.readers {
+            self.shard.attention.tracking.remember(&key, reader);
+        }
+        self.shard.attention.tracking.writer = loan.writer;
         for (db, key) in loan.changed {
+            if self.shard.attention.tracking.on {
+                self.shard.attention.tracking.changed(&key);
+            }
             self.shard.attention.changed(db, &key, 0, |_| false);
         }
+        self.shard.attention.tracking.writer = 0;
         if let Some(waiter) = waiter {
             self.enqueue(&waiter);
         }

@@ -12,5 +12,6 @@ pub mod object;
 pub mod rdb;
 pub mod shard;
 pub mod slot_set;
+pub mod tracking;
 pub mod watch;
 mod wheel;

@@ -225,6 +225,13 @@ impl Shard {
                 .push(KeyEvent::new(db, key, class, event, modified));
         }
         if modified && !self.attention.is_idle() {
+            // A borrowed key is told of by its owner, when it is home.
+            if self.attention.tracking.on
+                && class != notify::ALL_KEYS
+                && self.owned.contains(ringwood_protocol::slot::key_slot(key))
+            {
+                self.attention.tracking.changed(key);
+            }
             let (keyspace, now_ms) = (&self.keyspace, self.now_ms);
             self.attention.changed(db, key, class, |key| {
                 let live = |at: Option<i64>| at.is_none_or(|at| at > now_ms);

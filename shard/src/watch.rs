@@ -29,13 +29,18 @@ pub struct Attention {
     pub touched: Vec<Name>,
     /// While keys of other cores are here: those that changed. Their owners are told when the keys go home.
     pub guests_changed: Option<Vec<Name>>,
+    /// Clients' caches.
+    pub tracking: crate::tracking::Tracking,
 }
 
 impl Attention {
     /// True when nobody has an eye on anything.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        self.waited.is_empty() && self.watched.is_empty() && self.guests_changed.is_none()
+        self.waited.is_empty()
+            && self.watched.is_empty()
+            && self.guests_changed.is_none()
+            && !self.tracking.on
     }
 
     /// A key changed. For [`notify::ALL_KEYS`] all of the database may have; `exists` says which are there now.

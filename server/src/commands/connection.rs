@@ -99,6 +99,7 @@ fn reset(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
     let user = call.core.users.default_user().clone();
     call.core.end_multi(call.conn);
     call.core.end_monitor(call.conn);
+    call.core.end_tracking(call.conn);
     let client = call.client_mut();
     client.db = 0;
     client.version = Version::Resp2;

@@ -88,6 +88,8 @@ pub struct Exec {
     client: u64,
     db: usize,
     version: Version,
+    /// What its commands read is remembered for the client's cache.
+    tracks: bool,
     /// No transaction, but one script: its reply is the reply.
     bare: bool,
     /// Whose it is, if there is something that they may not do.
@@ -105,6 +107,7 @@ impl Exec {
             conn: self.conn,
             seq: 0,
             client: self.client,
+            tracks: self.tracks,
         }
     }
 }
@@ -272,6 +275,7 @@ impl Core {
         let multi = client.multi.take().expect("the caller's");
         let (id, db, version) = (client.id, client.db, client.version);
         let user = client.restricted.then(|| client.user.clone());
+        let tracks = client.tracks();
         // They stay in force until the transaction runs.
         let watchers = std::mem::take(&mut client.watchers);
         Exec {
@@ -281,6 +285,7 @@ impl Core {
             client: id,
             db,
             version,
+            tracks,
             bare: false,
             user,
         }
@@ -462,6 +467,7 @@ impl Core {
             version,
             first_key: None,
             serving: false,
+            caller: self.caller,
         };
         let began = self
             .thresholds
@@ -653,6 +659,7 @@ impl Core {
         let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
         let waiting = client.is_waiting();
         let user = client.restricted.then(|| client.user.clone());
+        let tracks = client.tracks();
         let words = Words::new(args.iter().copied());
         let commands = vec![Queued { entry, words }];
         let mut plan = self.plan(&commands, db, cluster, &[]);
@@ -690,6 +697,7 @@ impl Core {
             client: id,
             db,
             version,
+            tracks,
             bare: true,
             user,
         };
@@ -756,6 +764,7 @@ impl Core {
             client: ticket.client,
             db,
             version,
+            tracks: ticket.tracks,
             bare: true,
             // Scripts of others are not sent to other cores.
             user: None,

@@ -32,4 +32,5 @@ mod server;
 mod sort;
 mod split;
 mod streams;
+mod tracking;
 mod transactions;

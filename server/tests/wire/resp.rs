@@ -147,7 +147,9 @@ impl Client {
                 Value::Bulk(bytes)
             }
             "*" if number() < 0 => Value::Null,
-            "*" => Value::Array((0..number()).map(|_| self.read()).collect()),
+            "_" => Value::Null,
+            "*" | ">" | "~" => Value::Array((0..number()).map(|_| self.read()).collect()),
+            "%" => Value::Array((0..2 * number()).map(|_| self.read()).collect()),
             _ => panic!("no reply begins like {line:?}"),
         }
     }

@@ -186,7 +186,7 @@ pub(crate) fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out:
         out,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} \
          qbuf={} qbuf-free={} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} \
-         user={} redir=-1 resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
+         user={} redir={} resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
         client.id,
         client.peer,
         client.local,
@@ -215,6 +215,7 @@ pub(crate) fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out:
         if client.sending { "rw" } else { "r" },
         client.last_command.map_or("NULL", |entry| &entry.name),
         utf8(&client.user.name),
+        super::tracking::redirection(client),
         match client.version {
             Version::Resp2 => 2,
             Version::Resp3 => 3,
@@ -244,9 +245,13 @@ fn flags(core: &Core, client: &Client) -> String {
         }
     };
     add('O', core.monitors.has(client.id));
+    let tracker = client.tracker.as_ref();
     add('P', client.subscriptions.is_some());
     add('x', client.multi.is_some());
     add('b', client.waiter().is_some());
+    add('t', tracker.is_some());
+    add('R', tracker.is_some_and(|t| t.broken));
+    add('B', tracker.is_some_and(|t| t.broadcast));
     add('c', client.life == Life::Ending);
     add('A', client.life == Life::Closed);
     add('U', client.is_unix());

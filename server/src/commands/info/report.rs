@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::stats::{CommandStats, Histogram, Sample};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One core's state at the moment it was asked. In a sum, numbers are added and maxima are the largest.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,12 @@ pub struct Report {
     pub query_limit_closes: u64,
     pub output_limit_closes: u64,
     pub pubsub_clients: usize,
+    pub tracking_clients: usize,
+    pub tracking_keys: usize,
+    pub tracking_items: usize,
+    pub tracking_prefixes: BTreeSet<Box<[u8]>>,
+    pub watching_clients: usize,
+    pub watched_keys: usize,
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
@@ -72,6 +78,12 @@ impl Report {
             query_limit_closes: stats.query_limit_closes,
             output_limit_closes: stats.output_limit_closes,
             pubsub_clients: core.pubsub.clients,
+            tracking_clients: core.trackers.clients,
+            tracking_keys: core.shard.attention.tracking.counts().0,
+            tracking_items: core.shard.attention.tracking.counts().1,
+            tracking_prefixes: core.tracking_prefixes().into_iter().collect(),
+            watching_clients: clients.iter().filter(|c| !c.watchers.is_empty()).count(),
+            watched_keys: core.shard.attention.watched_keys(),
             hits: data.hits,
             misses: data.misses,
             expired: data.expired,
@@ -148,11 +160,16 @@ impl Report {
             (&mut self.dirty, r.dirty),
         ];
         counters.into_iter().for_each(|(sum, n)| *sum += n);
-        let sizes: [(&mut usize, usize); 12] = [
+        let sizes: [(&mut usize, usize); 17] = [
             (&mut self.clients, r.clients),
             (&mut self.clients_waiting, r.clients_waiting),
             (&mut self.blocked, r.blocked),
             (&mut self.pubsub_clients, r.pubsub_clients),
+            (&mut self.tracking_clients, r.tracking_clients),
+            (&mut self.tracking_keys, r.tracking_keys),
+            (&mut self.tracking_items, r.tracking_items),
+            (&mut self.watching_clients, r.watching_clients),
+            (&mut self.watched_keys, r.watched_keys),
             (&mut self.blocking_keys, r.blocking_keys),
             (&mut self.client_memory, r.client_memory),
             (&mut self.locked, r.locked),
@@ -164,6 +181,8 @@ impl Report {
         ];
         sizes.into_iter().for_each(|(sum, n)| *sum += n);
         self.allocated += r.allocated;
+        let prefixes = r.tracking_prefixes.iter().cloned();
+        self.tracking_prefixes.extend(prefixes);
         self.input_max = self.input_max.max(r.input_max);
         self.output_max = self.output_max.max(r.output_max);
         self.keys.resize(r.keys.len(), (0, 0));

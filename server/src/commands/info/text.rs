@@ -136,11 +136,11 @@ fn clients(v: &View<'_>, out: &mut String) {
     line!(out, "client_recent_max_input_buffer", v.all.input_max);
     line!(out, "client_recent_max_output_buffer", v.all.output_max);
     line!(out, "blocked_clients", v.all.blocked);
-    line!(out, "tracking_clients", 0);
+    line!(out, "tracking_clients", v.all.tracking_clients);
     line!(out, "pubsub_clients", v.all.pubsub_clients);
-    line!(out, "watching_clients", 0);
+    line!(out, "watching_clients", v.all.watching_clients);
     line!(out, "clients_in_timeout_table", 0);
-    line!(out, "total_watched_keys", 0);
+    line!(out, "total_watched_keys", v.all.watched_keys);
     line!(out, "total_blocking_keys", v.all.blocking_keys);
     line!(out, "total_blocking_keys_on_nokey", 0);
     line!(
@@ -384,9 +384,13 @@ fn stats(v: &View<'_>, out: &mut String) {
     line!(out, "pubsub_patterns", names.of(Kind::Pattern).len());
     line!(out, "pubsubshard_channels", names.of(Kind::Shard).len());
     drop(names);
-    line!(out, "tracking_total_keys", 0);
-    line!(out, "tracking_total_items", 0);
-    line!(out, "tracking_total_prefixes", 0);
+    line!(out, "tracking_total_keys", v.all.tracking_keys);
+    line!(out, "tracking_total_items", v.all.tracking_items);
+    line!(
+        out,
+        "tracking_total_prefixes",
+        v.all.tracking_prefixes.len()
+    );
     line!(out, "unexpected_error_replies", 0);
     line!(out, "total_error_replies", all.errors.values().sum::<u64>());
     line!(out, "total_reads_processed", all.reads);

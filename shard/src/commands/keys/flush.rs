@@ -73,6 +73,7 @@ fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, dbs: std::ops::Range<usize>) -> Comm
             ctx.shard.notify(db, b"", notify::ALL_KEYS, "flushdb", true);
         }
     }
+    ctx.shard.attention.tracking.flushed();
     if sync {
         while !ctx.shard.keyspace.free_some(usize::MAX) {}
     }
