@@ -39,7 +39,11 @@ pub struct Tracker {
 impl Tracker {
     /// Whether the keys that it reads now are remembered.
     pub fn remembers(&self) -> bool {
-        !self.broadcast && (!self.opt_in || self.caching) && !(self.opt_out && self.caching)
+        let left_out = match self.caching {
+            true => self.opt_out,
+            false => self.opt_in,
+        };
+        !(self.broadcast || left_out)
     }
 }
 
@@ -280,7 +284,7 @@ impl Core {
                         .filter(|c| c.id == to.client)
                         .and_then(|c| c.tracker.as_ref());
                     // Those that hear of all keys hear of these by the other way.
-                    let hears = |t: &Tracker| keys.is_none() || !t.broadcast && !(own && t.no_loop);
+                    let hears = |t: &Tracker| keys.is_none() || !(t.broadcast || own && t.no_loop);
                     if tracker.is_some_and(|t| hears(t)) {
                         self.invalidate(to, keys);
                     }
