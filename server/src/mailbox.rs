@@ -56,6 +56,7 @@ impl Ticket {
         conn: ConnId(u32::MAX - 1),
         seq: 0,
         client: 0,
+        tracks: false,
     };
 }
 
