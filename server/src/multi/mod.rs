@@ -823,13 +823,14 @@ impl Core {
             return true;
         }
         let ticket = self.ticket(conn);
-        for owner in owners {
-            if owner as usize == self.id {
-                self.watch_here(&watcher, ticket);
-            } else {
+        // This core first: were it the last of them, it would answer a client whose command has not returned yet.
+        if owners.contains(&(self.id as u16)) {
+            self.watch_here(&watcher, ticket);
+        }
+        for owner in owners.into_iter().map(usize::from) {
+            if owner != self.id {
                 let watcher = watcher.clone();
-                self.mailbox
-                    .send(owner as usize, Mail::Watch(watcher, ticket));
+                self.mailbox.send(owner, Mail::Watch(watcher, ticket));
             }
         }
         false
