@@ -1,6 +1,7 @@
 //! The `cmsgpack` library: MessagePack as lua-cmsgpack 0.4 writes and reads it.
 
 use crate::ffi;
+use crate::shared::Shared;
 use crate::state::{Lua, Raise, Returns, lua_function};
 use std::ffi::CStr;
 
@@ -45,14 +46,24 @@ fn pack_body(lua: Lua) -> Returns {
             "MessagePack pack needs input.".to_string(),
         ));
     }
-    let mut out = Vec::new();
+    // Few tables that hold each other often can stand for any number of bytes.
+    let mut out = Writer {
+        max: Shared::room(lua),
+        bytes: Vec::new(),
+    };
     for i in 1..=count {
         room(lua, 4, "Too many arguments for MessagePack pack.")?;
         lua.push_value(i);
         write(lua, &mut out, 0)?;
     }
-    lua.push_bytes(&out);
+    lua.push_bytes(&out.bytes);
     Ok(1)
+}
+
+struct Writer {
+    bytes: Vec<u8>,
+    /// How many there may be.
+    max: usize,
 }
 
 fn room(lua: Lua, slots: i32, what: &str) -> Result<(), Raise> {
@@ -64,7 +75,11 @@ fn room(lua: Lua, slots: i32, what: &str) -> Result<(), Raise> {
 }
 
 /// Writes the value on top and pops it.
-fn write(lua: Lua, out: &mut Vec<u8>, level: u32) -> Result<(), Raise> {
+fn write(lua: Lua, to: &mut Writer, level: u32) -> Result<(), Raise> {
+    if to.bytes.len() > to.max {
+        return Err(Raise::Memory);
+    }
+    let out = &mut to.bytes;
     match lua.kind(-1) {
         ffi::TSTRING => {
             let bytes = lua.bytes(-1).unwrap_or_default();
@@ -73,7 +88,7 @@ fn write(lua: Lua, out: &mut Vec<u8>, level: u32) -> Result<(), Raise> {
         }
         ffi::TBOOLEAN => out.push(if lua.boolean(-1) { 0xc3 } else { 0xc2 }),
         ffi::TNUMBER => write_number(out, lua.number(-1)),
-        ffi::TTABLE if level < MAX_NESTING => write_table(lua, out, level)?,
+        ffi::TTABLE if level < MAX_NESTING => write_table(lua, to, level)?,
         _ => out.push(0xc0),
     }
     lua.pop(1);
@@ -127,7 +142,7 @@ fn write_integer(out: &mut Vec<u8>, n: i64) {
 }
 
 /// Writes the table on top; it stays.
-fn write_table(lua: Lua, out: &mut Vec<u8>, level: u32) -> Result<(), Raise> {
+fn write_table(lua: Lua, to: &mut Writer, level: u32) -> Result<(), Raise> {
     room(lua, 6, "in function mp_encode_lua_table_as_map")?;
     let (mut is_array, mut max, mut pairs) = (true, 0.0, 0usize);
     lua.push_nil();
@@ -145,19 +160,19 @@ fn write_table(lua: Lua, out: &mut Vec<u8>, level: u32) -> Result<(), Raise> {
     }
     if is_array && max == pairs as f64 {
         let len = lua.len(-1);
-        write_head(out, len, (0x90, 16), None, 0xdc);
+        write_head(&mut to.bytes, len, (0x90, 16), None, 0xdc);
         for i in 1..=len {
             lua.raw_get_index(-1, i as i32);
-            write(lua, out, level + 1)?;
+            write(lua, to, level + 1)?;
         }
         return Ok(());
     }
-    write_head(out, pairs, (0x80, 16), None, 0xde);
+    write_head(&mut to.bytes, pairs, (0x80, 16), None, 0xde);
     lua.push_nil();
     while lua.next(-2) {
         lua.push_value(-2);
-        write(lua, out, level + 1)?;
-        write(lua, out, level + 1)?;
+        write(lua, to, level + 1)?;
+        write(lua, to, level + 1)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 use crate::error::{self, ScriptError, one_line, until_nul};
 use crate::ffi;
+use crate::shared::Shared;
 use crate::state::{Lua, Raise};
 use ringwood_protocol::number::double_text;
 use ringwood_protocol::reply::{Reply, Version};
@@ -201,8 +202,20 @@ enum Open {
 /// Not recursive: scripts can nest tables deeper than a thread's stack would bear.
 pub(crate) fn write_value(lua: Lua, versions: Versions, out: &mut Vec<u8>) -> Option<ScriptError> {
     let mut open = Vec::new();
+    let (start, depth) = (out.len(), lua.top());
+    // Few tables that hold each other often can stand for any number of bytes.
+    let max = start.saturating_add(Shared::room(lua));
     let failure = write_one(lua, versions, out, &mut open);
     while let Some(table) = open.last_mut() {
+        if out.len() > max {
+            out.truncate(start);
+            error::write_message(b"ERR not enough memory", out);
+            lua.set_top(depth - 1);
+            return Some(ScriptError {
+                code: "ERR".to_string(),
+                counted: false,
+            });
+        }
         match table {
             Open::Array { next, len } => {
                 if *next > *len {

@@ -42,8 +42,8 @@
 //! thread. [`Host::interrupt`] is then called in the script's midst; there the server compares the time with
 //! `busy-reply-threshold`, answers BUSY to others and hears of `SCRIPT KILL`. It uses the signal SIGRTMIN+5.
 //!
-//! Memory: [`Vm::used_memory`] is exact; [`Vm::set_memory_limit`] makes a script that would exceed it fail. It counts what is
-//! not collected yet, so it should be some times what scripts may keep at once.
+//! Memory: [`Vm::used_memory`] is exact; a [`Budget`] that all Vms share makes a script fail that would exceed it. What is not
+//! collected yet counts, so it should be some times what scripts may keep at once.
 //!
 //! What the host must do itself: refuse what scripts may not call (as replies with Redis's texts), permissions, the flags of
 //! [`Script`] and [`FunctionInfo`], and the rule that a script which has written cannot be killed.
@@ -66,6 +66,7 @@
 //! - Errors whose text has line ends are sent on one line. (Redis sends them as they are, which breaks the protocol.)
 //! - `cjson` nests 2,000 deep at most, whatever `encode_max_depth` says.
 
+mod budget;
 mod cache;
 mod cjson;
 mod cmsgpack;
@@ -84,6 +85,7 @@ mod structure;
 mod vm;
 mod watchdog;
 
+pub use budget::Budget;
 pub use cache::{Cache, EVAL_SCRIPTS_MAX, Origin, Script, Sha};
 pub use error::ScriptError;
 pub use function::{Function, FunctionInfo, Functions, Library, RestorePolicy};

@@ -1,6 +1,7 @@
 //! What a Vm's C functions can reach: found through the allocator's data pointer, which every Lua thread shares.
 
 use crate::Host;
+use crate::budget::Budget;
 use crate::cjson::Settings;
 use crate::ffi;
 use crate::random::Random;
@@ -12,14 +13,18 @@ use std::alloc::Layout;
 use std::any::Any;
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Lives in a box of its own, at one address for the Vm's life. C functions reach it through [`Shared::of`]; no
 /// reference to it is kept across a call into Lua or into the host.
 pub(crate) struct Shared {
     /// Bytes that Lua holds.
     pub(crate) used: usize,
-    /// What it may hold while a script runs.
-    pub(crate) limit: usize,
+    /// What it has taken of the budget: it holds no more than that.
+    pub(crate) taken: usize,
+    pub(crate) budget: Arc<Budget>,
+    /// Lua runs a script, which can fail where memory is out.
+    pub(crate) may_fail: bool,
     /// Set while a script runs. The lifetime is erased: `Running` clears it before the borrow ends.
     pub(crate) host: Option<NonNull<dyn Host>>,
     /// `redis.setresp`.
@@ -42,7 +47,9 @@ impl Shared {
     pub(crate) fn new(random: u64) -> Box<Self> {
         Box::new(Self {
             used: 0,
-            limit: usize::MAX,
+            taken: 0,
+            budget: Arc::default(),
+            may_fail: false,
             host: None,
             version: Version::Resp2,
             reply: Vec::new(),
@@ -53,6 +60,30 @@ impl Shared {
             registered: None,
             panic: None,
         })
+    }
+
+    /// Bytes that a script may still ask for: what is built outside of Lua's heap must stay below.
+    pub(crate) fn room(lua: Lua) -> usize {
+        let shared = Self::of(lua);
+        // SAFETY: the Vm's shared state; no reference stays.
+        unsafe {
+            let own = (*shared).taken.saturating_sub((*shared).used);
+            own.saturating_add((*shared).budget.left())
+        }
+    }
+
+    /// Takes more of the budget, so that Lua may hold `bytes`; false where it may not.
+    #[cold]
+    fn take(&mut self, bytes: usize) -> bool {
+        let got = self.budget.take(bytes - self.taken, !self.may_fail);
+        self.taken += got.unwrap_or(0);
+        got.is_some()
+    }
+
+    /// Gives back what Lua does not hold.
+    pub(crate) fn give_back(&mut self) {
+        self.budget.give_back(self.taken - self.used);
+        self.taken = self.used;
     }
 
     /// The Vm's shared state.
@@ -68,7 +99,7 @@ impl Shared {
 /// Everything that Lua holds is asked for here. Lua aligns to 16 at most.
 const ALIGN: usize = 16;
 
-/// Lua's allocator: counts, and refuses above the limit, which Lua reports as "not enough memory".
+/// Lua's allocator: counts, and refuses what the budget does not have, which Lua reports as "not enough memory".
 pub(crate) unsafe extern "C" fn allocate(
     data: *mut c_void,
     at: *mut c_void,
@@ -91,8 +122,11 @@ pub(crate) unsafe extern "C" fn allocate(
             }
             return std::ptr::null_mut();
         }
-        if new > old && (*shared).used + (new - old) > (*shared).limit {
-            return std::ptr::null_mut();
+        if new > old {
+            let bytes = (*shared).used + (new - old);
+            if bytes > (*shared).taken && !(*shared).take(bytes) {
+                return std::ptr::null_mut();
+            }
         }
         let got = if old == 0 {
             std::alloc::alloc(layout(new))

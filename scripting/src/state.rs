@@ -23,6 +23,8 @@ pub(crate) enum Raise {
     Plain(String),
     /// A wrong argument.
     Argument(c_int, String),
+    /// What a script builds is larger than it may be.
+    Memory,
     /// An error object with the text in the field `err`, as errors of `redis.call` are.
     Object(String),
 }
@@ -61,6 +63,7 @@ impl Lua {
                 whole.extend_from_slice(text.as_bytes());
                 self.push_bytes(&whole);
             }
+            Raise::Memory => self.push_bytes(b"not enough memory"),
             Raise::Plain(text) => self.push_bytes(text.as_bytes()),
             Raise::Argument(n, text) => {
                 let text = CString::new(text).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The Lua machine of one core.
 
+use crate::budget::Budget;
 use crate::cache::{Script, Sha};
 use crate::convert::{self, Versions as ReplyVersions};
 use crate::error::{self, ScriptError};
@@ -17,6 +18,7 @@ use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Slots of the main thread's stack that hold what every run needs, so that nothing is looked up by name.
@@ -47,8 +49,8 @@ pub struct Vm {
     shared: NonNull<Shared>,
     /// Where in `slot::COMPILED` a script's function is.
     compiled: HashMap<Sha, c_int, foldhash::quality::RandomState>,
-    /// What a script's use of memory may come to, all scripts of this Vm together.
-    memory_limit: usize,
+    /// What Lua held when all garbage was collected last.
+    kept: usize,
     watch: Option<Registration>,
     _stays: PhantomData<*mut ()>,
 }
@@ -68,7 +70,7 @@ impl Vm {
             lua: Lua(state),
             shared,
             compiled: HashMap::default(),
-            memory_limit: usize::MAX,
+            kept: 0,
             watch: None,
             _stays: PhantomData,
         };
@@ -173,9 +175,14 @@ impl Vm {
         unsafe { (*self.shared.as_ptr()).used }
     }
 
-    /// Sets how much Lua may hold while scripts run; a script that needs more fails with "not enough memory".
-    pub fn set_memory_limit(&mut self, bytes: usize) {
-        self.memory_limit = bytes;
+    /// From now on scripts fail with "not enough memory" when all Vms of this budget together would hold more.
+    pub fn share_budget(&mut self, budget: &Arc<Budget>) {
+        // SAFETY: alive as long as the Vm; only this thread touches it, and Lua does not run.
+        let shared = unsafe { &mut *self.shared.as_ptr() };
+        shared.budget.give_back(shared.taken);
+        shared.budget = budget.clone();
+        // In any case: no script is there to fail.
+        shared.taken = budget.take(shared.used, true).unwrap_or(0);
     }
 
     /// From now on scripts that run long are interrupted ([`Host::interrupt`]). Call it on the thread that runs them.
@@ -223,7 +230,7 @@ impl Vm {
         self.compiled.clear();
         self.lua.new_table(0, 0);
         self.lua.replace(slot::COMPILED);
-        self.lua.collect(ffi::GC_COLLECT, 0);
+        self.collect();
     }
 
     /// Runs a script and writes its reply in the client's version of the protocol. Returns what an error was, for
@@ -349,10 +356,7 @@ impl Vm {
             (*shared).version = Version::Resp2;
             (*shared).random.forget_seed();
             (*shared).json.renew();
-            (*shared).limit = self.memory_limit;
-        }
-        if self.used_memory() >= self.memory_limit {
-            self.lua.collect(ffi::GC_COLLECT, 0);
+            (*shared).may_fail = true;
         }
         self.lua.push_value(slot::HANDLER);
         self.lua.insert(-2 - args);
@@ -377,14 +381,14 @@ impl Vm {
         // SAFETY: as above.
         let panic = unsafe {
             (*shared).host = None;
-            (*shared).limit = usize::MAX;
+            (*shared).may_fail = false;
             (*shared).panic.take()
         };
         if status == ffi::ERRMEM {
             // What the script left must not make the next one fail; compiled code can hold tables too.
             // SAFETY: as above.
             unsafe { ffi::luaJIT_setmode(self.lua.0, 0, ffi::MODE_FLUSH) };
-            self.lua.collect(ffi::GC_COLLECT, 0);
+            self.collect();
         }
         if let Some(panic) = panic {
             self.lua.set_top(slot::COUNT);
@@ -409,7 +413,18 @@ impl Vm {
             Some(error::write(self.lua, &name(), out))
         };
         self.lua.set_top(slot::COUNT);
+        if self.used_memory() > self.kept.saturating_mul(2).saturating_add(GARBAGE_MAX) {
+            self.collect();
+        }
+        // SAFETY: as in `protected`; Lua does not run.
+        unsafe { (*self.shared.as_ptr()).give_back() };
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Collects all garbage.
+    fn collect(&mut self) {
+        self.lua.collect(ffi::GC_COLLECT, 0);
+        self.kept = self.used_memory();
     }
 }
 
@@ -418,10 +433,14 @@ impl Drop for Vm {
         // SAFETY: the state is alive until here and not used again; its last frees reach `shared`, which goes after it.
         unsafe {
             ffi::lua_close(self.lua.0);
-            drop(Box::from_raw(self.shared.as_ptr()));
+            let mut shared = Box::from_raw(self.shared.as_ptr());
+            shared.give_back();
         }
     }
 }
+
+/// A large script's garbage is collected when it ends, so that the budget has it again; that of small ones waits for Lua's own pace.
+const GARBAGE_MAX: usize = 16 << 20;
 
 /// How long a library may take to load.
 const LOAD_TIME_MAX: Duration = Duration::from_millis(500);

@@ -1,8 +1,9 @@
 //! What a Vm promises besides Redis's replies: memory, panics, nothing left behind.
 
 use ringwood_protocol::reply::{Reply, Version};
-use ringwood_scripting::{Host, LogLevel, Replication, Script, Versions, Vm};
+use ringwood_scripting::{Budget, Host, LogLevel, Replication, Script, Versions, Vm};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 #[derive(Default)]
 struct Echo {
@@ -58,7 +59,8 @@ fn run(vm: &mut Vm, host: &mut Echo, body: &str) -> String {
 #[test]
 fn memory_is_limited_and_given_back() {
     let (mut vm, mut host) = (vm(), Echo::default());
-    vm.set_memory_limit(8 << 20);
+    let budget = Arc::new(Budget::new(8 << 20));
+    vm.share_budget(&budget);
     for body in [
         "local t = {} for i = 1, 1e7 do t[i] = i end",
         "local t = {} for i = 1, 1e7 do t[i] = ('x'):rep(100) .. i end",
@@ -82,6 +84,37 @@ fn memory_is_limited_and_given_back() {
         assert!(vm.used_memory() < 4 << 20, "{body}: {}", vm.used_memory());
         assert_eq!(run(&mut vm, &mut host, "return 1"), ":1\r\n", "{body}");
     }
+    // Text that is not Lua's own until it is done.
+    let twice = "local t = {} for i = 1, 14 do t = {t, t, t, t} end ";
+    for what in [
+        "return cjson.encode(t)",
+        "return cmsgpack.pack(t)",
+        "cjson.encode_sparse_array(true, 0) return cjson.encode({[2147483647] = 1})",
+        "return t",
+        "local _, e = pcall(cjson.encode, t) return redis.error_reply(e)",
+    ] {
+        let reply = run(&mut vm, &mut host, &format!("{twice}{what}"));
+        assert!(
+            reply.starts_with("-ERR not enough memory") || reply.ends_with("not enough memory\r\n"),
+            "{what}: {}",
+            &reply[..reply.len().min(200)]
+        );
+        assert_eq!(reply.matches('\n').count(), 1, "{what}");
+        assert!(vm.used_memory() < 4 << 20, "{what}: {}", vm.used_memory());
+    }
+    assert!(budget.taken() >= vm.used_memory() && budget.taken() < 4 << 20);
+    // What one Vm holds another cannot have.
+    let mut other = crate::vm();
+    other.share_budget(&budget);
+    let rest = budget.limit() - budget.taken();
+    budget.set_limit(budget.taken() + (1 << 20));
+    let body = "return #('x'):rep(1500000)";
+    let reply = run(&mut other, &mut host, body);
+    assert!(reply.ends_with("not enough memory\r\n"), "{reply}");
+    budget.set_limit(budget.taken() + rest);
+    assert_eq!(run(&mut other, &mut host, body), ":1500000\r\n");
+    drop(other);
+    assert!(budget.taken() < 4 << 20);
     // Garbage does not count against the limit for ever.
     let body = "for i = 1, 200000 do local t = {i, {}} end return 'ok'";
     for _ in 0..20 {

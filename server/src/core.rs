@@ -349,6 +349,7 @@ impl Core {
             .clone();
         self.set_strict();
         self.thresholds = Thresholds::new(&self.config);
+        self.shared.scripts.limit_memory(self.config.maxmemory);
         if self.config.maxmemory == 0 {
             self.room = Room::default();
         }

@@ -161,6 +161,8 @@ pub struct Shard {
     pub guests: HashSet<(usize, Box<[u8]>)>,
     /// Somebody takes [`crate::ctx::Ctx::log`]: while nobody does, commands do not write down what they are logged as.
     pub logging: bool,
+    /// A script's commands run: what it sees of a set that it has sorted shall not depend on chance.
+    pub in_script: bool,
     /// Fields that expired without a command's doing, filled while [`Shard::logging`]: whoever takes the log takes these, and logs
     /// them as HDEL.
     pub lapsed: Vec<crate::field_expiry::Lapsed>,
@@ -183,6 +185,7 @@ impl Shard {
             attention: Attention::default(),
             guests: HashSet::new(),
             logging: false,
+            in_script: false,
             lapsed: Vec::new(),
             owned: SlotSet::from_slots(0..16384),
             wheel: Wheel::new(now_ms),

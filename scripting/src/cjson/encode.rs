@@ -2,6 +2,7 @@
 
 use super::{DEPTH_MAX, Invalid, Settings, settings};
 use crate::ffi;
+use crate::shared::Shared;
 use crate::state::{Lua, Raise, Returns};
 
 pub(super) fn body(lua: Lua) -> Returns {
@@ -16,6 +17,7 @@ pub(super) fn body(lua: Lua) -> Returns {
             ..*settings(lua)
         },
         depth: 0,
+        max: Shared::room(lua),
     };
     encoder.settings.buffer.clear();
     encoder.value()?;
@@ -31,12 +33,17 @@ struct Encoder {
     lua: Lua,
     settings: Settings,
     depth: i32,
+    /// How long the text may become: few tables that hold each other often can stand for any number of bytes.
+    max: usize,
 }
 
 impl Encoder {
     /// The value on top, which stays.
     fn value(&mut self) -> Result<(), Raise> {
         let lua = self.lua;
+        if self.settings.buffer.len() > self.max {
+            return Err(Raise::Memory);
+        }
         match lua.kind(-1) {
             ffi::TSTRING => self.string(lua.bytes(-1).unwrap_or_default()),
             ffi::TNUMBER => self.number(lua.number(-1))?,

@@ -10,7 +10,7 @@ mod connection;
 pub mod debug;
 mod function;
 pub mod hello;
-mod info;
+pub(crate) mod info;
 mod latency;
 mod lolwut;
 mod memory;

@@ -119,6 +119,7 @@ impl<'a> ScriptHost<'a> {
         function: Option<&'a str>,
         command: Args<'a>,
     ) -> Self {
+        core.shard.in_script = true;
         Self {
             core,
             db,
@@ -149,6 +150,7 @@ impl<'a> ScriptHost<'a> {
             slow,
             ..
         } = self;
+        core.shard.in_script = false;
         if let Some(slow) = slow {
             core.shared.scripts.busy.end(&slow);
         }

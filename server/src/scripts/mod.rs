@@ -14,6 +14,7 @@
 pub mod busy;
 pub mod functions;
 mod host;
+mod memory;
 
 use crate::core::Core;
 use crate::registry::Entry;
@@ -21,7 +22,7 @@ use host::{Reach, ScriptHost};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::{Reply, Version};
-use ringwood_scripting::{Cache, Function, Origin, Script, Sha, Versions, Vm, Watchdog};
+use ringwood_scripting::{Budget, Cache, Function, Origin, Script, Sha, Versions, Vm, Watchdog};
 use ringwood_shard::ctx::Args;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,8 @@ pub struct Library {
     flushes: AtomicU64,
     pub libraries: functions::Libraries,
     pub busy: busy::Busy,
+    /// What Lua may hold on all cores.
+    pub memory: Arc<Budget>,
     /// Long scripts are watched, from the first script on. Not in the simulation, which has no time but its own.
     is_watched: bool,
     watchdog: OnceLock<Option<Watchdog>>,
@@ -171,9 +174,11 @@ impl Core {
 
     fn vm(&mut self) -> &mut Vm {
         let seed = self.shard.random();
-        let shared = &self.shared;
+        let (shared, maxmemory) = (&self.shared, self.config.maxmemory);
         self.scripts.vm.get_or_insert_with(|| {
             let mut vm = Vm::new(&VERSIONS, seed).expect("memory for a Lua machine");
+            shared.scripts.limit_memory(maxmemory);
+            vm.share_budget(&shared.scripts.memory);
             if let Some(watchdog) = shared.scripts.watchdog() {
                 vm.watch(&watchdog.handle());
             }
@@ -293,6 +298,11 @@ impl Core {
             self.stats.error_reply(entry, &error.code);
         }
         Ok(out)
+    }
+
+    /// Bytes that Lua holds here.
+    pub(crate) fn lua_memory(&self) -> usize {
+        self.scripts.vm.as_ref().map_or(0, Vm::used_memory)
     }
 
     // ---- SCRIPT ----

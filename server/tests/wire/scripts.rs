@@ -306,3 +306,54 @@ fn messages_of_scripts_are_sent_once() {
         }
     }
 }
+
+#[test]
+fn sets_are_sorted_for_scripts() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        c.call(&["SADD", "s", "c", "10", "a", "9", "zz", "b"]);
+        let want = ["10", "9", "a", "b", "c", "zz"].iter().map(bulk).collect();
+        let want = Value::Array(want);
+        let script = "return redis.call('SORT', 's', 'BY', 'constant')";
+        // Declared, found on the way, and at once with every core held.
+        assert_eq!(eval(&mut c, script, &["1", "s"]), want, "{setup:?}");
+        for _ in 0..2 {
+            assert_eq!(eval(&mut c, script, &["0"]), want, "{setup:?}");
+        }
+        // Clients get what lies there.
+        let plain = c.call(&["SORT", "s", "BY", "constant"]);
+        assert_eq!(plain, c.call(&["SMEMBERS", "s"]), "{setup:?}");
+    }
+}
+
+#[test]
+fn scripts_that_want_all_memory_fail() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        assert_eq!(c.call(&["CONFIG", "SET", "maxmemory", "70mb"]), ok());
+        let twice = "local t = {} for i = 1, 14 do t = {t, t, t, t} end return ";
+        for script in [
+            "local t = {} while true do t[#t + 1] = {} end",
+            "local s = 'x' while true do s = s .. s end",
+            "return #('x'):rep(1e9)",
+            "local t = {} for i = 1, 1e9 do t[i] = redis.call('ECHO', ('x'):rep(1000) .. i) end",
+            &format!("{twice} cjson.encode(t)"),
+            &format!("{twice} cmsgpack.pack(t)"),
+            &format!("{twice} t"),
+            "return #cmsgpack.unpack((string.char(0xdd, 0xff, 0xff, 0xff, 0xff)):rep(1000000))",
+            "return #cjson.decode('[' .. ('1,'):rep(1e7) .. '1]')",
+            "return (('x'):rep(1e6):gsub('x', ('y'):rep(1000)))",
+        ] {
+            let reply = eval(&mut c, script, &["0"]);
+            let Value::Error(text) = &reply else {
+                panic!("{setup:?} {script}: no error");
+            };
+            assert!(text.contains("not enough memory"), "{script}: {text}");
+            assert_eq!(eval(&mut c, "return 'ok'", &["0"]), bulk("ok"), "{setup:?}");
+        }
+        // Nothing of it is kept.
+        assert_eq!(c.call(&["SET", "k", "v"]), ok(), "{setup:?}");
+    }
+}

@@ -40,6 +40,7 @@ pub struct Report {
     pub input_max: usize,
     pub output_max: usize,
     pub client_memory: usize,
+    pub lua_memory: usize,
     /// Work in the core's lock queue, running and waiting.
     pub locked: usize,
     pub locks_waiting: usize,
@@ -96,6 +97,7 @@ impl Report {
             blocking_keys: core.blocking.keys(),
             input_max: clients.iter().map(|c| c.query.len()).max().unwrap_or(0),
             output_max: clients.iter().map(|c| c.output_len()).max().unwrap_or(0),
+            lua_memory: core.lua_memory(),
             client_memory: clients.iter().map(|c| c.memory()).sum(),
             locked: core.locks.len(),
             locks_waiting: core.locks.waiting(),
@@ -160,7 +162,7 @@ impl Report {
             (&mut self.dirty, r.dirty),
         ];
         counters.into_iter().for_each(|(sum, n)| *sum += n);
-        let sizes: [(&mut usize, usize); 17] = [
+        let sizes: [(&mut usize, usize); 18] = [
             (&mut self.clients, r.clients),
             (&mut self.clients_waiting, r.clients_waiting),
             (&mut self.blocked, r.blocked),
@@ -172,6 +174,7 @@ impl Report {
             (&mut self.watched_keys, r.watched_keys),
             (&mut self.blocking_keys, r.blocking_keys),
             (&mut self.client_memory, r.client_memory),
+            (&mut self.lua_memory, r.lua_memory),
             (&mut self.locked, r.locked),
             (&mut self.locks_waiting, r.locks_waiting),
             (&mut self.heap_used, r.heap_used),

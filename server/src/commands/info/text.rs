@@ -238,12 +238,25 @@ fn memory(v: &View<'_>, out: &mut String) {
     let libraries = v.core.function_list();
     let functions: usize = libraries.iter().map(|l| l.functions.len()).sum();
     let library_bytes: usize = libraries.iter().map(|l| l.memory()).sum();
+    // One machine per core runs scripts and functions.
+    let lua = v.all.lua_memory as u64;
+    line!(out, "used_memory_lua", lua);
+    line!(out, "used_memory_vm_eval", lua);
+    line!(out, "used_memory_lua_human", human(lua));
     line!(out, "used_memory_scripts_eval", script_bytes);
     line!(out, "number_of_cached_scripts", scripts);
     line!(out, "number_of_functions", functions);
     line!(out, "number_of_libraries", libraries.len());
+    line!(out, "used_memory_vm_functions", 0);
+    line!(out, "used_memory_vm_total", lua);
+    line!(out, "used_memory_vm_total_human", human(lua));
     line!(out, "used_memory_functions", library_bytes);
     line!(out, "used_memory_scripts", script_bytes + library_bytes);
+    line!(
+        out,
+        "used_memory_scripts_human",
+        human((script_bytes + library_bytes) as u64)
+    );
     line!(out, "maxmemory", v.config.maxmemory);
     line!(out, "maxmemory_human", human(v.config.maxmemory));
     line!(out, "maxmemory_policy", show(v.config, "maxmemory-policy"));

@@ -48,14 +48,15 @@ fn sort_ro(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 
 fn run(ctx: &mut Ctx<'_>, args: Args<'_>, may_store: bool) -> CommandResult {
     let mut options = Options::parse(&args[2..], may_store)?;
+    let in_script = ctx.shard.in_script;
     let Some(entry) = ctx.read(args[1]) else {
         // Also what is stored.
         return finish(ctx, &options, &Elements::default(), &[]);
     };
     let len = source::len(entry)?;
     let is_set = entry.kind() == Type::Set;
-    if is_set && options.unsorted && options.store.is_some() {
-        // A set has no order of its own, and what is stored shall not depend on chance.
+    if is_set && options.unsorted && (options.store.is_some() || in_script) {
+        // A set has no order of its own, and neither what is stored nor what a script does next shall depend on chance.
         options.unsorted = false;
         options.by = None;
         options.alpha = true;

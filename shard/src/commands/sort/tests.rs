@@ -143,6 +143,15 @@ fn sorted_sets_have_their_order_and_sets_none() {
     check(&mut t, "SORT s ALPHA DESC", "b a 1");
     t.check("SORT s BY nosort STORE d", ":3");
     check(&mut t, "SORT d BY nosort", "1 a b");
+    // What a script sees does not depend on the set's order either, whatever it asks for.
+    t.check("DEL s", ":1");
+    put(&mut t, "s", Type::Set, &["c", "10", "a", "9", "zz", "b"]);
+    t.shard.in_script = true;
+    check(&mut t, "SORT s BY const", "10 9 a b c zz");
+    check(&mut t, "SORT s BY const DESC LIMIT 1 2", "c b");
+    check(&mut t, "SORT s BY const GET # LIMIT 0 2", "10 9");
+    check(&mut t, "SORT_RO s BY nosort", "10 9 a b c zz");
+    check(&mut t, "SORT z BY nosort", "b a c");
 }
 
 #[test]
