@@ -88,6 +88,7 @@ pub const SKIP_SLOWLOG: u64 = 1 << 10;
 pub const ASKING: u64 = 1 << 11;
 pub const FAST: u64 = 1 << 12;
 pub const NO_AUTH: u64 = 1 << 13;
+/// Not shown by COMMAND INFO: reads by its other flags, but a replica may have to know of it (CLIENT PAUSE WRITE holds it).
 pub const MAY_REPLICATE: u64 = 1 << 14;
 pub const NO_MULTI: u64 = 1 << 15;
 pub const MOVABLEKEYS: u64 = 1 << 16;
@@ -121,7 +122,6 @@ pub const FLAG_NAMES: &[(u64, &str)] = &[
     (ASKING, "asking"),
     (FAST, "fast"),
     (NO_AUTH, "no_auth"),
-    (MAY_REPLICATE, "may_replicate"),
     (SENTINEL, "sentinel"),
     (ONLY_SENTINEL, "only_sentinel"),
     (NO_MANDATORY_KEYS, "no_mandatory_keys"),

@@ -116,6 +116,8 @@ pub struct Client {
     pub receiving: bool,
     /// Requests wait until outstanding replies are there (a barrier), then go on from `query`.
     pub stalled: bool,
+    /// What it is stalled before waits for the end of CLIENT PAUSE.
+    pub paused: bool,
     /// Too much has piled up behind what it waits for: it is not read for now.
     pub unread: bool,
     /// The peer sends no more. What it has sent is still handled.
@@ -192,6 +194,7 @@ impl Client {
             progress: None,
             receiving: false,
             stalled: false,
+            paused: false,
             unread: false,
             half_closed: false,
             serving: false,

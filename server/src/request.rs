@@ -330,7 +330,7 @@ impl Core {
                 client.stalled = true;
                 if client.is_waiting() || !matches!(client.wait, Wait::No) {
                     // The last of its answers has it go on.
-                } else if self.paused != Paused::No {
+                } else if client.paused && self.paused != Paused::No {
                     self.held.push(conn);
                 } else {
                     self.go_on(conn);
@@ -594,6 +594,10 @@ impl Core {
                 }
                 break 'run self.refuse(conn, Some(entry), error);
             }
+            if self.paused != Paused::No && self.is_paused(entry, args) {
+                self.hold_for_pause(conn);
+                break 'run Flow::Stall;
+            }
             let client = self.clients.get_mut(conn).expect("looked up above");
             if self.crowd > 1 && is_script(client, entry) && !self.within.is_now() {
                 // Alone, behind the others of this turn: it may take long.
@@ -607,9 +611,6 @@ impl Core {
             }
             let client = self.clients.get_mut(conn).expect("looked up above");
             crate::crash::note_command(entry, client.id);
-            if self.paused != Paused::No && self.paused.holds(entry) {
-                break 'run Flow::Stall;
-            }
             let flow = match entry.spec.run {
                 Run::Server(_) if entry.has(LUA) => self.eval(conn, entry, args),
                 Run::Server(handler) => {
@@ -1625,13 +1626,21 @@ pub enum Paused {
     All,
 }
 
-impl Paused {
-    pub fn holds(self, entry: &Entry) -> bool {
-        self == Self::All || self == Self::Writes && entry.has(WRITE | MAY_REPLICATE)
-    }
-}
-
 impl Core {
+    /// True for a command that CLIENT PAUSE holds back: one that may write, where writes wait.
+    pub(crate) fn is_paused(&mut self, entry: &Entry, args: Args<'_>) -> bool {
+        match self.paused {
+            Paused::No => false,
+            Paused::All => true,
+            Paused::Writes if !entry.has(WRITE | MAY_REPLICATE) => false,
+            Paused::Writes => !entry.has(LUA) || !self.script_only_reads(entry, args),
+        }
+    }
+    pub(crate) fn hold_for_pause(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.paused = true;
+        }
+    }
     /// Holds commands back. Of two pauses the longer time and the stricter mode hold.
     pub fn pause(&mut self, mode: Paused, timeout_ms: u64) {
         let until = self
@@ -1639,14 +1648,28 @@ impl Core {
             .mono_ns
             .saturating_add(timeout_ms.saturating_mul(1_000_000));
         self.paused = self.paused.max(mode);
+        self.shard.keep_expired = true;
         self.paused_until_ns = self.paused_until_ns.max(until);
     }
     pub fn unpause(&mut self) {
         self.paused = Paused::No;
         self.paused_until_ns = 0;
+        self.shard.keep_expired = false;
         for conn in std::mem::take(&mut self.held) {
+            if let Some(client) = self.clients.get_mut(conn) {
+                client.paused = false;
+            }
             self.go_on(conn);
         }
+    }
+    /// Clients that the pause holds: each waits as a blocked one does.
+    pub fn paused_clients(&self) -> usize {
+        let mut held = self.held.clone();
+        held.sort_unstable();
+        // One that sent more meanwhile is in it again; one that is gone is in it still.
+        held.dedup();
+        held.retain(|conn| self.clients.get(*conn).is_some_and(|c| c.paused));
+        held.len()
     }
 
     #[cold]

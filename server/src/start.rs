@@ -14,7 +14,7 @@ use ringwood_shard::slot_set::SlotSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Error, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -333,10 +333,14 @@ fn bind(loaded: &Loaded) -> std::io::Result<Vec<net::Listener>> {
         Vec::new()
     };
     if !config.unixsocket.is_empty() {
-        let path = String::from_utf8_lossy(config.unixsocket.as_ref()).into_owned();
+        let path = config.dir.path().join(config.unixsocket.as_path());
         let mode = (config.unixsocketperm > 0).then_some(config.unixsocketperm);
-        let listener = net::Listener::unix(Path::new(&path), mode, config.tcp_backlog)
-            .map_err(|e| Error::other(format!("Failed opening Unix socket {path}: {e}")))?;
+        let listener = net::Listener::unix(&path, mode, config.tcp_backlog).map_err(|e| {
+            Error::other(format!(
+                "Failed opening Unix socket {}: {e}",
+                path.display()
+            ))
+        })?;
         listeners.push(listener);
     }
     if listeners.is_empty() {

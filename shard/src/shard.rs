@@ -144,6 +144,11 @@ pub enum Expiry {
     At(i64),
 }
 
+#[inline]
+fn is_over(expire_at: Option<i64>, now_ms: i64) -> bool {
+    expire_at.is_some_and(|at| at <= now_ms)
+}
+
 /// One core's data.
 pub struct Shard {
     pub keyspace: Keyspace,
@@ -168,6 +173,8 @@ pub struct Shard {
     pub lapsed: Vec<crate::field_expiry::Lapsed>,
     /// The slots whose owner this core is.
     pub owned: SlotSet,
+    /// CLIENT PAUSE: a read leaves an expired key where it is, and answers as if it were gone.
+    pub keep_expired: bool,
     pub(crate) wheel: Wheel,
     pub(crate) evictor: Evictor,
     random: u64,
@@ -188,6 +195,7 @@ impl Shard {
             in_script: false,
             lapsed: Vec::new(),
             owned: SlotSet::from_slots(0..16384),
+            keep_expired: false,
             wheel: Wheel::new(now_ms),
             evictor: Evictor::default(),
             random: seed | 1,
@@ -288,7 +296,7 @@ impl Shard {
 
     #[inline]
     fn is_expired(&self, expire_at: Option<i64>) -> bool {
-        expire_at.is_some_and(|at| at <= self.now_ms)
+        is_over(expire_at, self.now_ms)
     }
 
     /// The entry as a read command sees it: counted as hit or miss, its access noted. An expired one is deleted.
@@ -309,17 +317,13 @@ impl Shard {
             events,
             listening,
             attention,
+            owned,
+            keep_expired,
             ..
         } = self;
-        let mut note = |class, event, modified| {
-            if *listening {
-                events.push(KeyEvent::new(db, key.bytes, class, event, modified));
-            }
-            if modified && !attention.is_idle() {
-                attention.changed(db, key.bytes, class, |_| false);
-            }
-        };
-        match keyspace.find_live(db, key, *now_ms) {
+        let expires_until = if *keep_expired { i64::MIN } else { *now_ms };
+        match keyspace.find_live(db, key, expires_until) {
+            Found::Live(entry) if *keep_expired && is_over(entry.expire_at(), *now_ms) => {}
             Found::Live(mut entry) => {
                 stats.hits += 1;
                 if touch {
@@ -333,12 +337,19 @@ impl Shard {
             }
             Found::Expired => {
                 stats.expired += 1;
-                note(notify::EXPIRED, "expired", true);
+                if *listening {
+                    let event = KeyEvent::new(db, key.bytes, notify::EXPIRED, "expired", true);
+                    events.push(event);
+                }
+                attention.expired(db, key, owned);
             }
             Found::Missing => {}
         }
         stats.misses += 1;
-        note(notify::KEY_MISS, "keymiss", false);
+        if *listening {
+            let event = KeyEvent::new(db, key.bytes, notify::KEY_MISS, "keymiss", false);
+            events.push(event);
+        }
         None
     }
     /// The entry as a write command sees it. An expired one is deleted first.
@@ -359,10 +370,7 @@ impl Shard {
                     let event = KeyEvent::new(db, key.bytes, notify::EXPIRED, "expired", true);
                     self.events.push(event);
                 }
-                if !self.attention.is_idle() {
-                    let expired = notify::EXPIRED;
-                    self.attention.changed(db, key.bytes, expired, |_| false);
-                }
+                self.attention.expired(db, key, &self.owned);
                 None
             }
             Found::Missing => None,
@@ -843,5 +851,72 @@ mod tests {
         s.now_ms += 2000;
         while s.expire_some(10) {}
         assert_eq!(s.keyspace.len(3), 0);
+    }
+
+    #[test]
+    fn a_read_that_finds_a_key_expired_tells_the_caches() {
+        let mut s = shard();
+        s.attention.tracking.set(true, false);
+        s.attention.tracking.writer = 7;
+        for (n, name) in [&b"read"[..], b"written"].into_iter().enumerate() {
+            let key = s.key(name);
+            let at = s.now_ms + 1000;
+            s.set_string(0, key, b"v", Expiry::At(at));
+            let reader = crate::tracking::Reader {
+                core: 0,
+                conn: 1,
+                client: 7,
+            };
+            s.attention.tracking.remember(name, reader);
+            s.now_ms += 2000;
+            match n {
+                0 => assert!(s.read(0, key).is_none()),
+                _ => assert!(s.write(0, key).is_none()),
+            }
+            // Nobody's doing: the reader itself is told, also with NOLOOP.
+            let told = crate::tracking::Stale::Read {
+                key: name.into(),
+                readers: vec![reader],
+                writer: 0,
+            };
+            assert_eq!(s.attention.tracking.stale.pop(), Some(told));
+        }
+        assert_eq!(s.attention.tracking.writer, 7);
+    }
+
+    #[test]
+    fn a_pause_leaves_expired_keys_where_they_are() {
+        let mut s = shard();
+        let key = s.key(b"k");
+        let at = s.now_ms + 1000;
+        s.set_string(0, key, b"v", Expiry::At(at));
+        s.keep_expired = true;
+        assert!(s.read(0, key).is_some());
+        s.now_ms += 2000;
+        assert!(s.read(0, key).is_none());
+        assert_eq!((s.keyspace.len(0), s.stats.expired), (1, 0));
+        assert_eq!((s.stats.hits, s.stats.misses), (1, 1));
+        s.keep_expired = false;
+        assert!(s.read(0, key).is_none());
+        assert_eq!((s.keyspace.len(0), s.stats.expired), (0, 1));
+    }
+
+    #[test]
+    fn who_watches_a_missing_key_sees_no_expiry_of_one() {
+        let mut s = shard();
+        let key = s.key(b"k");
+        let at = s.now_ms + 1000;
+        s.set_string(1, key, b"v", Expiry::At(at));
+        s.now_ms += 2000;
+        let changed = Arc::new(AtomicBool::new(false));
+        s.watch(0, b"k", changed.clone(), false);
+        // As SWAPDB does: the expired key is in the watched database now.
+        s.keyspace.swap(0, 1);
+        s.notify(0, b"", notify::ALL_KEYS, "swapdb", true);
+        assert!(s.expire_if_due(0, key));
+        assert!(!changed.load(std::sync::atomic::Ordering::Relaxed));
+        s.set_string(0, key, b"v", Expiry::Clear);
+        s.notify(0, b"k", notify::STRING, "set", true);
+        assert!(changed.load(std::sync::atomic::Ordering::Relaxed));
     }
 }

@@ -4,7 +4,9 @@
 //! Blocked clients get their keys' names queued, to be served behind the command. A WATCH sets a flag that the client's
 //! core looks at in EXEC, under the locks of the watched keys.
 
+use crate::keyspace::Key;
 use crate::shard::notify;
+use crate::slot_set::SlotSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,8 +59,12 @@ impl Attention {
             return;
         }
         let name = (db, Box::from(key));
+        // An expired key counts as missing: who watched none sees none go. SWAPDB can bring one.
+        let gone = class == notify::EXPIRED;
         for w in self.watched.get(&name).into_iter().flatten() {
-            w.changed.store(true, Ordering::Release);
+            if w.existed || !gone {
+                w.changed.store(true, Ordering::Release);
+            }
         }
         if let Some(changed) = &mut self.guests_changed {
             changed.push(name.clone());
@@ -66,6 +72,21 @@ impl Attention {
         if self.waited.contains_key(&name) {
             self.touched.push(name);
         }
+    }
+
+    /// A command found a key whose time was over, and removed it.
+    pub fn expired(&mut self, db: usize, key: Key<'_>, owned: &SlotSet) {
+        if self.is_idle() {
+            return;
+        }
+        // A borrowed key is told of by its owner, when it is home.
+        if self.tracking.on && owned.contains(key.slot) {
+            // It is nobody's doing: the reader that removed it is told too.
+            let writer = std::mem::take(&mut self.tracking.writer);
+            self.tracking.changed(key.bytes);
+            self.tracking.writer = writer;
+        }
+        self.changed(db, key.bytes, notify::EXPIRED, |_| false);
     }
 
     /// Blocked clients look at a key again that may have changed elsewhere.

@@ -39,7 +39,7 @@ impl Denied {
             ),
             Self::Channel(_) => "No permissions to access a channel".into(),
             Self::Pattern(option) => {
-                format!("{option} option of SORT denied due to insufficient ACL permissions")
+                format!("{option} option of SORT denied due to insufficient ACL permissions.")
             }
         }
     }

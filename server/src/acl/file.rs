@@ -3,9 +3,9 @@
 use super::rules::join_selectors;
 use super::{DEFAULT, User, Users};
 use crate::config::enums::AclPubsubDefault;
-use crate::config::{Loaded, StartError, system_error};
+use crate::config::{Config, Loaded, StartError, system_error};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Adds the user that these words describe: a name and rules. `declared`: names that came before, each of which may come once.
 pub fn add(
@@ -66,7 +66,7 @@ pub fn at_start(loaded: &Loaded) -> Result<Users, String> {
                         define either an ACL file or declare users directly in your redis.conf, but not both."
                 .into());
         }
-        return load(config.aclfile.as_path(), &users, all_channels)
+        return load(&path(config), &users, all_channels)
             .map_err(|e| format!("Aborting Redis startup because of ACL errors: {e}"));
     }
     let mut declared = Vec::new();
@@ -76,6 +76,11 @@ pub fn at_start(loaded: &Loaded) -> Result<Users, String> {
             .map_err(|reason| StartError::at(&user.place, &reason).to_string())?;
     }
     Ok(users)
+}
+
+/// The ACL file of a configuration that names one: Redis works in `dir`, so a relative name counts from there.
+pub fn path(config: &Config) -> PathBuf {
+    config.dir.path().join(config.aclfile.as_path())
 }
 
 /// Reads an ACL file. All or nothing; the error names every bad line. Who is not in it is gone, but for the default user.

@@ -188,7 +188,7 @@ fn list(call: &mut Call<'_>, args: Args<'_>) -> Result {
     let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     let every = Registry::get().entries.iter().copied();
     let names: Vec<&str> = match args[2..] {
-        [] => top_level().map(|e| e.name.as_str()).collect(),
+        [] => every.map(|e| e.name.as_str()).collect(),
         [filterby, kind, wanted] if is(filterby, "FILTERBY") => {
             if is(kind, "PATTERN") {
                 every

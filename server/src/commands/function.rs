@@ -12,7 +12,7 @@ use ringwood_shard::ctx::Args;
 pub const COMMANDS: &[Command<ConnHandler>] = &[FCALL, FCALL_RO, FUNCTION];
 
 const FCALL: Command<ConnHandler> = command("FCALL", at_least(3), fcall as ConnHandler)
-    .flags(NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS | LUA)
+    .flags(NOSCRIPT | STALE | SKIP_MONITOR | MAY_REPLICATE | NO_MANDATORY_KEYS | MOVABLEKEYS | LUA)
     .acl(acl::SCRIPTING)
     .keys(&[at(2)
         .keynum(0, 1, 1)

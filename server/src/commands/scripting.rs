@@ -8,7 +8,7 @@ use ringwood_shard::ctx::Args;
 pub const COMMANDS: &[Command<ConnHandler>] = &[EVAL, EVAL_RO, EVALSHA, EVALSHA_RO, SCRIPT];
 
 const EVAL: Command<ConnHandler> = command("EVAL", at_least(3), eval as ConnHandler)
-    .flags(NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS | LUA)
+    .flags(NOSCRIPT | STALE | SKIP_MONITOR | MAY_REPLICATE | NO_MANDATORY_KEYS | MOVABLEKEYS | LUA)
     .acl(acl::SCRIPTING)
     .keys(&[at(2)
         .keynum(0, 1, 1)
@@ -50,7 +50,7 @@ const EVAL_RO: Command<ConnHandler> = command("EVAL_RO", at_least(3), eval as Co
     .route(Route::Connection);
 
 const EVALSHA: Command<ConnHandler> = command("EVALSHA", at_least(3), eval as ConnHandler)
-    .flags(NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS | LUA)
+    .flags(NOSCRIPT | STALE | SKIP_MONITOR | MAY_REPLICATE | NO_MANDATORY_KEYS | MOVABLEKEYS | LUA)
     .acl(acl::SCRIPTING)
     .keys(&[at(2).keynum(0, 1, 1).flags(RW | ACCESS | UPDATE)])
     .doc(

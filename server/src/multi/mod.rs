@@ -184,9 +184,12 @@ impl Core {
                 return self.abort_busy(conn, error);
             }
         }
-        if self.paused != Paused::No && multi.commands.iter().any(|c| self.paused.holds(c.entry)) {
+        if self.paused == Paused::Writes && self.has_paused(conn) {
+            self.hold_for_pause(conn);
             return Flow::Stall;
         }
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        let multi = client.multi.as_ref().expect("the caller's");
         let mut plan = self.plan(&multi.commands, client.db, client.cluster, &client.watchers);
         // Other commands before a script cannot be undone if it starts again.
         plan.everything |= self.cores() > 1 && multi.commands.iter().any(|c| c.entry.has(LUA));
@@ -214,6 +217,21 @@ impl Core {
         let exec = self.take_exec(conn);
         self.start_exec(exec, plan);
         Flow::Next
+    }
+
+    /// True if CLIENT PAUSE holds back a command of the transaction: then it holds EXEC.
+    #[cold]
+    fn has_paused(&mut self, conn: ConnId) -> bool {
+        let multi = self.clients.get_mut(conn).and_then(|c| c.multi.as_mut());
+        let Some(commands) = multi.map(|m| std::mem::take(&mut m.commands)) else {
+            return false;
+        };
+        let held = |c: &Queued| self.is_paused(c.entry, &c.words.slices());
+        let any = commands.iter().any(held);
+        if let Some(multi) = self.clients.get_mut(conn).and_then(|c| c.multi.as_mut()) {
+            multi.commands = commands;
+        }
+        any
     }
 
     /// Ends a transaction whose EXEC came while a slow script has what it needs.

@@ -186,6 +186,15 @@ impl Core {
         })
     }
 
+    /// True for a script or function that says of itself that it does not write. One that is not known does not say so.
+    pub(crate) fn script_only_reads(&mut self, entry: &Entry, args: Args<'_>) -> bool {
+        let flags = match is_function(entry) {
+            true => self.find_function(args[1]).ok().map(|f| f.info().flags),
+            false => self.find_script(entry, args[1]).ok().and_then(|s| s.flags),
+        };
+        flags.is_some_and(|f| f.no_writes)
+    }
+
     /// True when the script of this command has needed more than it declared.
     pub(crate) fn is_wide_script(&mut self, entry: &Entry, args: Args<'_>) -> bool {
         if self.cores() == 1 {

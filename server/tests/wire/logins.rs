@@ -71,6 +71,28 @@ fn a_pause_holds_writes_on_every_core_and_keeps_their_order() {
     a.check("GET k", "$-1\r\n");
     a.check("CLIENT UNPAUSE", "+OK\r\n");
     b.expect("+OK\r\n$1\r\n1\r\n+OK\r\n:4\r\n");
+    // What only reads goes on, in a transaction too and in a script that says so; what may write waits.
+    a.check("CLIENT PAUSE 100000 WRITE", "+OK\r\n");
+    b.send(&["MULTI", "GET k", "EXEC", "EVAL_RO return\t1 0"]);
+    b.expect("+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n:1\r\n");
+    b.send(&[
+        "EVAL #!lua\tflags=no-writes\nreturn\t2 0",
+        "EVAL return\t3 0",
+    ]);
+    b.expect(":2\r\n");
+    let mut c = Conn::new(server.port);
+    c.send(&["MULTI", "EVAL return\t4 0", "EXEC"]);
+    c.expect("+OK\r\n");
+    let mut d = Conn::new(server.port);
+    d.send(&["PUBLISH channel message"]);
+    for conn in [&mut b, &mut c, &mut d] {
+        conn.expect_silence();
+    }
+    assert!(a.text("INFO clients").contains("blocked_clients:3\r\n"));
+    a.check("CLIENT UNPAUSE", "+OK\r\n");
+    b.expect(":3\r\n");
+    c.expect("+QUEUED\r\n*1\r\n:4\r\n");
+    d.expect(":0\r\n");
     // A pause ends by itself.
     a.check("CLIENT PAUSE 200", "+OK\r\n");
     b.send(&["PING"]);

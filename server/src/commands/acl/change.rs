@@ -96,15 +96,14 @@ fn deluser(call: &mut Call<'_>, args: Args<'_>) -> Result {
 }
 
 fn acl_file(call: &Call<'_>) -> std::result::Result<PathBuf, CommandError> {
-    let file = &call.core.config.aclfile;
-    if file.is_empty() {
+    if call.core.config.aclfile.is_empty() {
         return Err(CommandError::err(
             "This Redis instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER \
              command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store \
              users in the Redis configuration.",
         ));
     }
-    Ok(file.as_path().to_path_buf())
+    Ok(file::path(&call.core.config))
 }
 
 pub(super) const ACL_LOAD: Command<ConnHandler> = command("LOAD", exactly(2), load as ConnHandler)

@@ -93,7 +93,7 @@ impl Report {
             dirty: data.dirty,
             clients: clients.len(),
             clients_waiting: clients.iter().filter(|c| c.is_waiting()).count(),
-            blocked: core.blocking.clients,
+            blocked: core.blocking.clients + core.paused_clients(),
             blocking_keys: core.blocking.keys(),
             input_max: clients.iter().map(|c| c.query.len()).max().unwrap_or(0),
             output_max: clients.iter().map(|c| c.output_len()).max().unwrap_or(0),

@@ -6,7 +6,7 @@ use ringwood_protocol::command::*;
 
 pub(super) const PUBLISH: Command<ConnHandler> =
     command("PUBLISH", exactly(3), publish as ConnHandler)
-        .flags(PUBSUB | LOADING | STALE | FAST)
+        .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
         .doc(
             "Sends a message to a channel.",
             "O(N+M) where N is the number of clients subscribed to the receiving channel and M is the total number of \
@@ -23,7 +23,7 @@ fn publish(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> 
 
 pub(super) const SPUBLISH: Command<ConnHandler> =
     command("SPUBLISH", exactly(3), spublish as ConnHandler)
-        .flags(PUBSUB | LOADING | STALE | FAST)
+        .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
         .keys(&[at(1).flags(NOT_KEY)])
         .doc(
             "Sends a message to a shard channel.",

@@ -8,7 +8,7 @@ use crate::shard::notify;
 use ringwood_protocol::command::*;
 
 pub const PFCOUNT: Command<Handler> = command("PFCOUNT", at_least(2), pfcount as Handler)
-    .flags(READONLY)
+    .flags(READONLY | MAY_REPLICATE)
     .acl(acl::HYPERLOGLOG)
     .keys(&[at(1).range(-1, 1, 0).flags(RW | ACCESS).notes("RW because it may change the internal representation of the key, and propagate to replicas")])
     .doc("Estimates how many different elements were added.", "O(1) with a very small average constant time when called with a single key. O(N) with N being the number of keys, and much bigger constant times, when called with multiple keys.", "2.8.9", "hyperloglog")
