@@ -19,6 +19,7 @@ use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
 use crate::maxmemory::Room;
 use crate::multi::exclusive::{Under, UnderDone};
 use crate::observe::Thresholds;
+use crate::persist::snapshot::Snapshots;
 use crate::pubsub::PubSub;
 use crate::pubsub::directory::Directory;
 use crate::registry::Registry;
@@ -194,6 +195,9 @@ pub struct Core {
     pub(crate) pubsub: PubSub,
     pub(crate) scripts: Scripts,
     pub(crate) room: Room,
+    pub(crate) snapshots: Snapshots,
+    /// Writes are refused, since snapshots fail: as of this turn's beginning.
+    pub(crate) disk_bad: bool,
     /// Mail that came while a script waited for other mail, in order.
     pub(crate) early: Vec<(usize, Mail)>,
     /// Control messages that came while a slow script looked around, in order.
@@ -283,6 +287,8 @@ impl Core {
             pubsub: PubSub::default(),
             scripts: Scripts::default(),
             room: Room::default(),
+            snapshots: Snapshots::default(),
+            disk_bad: false,
             early: Vec::new(),
             early_control: Vec::new(),
             early_events: Vec::new(),
@@ -422,6 +428,7 @@ impl Core {
             self.control(message);
         }
         self.look_at_memory();
+        self.disk_bad = self.is_disk_bad();
         self.run_parts();
         while let Some((from, parcel)) = self.parcels.pop_front() {
             self.serve_parcel(from, parcel);
@@ -505,7 +512,8 @@ impl Core {
         } else {
             Duration::MAX
         };
-        Wait::AtMost(until_cron.min(until_expiry).min(freeing))
+        let until_snapshot = self.until_snapshot();
+        Wait::AtMost(until_cron.min(until_expiry).min(freeing).min(until_snapshot))
     }
 
     pub(crate) fn take_events(&mut self, events: &mut Vec<Event<Stream>>) {
@@ -1070,7 +1078,11 @@ impl Core {
         } else if self.now.mono_ns >= self.paused_until_ns {
             self.unpause();
         }
-        self.shard.keyspace.free_some(500);
+        self.look_for_flush();
+        if !self.snapshot_waits() {
+            self.shard.keyspace.free_some(500);
+        }
+        self.snapshot_slice();
         self.leave(1000);
         if self.now.mono_ns >= self.next_cron_ns {
             self.next_cron_ns = self.now.mono_ns + CRON.as_nanos() as u64;
@@ -1096,6 +1108,7 @@ impl Core {
             .memory
             .tell(self.id, self.memory_used(), self.now.unix_ms);
         self.memory_cron();
+        self.save_cron();
         self.check_soft_limits();
         self.limit_tracking();
         let timeout_ns = self.config.timeout as u64 * 1_000_000_000;
@@ -1119,6 +1132,7 @@ impl Core {
     /// Every core is told to stop, this one included.
     pub fn stop_all(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
+        self.cancel_snapshot();
         for core in (0..self.cores()).filter(|&c| c != self.id) {
             self.mailbox.send_control(core, Control::Stop);
         }

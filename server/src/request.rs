@@ -578,6 +578,11 @@ impl Core {
             {
                 break 'run flow;
             }
+            if self.disk_bad
+                && let Some(flow) = self.refuse_for_disk(conn, entry)
+            {
+                break 'run flow;
+            }
             if !self.gathering.is_empty() && !crate::gather::may_follow(entry) {
                 self.send_gathered();
             }
@@ -653,17 +658,39 @@ impl Core {
     fn refuse_for_memory(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
         let multi = self.clients.get(conn)?.multi.as_ref();
         match (entry.spec.name, multi) {
-            ("EXEC", Some(multi)) if entry.parent.is_none() => {
-                let mut flags = multi.commands.iter().map(|c| c.entry.spec.flags);
-                flags.find(|flags| flags & DENYOOM != 0)?;
-                self.end_multi(conn);
-                let text = CommandError::OutOfMemory.text().into_owned();
-                let text = format!("EXECABORT Transaction discarded because of: {text}");
-                Some(self.refuse(conn, Some(entry), CommandError::Text(text.into())))
+            ("EXEC", Some(_)) if entry.parent.is_none() => {
+                self.refuse_exec_with(conn, entry, DENYOOM, &CommandError::OutOfMemory)
             }
             ("DISCARD" | "QUIT" | "RESET", Some(_)) if entry.parent.is_none() => None,
             (_, multi) => (multi.is_some() || entry.has(DENYOOM))
                 .then(|| self.refuse(conn, Some(entry), CommandError::OutOfMemory)),
+        }
+    }
+
+    /// Refuses an EXEC of commands one of which has this flag.
+    fn refuse_exec_with(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        flag: u64,
+        error: &CommandError,
+    ) -> Option<Flow> {
+        let multi = self.clients.get(conn)?.multi.as_ref()?;
+        let mut flags = multi.commands.iter().map(|c| c.entry.spec.flags);
+        flags.find(|flags| flags & flag != 0)?;
+        self.end_multi(conn);
+        let text = error.text();
+        let text = format!("EXECABORT Transaction discarded because of: {text}");
+        Some(self.refuse(conn, Some(entry), CommandError::Text(text.into())))
+    }
+    /// Refuses a command that writes, since snapshots fail. As in Redis, PING too, so that whoever checks the server's health hears of it.
+    #[cold]
+    fn refuse_for_disk(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
+        let error = CommandError::fixed(crate::persist::save::MISCONF);
+        match entry.spec.name {
+            "EXEC" if entry.parent.is_none() => self.refuse_exec_with(conn, entry, WRITE, &error),
+            name => (entry.has(WRITE) || name == "PING")
+                .then(|| self.refuse(conn, Some(entry), error)),
         }
     }
 

@@ -1,7 +1,6 @@
 //! SIGTERM and SIGINT: the end, after a snapshot if there are save points. As in Redis, the server goes on when that fails.
 
 use crate::core::Core;
-use crate::mailbox::Ticket;
 
 pub fn received(core: &mut Core, number: i32) {
     let name = if number == libc::SIGINT {
@@ -15,12 +14,11 @@ pub fn received(core: &mut Core, number: i32) {
         return core.stop_all();
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
-    let saving = match core.begin_save() {
-        Ok(saving) => saving,
-        Err(_) => return tracing::warn!("Errors trying to shut down the server. Check logs."),
-    };
-    core.save(Ticket::NOBODY, saving, |core, _, result| match result {
+    let begun = core.save_at_end(|core, result| match result {
         Ok(()) => core.stop_all(),
         Err(_) => tracing::warn!("Errors trying to shut down the server. Check logs."),
     });
+    if begun.is_err() {
+        tracing::warn!("Errors trying to shut down the server. Check logs.");
+    }
 }

@@ -91,6 +91,8 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         stopping: AtomicBool::new(false),
         started_unix_ms: now,
     });
+    // From here, where no CPU is chosen yet.
+    shared.persistence.start_writer();
     let newest = shared.clone();
     crate::crash::install(move || crate::crash::newest_of(&newest));
     let hasher = KeyHasher::new(random());

@@ -24,6 +24,15 @@ pub fn thread_used() -> isize {
     USED.with(Cell::get)
 }
 
+/// A buffer goes to a thread that is no core's, which will free it: it no longer counts here.
+pub fn hand_over(buffer: &Vec<u8>) {
+    if buffer.capacity() > 0 {
+        // SAFETY: a vector with a capacity has a live block of this allocator.
+        let size = unsafe { libmimalloc_sys::mi_usable_size(buffer.as_ptr().cast()) };
+        count(-(size as isize));
+    }
+}
+
 // SAFETY: every method hands the request to mimalloc, which fulfils GlobalAlloc's contract; counting does not allocate
 // (the thread-local is const-initialised and needs no destructor).
 unsafe impl GlobalAlloc for CountingAllocator {

@@ -171,6 +171,8 @@ pub struct Shard {
     /// Fields that expired without a command's doing, filled while [`Shard::logging`]: whoever takes the log takes these, and logs
     /// them as HDEL.
     pub lapsed: Vec<crate::field_expiry::Lapsed>,
+    /// All databases were emptied by a command since somebody looked.
+    pub flushed_all: bool,
     /// The slots whose owner this core is.
     pub owned: SlotSet,
     /// CLIENT PAUSE: a read leaves an expired key where it is, and answers as if it were gone.
@@ -194,6 +196,7 @@ impl Shard {
             logging: false,
             in_script: false,
             lapsed: Vec::new(),
+            flushed_all: false,
             owned: SlotSet::from_slots(0..16384),
             keep_expired: false,
             wheel: Wheel::new(now_ms),

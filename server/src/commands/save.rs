@@ -1,13 +1,15 @@
-//! SAVE and LASTSAVE.
+//! SAVE, BGSAVE and LASTSAVE.
 
 use super::{Answer, Call, ConnHandler};
+use crate::core::Core;
+use crate::persist::snapshot::{Busy, Purpose};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub const COMMANDS: &[Command<ConnHandler>] = &[SAVE, LASTSAVE];
+pub const COMMANDS: &[Command<ConnHandler>] = &[SAVE, BGSAVE, LASTSAVE];
 
 const SAVE: Command<ConnHandler> = command("SAVE", exactly(1), save as ConnHandler)
     .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI | BARRIER)
@@ -20,20 +22,74 @@ const SAVE: Command<ConnHandler> = command("SAVE", exactly(1), save as ConnHandl
     .route(Route::Connection);
 
 fn save(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
-    let saving = call.core.begin_save()?;
     let version = call.reply.version();
     let ticket = call.later();
-    call.core.save(ticket, saving, move |core, ticket, result| {
+    let answer = move |core: &mut Core, result: Result<(), CommandError>| {
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, version);
         match result {
             Ok(()) => reply.ok(),
-            Err(error) => {
-                reply.command_error(&CommandError::err(format_args!("saving failed: {error}")));
-            }
+            Err(error) => reply.command_error(&error),
         }
         core.answer(ticket, out);
+    };
+    let begun = call.core.save(move |core, result| {
+        let failed = |failure| CommandError::err(format_args!("saving failed: {failure}"));
+        answer(core, result.map_err(failed));
     });
+    if let Err(busy) = begun {
+        answer(call.core, Err(busy.into()));
+    }
+    Ok(Answer::Later)
+}
+
+const BGSAVE: Command<ConnHandler> = command("BGSAVE", at_least(1), bgsave as ConnHandler)
+    .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | BARRIER)
+    .doc(
+        "Writes a snapshot in the background.",
+        "O(1)",
+        "1.0.0",
+        "server",
+    )
+    .history(&[("3.2.2", "Option `SCHEDULE`.")])
+    .args(&[word("schedule", "SCHEDULE").since("3.2.2").optional()])
+    .route(Route::Connection);
+
+fn bgsave(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
+    let schedule = match &args[1..] {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"SCHEDULE") => true,
+        _ => return Err(CommandError::Syntax),
+    };
+    let state = &call.core.shared.persistence;
+    let in_exec = call.core.pubsub.in_exec;
+    let running = state.running().filter(|s| !s.is_cancelled());
+    let other = match running.map(|s| s.purpose) {
+        Some(purpose @ Purpose::AofBase) => Some(purpose),
+        Some(purpose) => return Err(Busy::With(purpose).into()),
+        None => None,
+    };
+    if in_exec || schedule && other.is_some() {
+        state.scheduled.store(true, Relaxed);
+        call.reply.simple("Background saving scheduled");
+        return Ok(Answer::Now);
+    }
+    if let Some(purpose) = other {
+        return Err(Busy::With(purpose).into());
+    }
+    // The reply comes when all cores are past the point that the snapshot is of: what the client sends next is not in it.
+    let version = call.reply.version();
+    let ticket = call.later();
+    let begun = call.core.save_in_background(move |core| {
+        let mut out = Vec::new();
+        Reply::new(&mut out, version).simple("Background saving started");
+        core.answer(ticket, out);
+    });
+    if let Err(busy) = begun {
+        let mut out = Vec::new();
+        Reply::new(&mut out, version).command_error(&busy.into());
+        call.core.answer(ticket, out);
+    }
     Ok(Answer::Later)
 }
 
@@ -56,7 +112,7 @@ fn lastsave(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
 }
 
 /// When the last snapshot was written, in seconds since 1970; the start until there is one.
-pub fn last_save(core: &crate::core::Core) -> i64 {
+pub fn last_save(core: &Core) -> i64 {
     match core.shared.persistence.last_save.load(Relaxed) {
         0 => core.shared.started_unix_ms / 1000,
         time => time,

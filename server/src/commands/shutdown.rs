@@ -1,6 +1,8 @@
-//! SHUTDOWN. Without saving it ends the process in one turn of the loop, and saving holds all cores: there is never one under way to abort.
+//! SHUTDOWN. Without saving it ends the process in one turn of the loop, and saving holds all cores: there is never one under way to abort. What
+//! is written in the background ends with it.
 
 use super::{Answer, Call, ConnHandler};
+use crate::core::Core;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::Reply;
@@ -68,25 +70,24 @@ fn shutdown(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError>
         return Ok(Answer::Later);
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
-    let saving = match call.core.begin_save() {
-        Ok(saving) => saving,
-        Err(_) if options.force => {
-            call.core.stop_all();
-            call.later();
-            return Ok(Answer::Later);
-        }
-        Err(_) => return Err(FAILED),
-    };
     let version = call.reply.version();
     let ticket = call.later();
-    call.core.save(ticket, saving, move |core, ticket, result| {
-        if result.is_ok() || options.force {
-            return core.stop_all();
-        }
+    let refuse = move |core: &mut Core| {
         let mut out = Vec::new();
         Reply::new(&mut out, version).command_error(&FAILED);
         core.answer(ticket, out);
+    };
+    let begun = call.core.save_at_end(move |core, result| {
+        if result.is_ok() || options.force {
+            return core.stop_all();
+        }
+        refuse(core);
     });
+    match begun {
+        Err(_) if options.force => call.core.stop_all(),
+        Err(_) => refuse(call.core),
+        Ok(()) => {}
+    }
     Ok(Answer::Later)
 }
 

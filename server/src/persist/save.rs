@@ -1,259 +1,175 @@
-//! Writing a snapshot while everybody waits (SAVE, SHUTDOWN).
-//!
-//! Every core visits the file at its turn of one transaction: so all write what was before it and nothing that came after, and a MULTI is in it
-//! wholly or not at all. They write at the same time, runs of whole entries one behind the other as they are ready, into a temporary
-//! file; it gets its name when it is complete and on disk. Whatever fails, the file of before stays.
+//! When snapshots are made, and what becomes of them: SAVE, BGSAVE, save points, the server's end.
 
-use crate::config::Config;
-use crate::config::enums::MaxmemoryPolicy;
+use super::snapshot::{Busy, Failure, Outcome, Purpose, Snapshot};
 use crate::core::Core;
 use crate::mailbox::Ticket;
-use ringwood_protocol::error::CommandError;
-use ringwood_shard::rdb::snapshot::{self, Checksum, Options, Output, Written};
-use ringwood_shard::rdb::writer::Sink;
-use std::fs::File;
-use std::io::{Result, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
-/// A snapshot that is being written.
-pub struct Saving {
-    path: PathBuf,
-    temporary: PathBuf,
-    options: Options,
-    /// `rdbchecksum`
-    with_checksum: bool,
-    target: Mutex<Target>,
-    begun: Instant,
-}
+/// Seconds after which a snapshot in the background is tried again that failed.
+const RETRY: i64 = 5;
 
-struct Target {
-    file: File,
-    checksum: Checksum,
-    written: Written,
-    has_libraries: bool,
-    /// By core: changes that are in this snapshot and were in none.
-    changes: Vec<(usize, u64)>,
-    /// The first error; nothing is written after it.
-    result: Result<()>,
-}
-
-impl Target {
-    fn write(&mut self, bytes: &[u8]) {
-        if self.result.is_ok() {
-            self.checksum.add(bytes);
-            self.result = self.file.write_all(bytes);
-        }
-    }
-}
-
-/// A core's hand on the file.
-struct Hand<'s>(&'s Saving);
-
-impl Output for Hand<'_> {
-    fn run(&mut self, bytes: &[u8]) {
-        self.0.target().write(bytes);
-    }
-    fn large(&mut self, write: &mut dyn FnMut(Sink<'_>)) {
-        let mut target = self.0.target();
-        write(&mut |bytes| target.write(bytes));
-    }
-}
-
-/// How a snapshot is written with this configuration.
-pub fn options(config: &Config) -> Options {
-    use MaxmemoryPolicy::{AllkeysLfu, AllkeysLru, VolatileLfu, VolatileLru};
-    Options {
-        compress: config.rdbcompression,
-        idle: matches!(config.maxmemory_policy, AllkeysLru | VolatileLru),
-        frequency: matches!(config.maxmemory_policy, AllkeysLfu | VolatileLfu),
-    }
-}
-
-impl Saving {
-    fn begin(config: &Config, now_ms: i64, used_memory: u64) -> Result<Self> {
-        let dir = config.dir.path();
-        let temporary = dir.join(format!("temp-{}.rdb", std::process::id()));
-        let mut file = File::create(&temporary)?;
-        let (ctime, memory) = ((now_ms / 1000).to_string(), used_memory.to_string());
-        let head = snapshot::begin(&[
-            ("redis-ver", crate::commands::hello::REDIS_VERSION),
-            ("redis-bits", "64"),
-            ("ctime", &ctime),
-            ("used-mem", &memory),
-            ("aof-base", "0"),
-        ]);
-        let version = snapshot::magic(0).len();
-        let mut checksum = Checksum::default();
-        checksum.add(&head[version..]);
-        let result = file.write_all(&head);
-        Ok(Self {
-            path: dir.join(config.dbfilename.as_path()),
-            temporary,
-            options: options(config),
-            with_checksum: config.rdbchecksum,
-            target: Mutex::new(Target {
-                file,
-                checksum,
-                written: Written::default(),
-                has_libraries: false,
-                changes: Vec::new(),
-                result,
-            }),
-            begun: Instant::now(),
-        })
-    }
-
-    pub fn options(&self) -> Options {
-        self.options
-    }
-    fn target(&self) -> MutexGuard<'_, Target> {
-        crate::commands::lock(&self.target)
-    }
-
-    /// Writes a core's entries. The first core writes the function libraries: who loads one after this comes after the
-    /// visits of all cores with whatever else it does.
-    pub fn visit(&self, core: &mut Core) {
-        let mut target = self.target();
-        if !std::mem::replace(&mut target.has_libraries, true) {
-            for library in core.function_list() {
-                target.write(&snapshot::function(&library.code, self.options.compress));
-            }
-        }
-        drop(target);
-        let written = snapshot::write(&core.shard, self.options, &mut Hand(self));
-        let changes = std::mem::take(&mut core.shard.stats.dirty);
-        let mut target = self.target();
-        target.written.keys += written.keys;
-        target.written.version = target.written.version.max(written.version);
-        target.changes.push((core.id, changes));
-    }
-
-    /// After all visits: ends the file, and notes how it went.
-    pub fn conclude(&self, core: &mut Core) -> Result<()> {
-        let result = self.finish();
-        let shared = core.shared.clone();
-        let state = &shared.persistence;
-        state.saving.store(false, Relaxed);
-        state.failed.store(result.is_err(), Relaxed);
-        match result {
-            Ok(written) => {
-                state.last_save.store(core.now.unix_ms / 1000, Relaxed);
-                state.saves.fetch_add(1, Relaxed);
-                tracing::info!(
-                    "DB saved on disk: {} keys in {:.3} seconds",
-                    written.keys,
-                    self.begun.elapsed().as_secs_f64()
-                );
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!("Error saving DB on disk: {error}");
-                self.count_again(core);
-                Err(error)
-            }
-        }
-    }
-    /// The changes since the last snapshot are still that.
-    fn count_again(&self, core: &mut Core) {
-        let changes = std::mem::take(&mut self.target().changes);
-        let ask = move |core: &mut Core| {
-            let own = changes.iter().filter(|(id, _)| *id == core.id);
-            core.shard.stats.dirty += own.map(|(_, changes)| changes).sum::<u64>();
-            Vec::new()
-        };
-        core.ask_all(Ticket::NOBODY, Arc::new(ask), Box::new(|_, _, _| {}));
-    }
-
-    /// All cores have written: ends the file and gives it its name.
-    fn finish(&self) -> Result<Written> {
-        let mut target = self.target();
-        target.write(&[snapshot::END]);
-        std::mem::replace(&mut target.result, Ok(()))?;
-        let written = target.written;
-        let checksum = match self.with_checksum {
-            true => target.checksum.of_file(written.version),
-            false => 0,
-        };
-        let file = &mut target.file;
-        file.write_all(&checksum.to_le_bytes())?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&snapshot::magic(written.version))?;
-        file.sync_all()?;
-        std::fs::rename(&self.temporary, &self.path)?;
-        sync_folder(&self.path)?;
-        Ok(written)
-    }
-}
-
-impl Drop for Saving {
-    fn drop(&mut self) {
-        // It is gone already if it has got its name.
-        let _ = std::fs::remove_file(&self.temporary);
-    }
-}
-
-/// A new name is on disk when its folder is.
-fn sync_folder(path: &Path) -> Result<()> {
-    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => File::open(".")?.sync_all(),
-    }
-}
-
-/// Why a snapshot does not begin.
-#[derive(Debug)]
-pub enum SaveError {
-    /// There is one under way.
-    UnderWay,
-    Io(std::io::Error),
-}
-
-impl From<SaveError> for CommandError {
-    fn from(error: SaveError) -> Self {
-        match error {
-            SaveError::UnderWay => Self::fixed("ERR Background save already in progress"),
-            SaveError::Io(error) => Self::err(format_args!("saving failed: {error}")),
-        }
-    }
-}
+/// What writes are refused with when snapshots fail.
+pub const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
+    Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if \
+    RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
 
 impl Core {
-    /// Opens the file of a snapshot. [`Core::save`] has to follow, or visits and [`Saving::conclude`].
-    pub(crate) fn begin_save(&mut self) -> std::result::Result<Arc<Saving>, SaveError> {
-        let state = &self.shared.persistence;
-        if state.saving.swap(true, Relaxed) {
-            return Err(SaveError::UnderWay);
-        }
-        let used = self.shared.memory.used();
-        Saving::begin(&self.config, self.now.unix_ms, used)
-            .map(Arc::new)
-            .map_err(|error| {
-                state.saving.store(false, Relaxed);
-                state.failed.store(true, Relaxed);
-                tracing::warn!("Failed opening the temp RDB file for saving: {error}");
-                SaveError::Io(error)
-            })
+    fn snapshot_path(&self) -> PathBuf {
+        let dir = self.config.dir.path();
+        dir.join(self.config.dbfilename.as_path())
     }
 
-    /// Writes a snapshot, then goes on with `then`.
+    /// Writes a snapshot while everybody waits, then goes on with `then`.
     pub(crate) fn save(
         &mut self,
-        ticket: Ticket,
-        saving: Arc<Saving>,
-        then: impl FnOnce(&mut Core, Ticket, Result<()>) + 'static,
-    ) {
-        let visited = saving.clone();
+        then: impl FnOnce(&mut Core, Result<(), Failure>) + 'static,
+    ) -> Result<(), Busy> {
+        self.save_with(|_| {}, then)
+    }
+    /// As [`Core::save`]; `visit` runs on every core right after it has written what it has.
+    pub(crate) fn save_with(
+        &mut self,
+        visit: impl Fn(&mut Core) + Send + Sync + 'static,
+        then: impl FnOnce(&mut Core, Result<(), Failure>) + 'static,
+    ) -> Result<(), Busy> {
+        let path = self.snapshot_path();
+        let done = |core: &mut Core, snapshot: &Snapshot, outcome: Outcome| {
+            let state = &core.shared.persistence;
+            state.saves.fetch_add(1, Relaxed);
+            match outcome {
+                Ok(written) => {
+                    core.saved(snapshot, written.keys, |core| then(core, Ok(())));
+                }
+                Err(failure) => {
+                    tracing::warn!("Error saving DB on disk: {failure}");
+                    then(core, Err(failure));
+                }
+            }
+        };
+        self.begin_snapshot(Purpose::Save, path, visit, |_| {}, done)
+    }
+    /// As [`Core::save`], for the server's end: a snapshot that runs in the background is ended.
+    pub(crate) fn save_at_end(
+        &mut self,
+        then: impl FnOnce(&mut Core, Result<(), Failure>) + 'static,
+    ) -> Result<(), Busy> {
+        self.cancel_snapshot();
+        self.save(then)
+    }
+    /// Ends what is written in the background.
+    pub(crate) fn cancel_snapshot(&mut self) {
+        let running = self.shared.persistence.running();
+        let Some(snapshot) = running.filter(|s| s.purpose != Purpose::Save) else {
+            return;
+        };
+        match snapshot.purpose {
+            Purpose::AofBase => {
+                tracing::warn!("There is a background AOF rewrite. Ending it!");
+            }
+            _ => tracing::warn!("There is a background save. Ending it!"),
+        }
+        snapshot.cancel();
+    }
+
+    /// Begins a snapshot in the background; `begun` when all cores are past the point that it is of.
+    pub(crate) fn save_in_background(
+        &mut self,
+        begun: impl FnOnce(&mut Core) + 'static,
+    ) -> Result<(), Busy> {
+        let path = self.snapshot_path();
+        self.begin_snapshot(Purpose::Bgsave, path, |_| {}, begun, Self::saved_in_background)?;
+        let state = &self.shared.persistence;
+        state.saves.fetch_add(1, Relaxed);
+        state.scheduled.store(false, Relaxed);
+        state.last_try.store(self.now.unix_ms / 1000, Relaxed);
+        tracing::info!("Background saving started");
+        Ok(())
+    }
+    fn saved_in_background(&mut self, snapshot: &Snapshot, outcome: Outcome) {
+        let state = &self.shared.persistence;
+        let seconds = snapshot.begun.elapsed().as_secs();
+        state.last_seconds.store(seconds as i64 + 1, Relaxed);
+        state.last_buffered.store(snapshot.peak(), Relaxed);
+        match outcome {
+            Ok(written) => {
+                self.saved(snapshot, written.keys, |_| {
+                    tracing::info!("Background saving terminated with success");
+                });
+            }
+            Err(Failure::Cancelled) => {
+                tracing::warn!("Background saving terminated: nobody wants it any more");
+            }
+            Err(failure) => {
+                state.failed.store(true, Relaxed);
+                tracing::warn!("Error saving DB on disk: {failure}");
+                tracing::warn!("Background saving error");
+            }
+        }
+    }
+
+    /// A snapshot is on disk: what it holds is no longer a change. Then goes on with `then`.
+    fn saved(&mut self, snapshot: &Snapshot, keys: u64, then: impl FnOnce(&mut Core) + 'static) {
+        let state = &self.shared.persistence;
+        state.failed.store(false, Relaxed);
+        state.last_save.store(self.now.unix_ms / 1000, Relaxed);
+        tracing::info!(
+            "DB saved on disk: {keys} keys in {:.3} seconds",
+            snapshot.begun.elapsed().as_secs_f64()
+        );
+        let counts: Vec<u64> = (0..self.cores()).map(|c| snapshot.changes_of(c)).collect();
         let ask = move |core: &mut Core| {
-            visited.visit(core);
+            let dirty = &mut core.shard.stats.dirty;
+            *dirty = dirty.saturating_sub(counts[core.id]);
+            let dirty = *dirty;
+            core.shared.persistence.tell_changes(core.id, dirty);
             Vec::new()
         };
-        let conclude = move |core: &mut Core, ticket: Ticket, _: Vec<Vec<u8>>| {
-            let result = saving.conclude(core);
-            then(core, ticket, result);
-        };
-        self.visit_all(ticket, Arc::new(ask), Box::new(conclude));
+        let then = move |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| then(core);
+        self.ask_all(Ticket::NOBODY, Arc::new(ask), Box::new(then));
+    }
+
+    /// Ten times a second: is it time for a snapshot?
+    pub(crate) fn save_cron(&mut self) {
+        let state = &self.shared.persistence;
+        let changes = state.tell_changes(self.id, self.shard.stats.dirty);
+        if self.id != 0 || state.running().is_some() {
+            return;
+        }
+        let now = self.now.unix_ms / 1000;
+        if state.failed.load(Relaxed) && now - state.last_try.load(Relaxed) <= RETRY {
+            return;
+        }
+        let since = now - crate::commands::save::last_save(self);
+        let points = self.config.save.points();
+        let due = points
+            .iter()
+            .find(|p| changes >= p.changes && since > p.seconds as i64);
+        if let Some(point) = due {
+            let (changes, seconds) = (point.changes, point.seconds);
+            tracing::info!("{changes} changes in {seconds} seconds. Saving...");
+        }
+        if (due.is_some() || state.scheduled.load(Relaxed))
+            && self.save_in_background(|_| {}).is_err()
+        {
+            // Somebody was faster.
+            self.shared.persistence.scheduled.store(true, Relaxed);
+        }
+    }
+
+    /// FLUSHALL came: with save points the empty state is saved.
+    pub(super) fn save_after_flush(&mut self) {
+        if !self.config.save.points().is_empty() && self.save_in_background(|_| {}).is_err() {
+            self.shared.persistence.scheduled.store(true, Relaxed);
+        }
+    }
+
+    /// Writes are refused, since snapshots fail.
+    #[inline]
+    pub(crate) fn is_disk_bad(&self) -> bool {
+        self.shared.persistence.failed.load(Relaxed)
+            && self.config.stop_writes_on_bgsave_error
+            && !self.config.save.points().is_empty()
     }
 }

@@ -469,6 +469,10 @@ impl Host for ScriptHost<'_> {
             Reply::new(reply, version).command_error(&CommandError::OutOfMemory);
             return;
         }
+        if entry.has(WRITE) && self.core.disk_bad && !self.wrote {
+            Reply::new(reply, version).error(crate::persist::save::MISCONF);
+            return;
+        }
         self.no_memory &= !entry.has(WRITE);
         if entry.has(WRITE) {
             self.wrote = true;

@@ -265,6 +265,12 @@ impl Core {
             self.stats.rejected(Some(entry), &error);
             return Ok(out);
         }
+        if self.disk_bad && flags.is_some_and(|f| !f.no_writes) {
+            let error = CommandError::fixed(crate::persist::save::MISCONF);
+            Reply::new(&mut out, version).command_error(&error);
+            self.stats.rejected(Some(entry), &error);
+            return Ok(out);
+        }
         self.vm();
         let mut vm = self.scripts.vm.take().expect("made just now");
         let reach = match exclusive {

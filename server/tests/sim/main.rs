@@ -35,6 +35,8 @@ const OPS: usize = 60;
 
 fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Vec<Core> {
     let mut config = Config::default();
+    // FLUSHALL would write a file.
+    config.save = Default::default();
     if strict {
         config.pipeline_order = ringwood::config::enums::PipelineOrder::Strict;
     }

@@ -5,7 +5,7 @@
 //! | access | type, enc. | form | klen | vlen | [expiry ms] | [klen, 4 bytes] | key | value |
 //! ```
 //! - access: 24 bits for LRU or LFU; type and encoding: 4 bits each, with Redis's meaning;
-//! - form: has an expiry, is in the expiry wheel, has a long key, and how the value is held;
+//! - form: has an expiry, is in the expiry wheel, has a long key, how the value is held, and its epoch (3 bits: [`super::cut`]);
 //! - klen: 255 means that the length follows in 4 bytes;
 //! - value: `vlen` bytes in place; or the (pointer, length, capacity) of a byte vector; or a pointer to an [`Object`].
 //!
@@ -25,6 +25,9 @@ const FORM: u8 = 0b1_1000;
 const INLINE: u8 = 0;
 const VECTOR: u8 = 0b0_1000;
 const OBJECT: u8 = 0b1_0000;
+const EPOCH: u8 = 0b1110_0000;
+/// The distance between two epochs, of which there are eight.
+pub const EPOCH_STEP: u8 = 0b10_0000;
 
 /// How a value is held.
 #[derive(Debug)]
@@ -156,6 +159,14 @@ impl Entry {
                 self.form() & !IN_WHEEL
             },
         );
+    }
+    /// See [`super::cut`].
+    #[inline]
+    pub fn epoch(self) -> u8 {
+        self.form() & EPOCH
+    }
+    pub fn set_epoch(self, epoch: u8) {
+        self.set_byte(4, self.form() & !EPOCH | epoch);
     }
     #[inline]
     fn key_len(self) -> usize {
@@ -289,7 +300,8 @@ impl Entry {
                 EXPIRY
             } else {
                 0
-            } | if long { LONG_KEY } else { 0 };
+            } | if long { LONG_KEY } else { 0 }
+                | heap.epoch;
         let kind = (header.kind as u8) << 4 | header.encoding as u8;
         let vlen = if form & FORM == INLINE {
             value_len as u16

@@ -50,6 +50,8 @@ pub struct Heap {
     live: usize,
     /// Bytes of blocks above [`BLOCK_MAX`]; they are in the general allocator's count too.
     large: usize,
+    /// What every new entry has as its epoch: see [`super::cut`].
+    pub epoch: u8,
 }
 
 #[inline]
@@ -109,6 +111,7 @@ impl Default for Heap {
             page_count: 0,
             live: 0,
             large: 0,
+            epoch: 0,
         }
     }
 }

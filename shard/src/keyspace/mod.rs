@@ -6,14 +6,17 @@
 //! Invariants
 //! - `len`, `expiring` and the slot group counts of a database equal a recount;
 //! - every entry's block belongs to this keyspace's heap;
-//! - `used_memory` equals a recount.
+//! - `used_memory` equals a recount;
+//! - whatever changes or frees an entry passes [`EntryMut::changing`] or [`Keyspace::free_some`], where a running cut takes it first ([`cut`]).
 
+pub mod cut;
 pub mod entry;
 pub mod heap;
 pub mod table;
 
 use crate::collections::timed_listpack;
 use crate::object::{Encoding, Object, Type};
+use cut::Cut;
 use entry::{Entry, Header, Parts, Value};
 use foldhash::quality::SeedableRandomState;
 use heap::Heap;
@@ -99,6 +102,8 @@ struct Flushed {
     next: usize,
     /// Entries not freed yet; not 0.
     len: usize,
+    /// The database's, if entries of it may belong to the cut that runs.
+    cut: Option<u16>,
 }
 
 /// The keys of a core.
@@ -109,6 +114,9 @@ pub struct Keyspace {
     heap: Heap,
     hasher: KeyHasher,
     graveyard: Graveyard,
+    cut: Option<Box<Cut>>,
+    /// The epochs that entries may have, a bit for each.
+    epochs: u8,
 }
 
 /// A look at an entry.
@@ -124,6 +132,10 @@ impl<'a> EntryRef<'a> {
             entry,
             _keyspace: std::marker::PhantomData,
         }
+    }
+    /// Tells it from all others that are there, until it changes.
+    pub fn address(&self) -> usize {
+        self.entry.as_ptr() as usize
     }
     pub fn kind(&self) -> Type {
         self.entry.kind()
@@ -234,11 +246,21 @@ impl<'a> EntryMut<'a> {
     pub fn bytes(&self) -> &[u8] {
         self.entry().bytes()
     }
+    /// Called before every change but those of the access bits and the place in the wheel.
+    #[inline]
+    fn changing(&mut self) {
+        if self.keyspace.cut.is_some() {
+            let uid = self.keyspace.dbs[self.db].uid;
+            self.keyspace.take_first(uid, self.cell.entry());
+        }
+    }
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.changing();
         // SAFETY: `self` borrows the keyspace mutably, and the result borrows `self` mutably.
         unsafe { self.entry().bytes_mut() }
     }
     pub fn object_mut(&mut self) -> &mut Object {
+        self.changing();
         // SAFETY: as above.
         unsafe { self.entry().object_mut() }
     }
@@ -249,6 +271,7 @@ impl<'a> EntryMut<'a> {
         self.entry().set_access(access);
     }
     pub fn set_encoding(&mut self, encoding: Encoding) {
+        self.changing();
         let entry = self.entry();
         entry.set_encoding(entry.kind(), encoding);
     }
@@ -265,6 +288,11 @@ impl<'a> EntryMut<'a> {
     /// Replaces the whole value by bytes; type and encoding too. The expiry stays.
     #[inline]
     pub fn set_bytes(&mut self, kind: Type, encoding: Encoding, value: &[u8]) {
+        self.changing();
+        self.overwrite(kind, encoding, value);
+    }
+    #[inline]
+    fn overwrite(&mut self, kind: Type, encoding: Encoding, value: &[u8]) {
         let entry = self.entry();
         if entry.overwrite_inline(kind, encoding, value)
             || entry.overwrite_vector(kind, encoding, value)
@@ -284,12 +312,13 @@ impl<'a> EntryMut<'a> {
         value: &[u8],
         expire_at: Option<i64>,
     ) -> Option<i64> {
+        self.changing();
         let before = self.entry().expire_at();
         match (before, expire_at) {
-            (None, None) => self.set_bytes(kind, encoding, value),
+            (None, None) => self.overwrite(kind, encoding, value),
             (Some(_), Some(at)) => {
                 self.entry().overwrite_expiry(at);
-                self.set_bytes(kind, encoding, value);
+                self.overwrite(kind, encoding, value);
             }
             _ => {
                 self.rebuild(kind, encoding, expire_at, |heap, header, key| {
@@ -302,6 +331,7 @@ impl<'a> EntryMut<'a> {
     }
     /// As [`EntryMut::set_bytes`], taking over a vector.
     pub fn set_vector(&mut self, kind: Type, encoding: Encoding, value: Vec<u8>) {
+        self.changing();
         let expire_at = self.expire_at();
         self.rebuild(kind, encoding, expire_at, |heap, header, key| {
             Entry::with_vector_value(heap, header, key, value)
@@ -309,6 +339,7 @@ impl<'a> EntryMut<'a> {
     }
     /// Replaces the value by an object. The expiry stays.
     pub fn set_object(&mut self, kind: Type, encoding: Encoding, object: Box<Object>) {
+        self.changing();
         let expire_at = self.expire_at();
         self.rebuild(kind, encoding, expire_at, |heap, header, key| {
             Entry::with_object(heap, header, key, object)
@@ -337,6 +368,7 @@ impl<'a> EntryMut<'a> {
 
     /// Replaces `delete` bytes at `at` by `insert`, which may lengthen or shorten the value. Type and encoding stay.
     pub fn splice(&mut self, at: usize, delete: usize, insert: &[u8]) {
+        self.changing();
         let entry = self.entry();
         let (kind, encoding) = (entry.kind(), entry.encoding());
         let old = entry.bytes();
@@ -378,6 +410,7 @@ impl<'a> EntryMut<'a> {
 
     /// Writes `bytes` at `at` over the value, which grows as needed; zeros fill a gap. Type and encoding stay.
     pub fn write_at(&mut self, at: usize, bytes: &[u8]) {
+        self.changing();
         let len = self.bytes().len();
         let end = at + bytes.len();
         if end <= len {
@@ -412,6 +445,7 @@ impl<'a> EntryMut<'a> {
 
     /// Sets or clears the expiry. Returns what it was.
     pub fn set_expire_at(&mut self, expire_at: Option<i64>) -> Option<i64> {
+        self.changing();
         let entry = self.entry();
         let before = entry.expire_at();
         match (before, expire_at) {
@@ -433,7 +467,8 @@ impl<'a> EntryMut<'a> {
     }
 
     /// Takes the entry out of the keyspace.
-    pub fn take(self) -> Parts {
+    pub fn take(mut self) -> Parts {
+        self.changing();
         let entry = self
             .keyspace
             .unlink(self.db, self.slot, self.hash, self.cell);
@@ -441,7 +476,8 @@ impl<'a> EntryMut<'a> {
         unsafe { entry.into_parts(&mut self.keyspace.heap) }
     }
     /// Deletes the entry.
-    pub fn remove(self) {
+    pub fn remove(mut self) {
+        self.changing();
         let entry = self
             .keyspace
             .unlink(self.db, self.slot, self.hash, self.cell);
@@ -474,6 +510,8 @@ impl Keyspace {
             heap: Heap::default(),
             hasher,
             graveyard: Graveyard::default(),
+            cut: None,
+            epochs: 1,
         }
     }
 
@@ -802,6 +840,7 @@ impl Keyspace {
                 groups: old.groups,
                 next: 0,
                 len: old.len,
+                cut: self.cut.is_some().then_some(uid),
             });
         }
     }
@@ -846,11 +885,15 @@ impl Keyspace {
             let mut entries = Vec::with_capacity(node.len());
             node.each(&mut |entry| entries.push(entry));
             node.free_nodes(&mut self.heap);
+            let cut = flushed.cut;
             if flushed.len == 0 {
                 self.graveyard.tables.pop();
             }
             left = left.saturating_sub(entries.len());
             for entry in entries {
+                if let Some(uid) = cut {
+                    self.take_first(uid, entry);
+                }
                 self.free_entry(entry);
             }
         }
@@ -865,6 +908,7 @@ impl Keyspace {
     /// Checks what the module's head promises, by a recount.
     pub fn check_invariants(&self) {
         let mut live = 0;
+        let mut untaken = 0;
         for (index, db) in self.dbs.iter().enumerate() {
             assert_eq!(self.by_uid[db.uid as usize] as usize, index);
             let Some(tables) = &db.tables else {
@@ -878,6 +922,7 @@ impl Keyspace {
                 node.each(&mut |entry| {
                     len += 1;
                     expiring += entry.expire_at().is_some() as usize;
+                    untaken += (entry.epoch() != self.heap.epoch) as usize;
                     assert_eq!(
                         key_slot(entry.key()) as usize,
                         slot,
@@ -893,6 +938,17 @@ impl Keyspace {
             );
             assert_eq!(db.groups.iter().sum::<u32>() as usize, len);
         }
+        for flushed in self.graveyard.tables.iter().filter(|f| f.cut.is_some()) {
+            for node in &flushed.tables[flushed.next..] {
+                let untaken = &mut untaken;
+                node.each(&mut |entry| *untaken += (entry.epoch() != self.heap.epoch) as usize);
+            }
+        }
+        match &self.cut {
+            Some(cut) if cut.is_wanted() => assert_eq!(cut.left(), untaken, "the cut's rest"),
+            Some(_) => {}
+            None => assert_eq!((untaken, self.epochs.count_ones()), (0, 1), "epochs"),
+        }
         if self.graveyard.tables.is_empty() {
             assert_eq!(self.heap.live(), live, "used_memory");
         }
@@ -906,6 +962,7 @@ fn heap_part(bytes: usize) -> usize {
 
 impl Drop for Keyspace {
     fn drop(&mut self) {
+        self.cut = None;
         for db in 0..self.dbs.len() {
             self.flush(db);
         }

@@ -706,3 +706,9 @@ fn prefetch(address: *const u8) {
 pub fn prefetch_node(node: *const Node) {
     prefetch(node.cast());
 }
+/// Both cache lines that an entry's head and most values lie in.
+#[inline]
+pub fn prefetch_entry(entry: Entry) {
+    prefetch(entry.as_ptr());
+    prefetch(entry.as_ptr().wrapping_add(64));
+}

@@ -303,7 +303,7 @@ pub fn kind_of(entry: EntryRef<'_>) -> u8 {
     }
 }
 
-pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
+pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
     let first = entry.earliest_field();
     match form(entry) {
         Form::Pairs(lp) => w.block(lp),

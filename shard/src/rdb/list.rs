@@ -82,7 +82,7 @@ pub fn kind_of() -> u8 {
     kind::LIST_QUICKLIST_2
 }
 
-pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
+pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
     match View::new(entry) {
         View::Packed(lp) => {
             w.count(1);

@@ -335,27 +335,11 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::snapshot::{self, Checksum, Options, Output};
-    use super::super::writer::Sink;
+    use super::super::snapshot::{self, Memory, Options};
     use super::*;
     use crate::commands::testing::Tester;
     use crate::keyspace::KeyHasher;
     use crate::shard::Settings;
-
-    #[derive(Default)]
-    struct File {
-        bytes: Vec<u8>,
-        large: usize,
-    }
-    impl Output for File {
-        fn run(&mut self, bytes: &[u8]) {
-            self.bytes.extend_from_slice(bytes);
-        }
-        fn large(&mut self, write: &mut dyn FnMut(Sink<'_>)) {
-            self.large += 1;
-            write(&mut |bytes| self.bytes.extend_from_slice(bytes));
-        }
-    }
 
     fn filled() -> Tester {
         let mut t = Tester::new();
@@ -377,18 +361,16 @@ mod tests {
         t
     }
 
-    fn file_of(t: &Tester, options: Options) -> File {
-        let mut file = File::default();
-        let written = snapshot::write(&t.shard, options, &mut file);
-        let mut head = snapshot::begin(&[("redis-ver", "7.0.15"), ("redis-bits", "64")]);
-        head.splice(..MAGIC_LEN, snapshot::magic(written.version));
-        file.bytes.splice(..0, head);
-        file.bytes.push(snapshot::END);
-        let mut checksum = Checksum::default();
-        checksum.add(&file.bytes[MAGIC_LEN..]);
-        let crc = checksum.of_file(written.version);
-        assert_eq!(crc, crc64::update(0, &file.bytes));
-        file.bytes.extend(crc.to_le_bytes());
+    fn saved(t: &Tester, options: Options) -> Memory {
+        let memory = Memory::default();
+        snapshot::write(&t.shard, options, Box::new(memory.clone()));
+        memory
+    }
+    fn file_of(t: &Tester, options: Options) -> Vec<u8> {
+        let aux = [("redis-ver", "7.0.15"), ("redis-bits", "64")];
+        let file = saved(t, options).to_file(&aux).unwrap();
+        let (all, crc) = file.split_last_chunk().unwrap();
+        assert_eq!(u64::from_le_bytes(*crc), crc64::update(0, all));
         file
     }
 
@@ -460,7 +442,7 @@ mod tests {
             frequency: true,
             compress: true,
         };
-        let file = file_of(&t, options).bytes;
+        let file = file_of(&t, options);
         assert_eq!(file[..9], *b"REDIS0012");
         let whole = load(&file, file.len()).unwrap();
         assert_eq!(whole.len(), 2 + 2 + 9);
@@ -491,7 +473,7 @@ mod tests {
         t.run("HSET h f v");
         t.run("HEXPIRE h 100 FIELDS 1 f");
         t.run("HPERSIST h FIELDS 1 f");
-        let file = file_of(&t, Options::default()).bytes;
+        let file = file_of(&t, Options::default());
         assert_eq!(file[..9], *b"REDIS0010");
         assert_eq!(load(&file, 50).unwrap().len(), 2 + 1 + 2);
     }
@@ -509,16 +491,16 @@ mod tests {
                 t.run("SET other 1");
             }
         }
+        assert!(saved(&t, Options::default()).pieces() > 5);
         let file = file_of(&t, Options::default());
-        assert_eq!(file.large, 1);
-        let found = load(&file.bytes, 1 << 20).unwrap();
+        let found = load(&file, 1 << 20).unwrap();
         assert_eq!(found.len(), 2 + 1 + 3);
         assert!(found.iter().any(|l| l.starts_with("0 large quicklist")));
     }
 
     #[test]
     fn damage_is_found() {
-        let file = file_of(&filled(), Options::default()).bytes;
+        let file = file_of(&filled(), Options::default());
         for at in 0..file.len() {
             let mut damaged = file.clone();
             damaged[at] ^= 0x15;

@@ -74,7 +74,7 @@ pub fn kind_of(entry: EntryRef<'_>) -> u8 {
     }
 }
 
-pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
+pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
     match SetView::of(entry) {
         SetView::Intset(bytes) => w.block(bytes),
         SetView::Listpack(lp) => {

@@ -170,7 +170,7 @@ pub fn kind_of() -> u8 {
     kind::STREAM_2
 }
 
-pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
+pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
     let stream = match entry.object() {
         Object::Stream(stream) => stream,
         other => unreachable!("a stream holds {other:?}"),
@@ -208,7 +208,7 @@ pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
     }
 }
 
-fn write_id(w: &mut Writer<'_>, id: StreamId) {
+fn write_id(w: &mut Writer, id: StreamId) {
     w.length(id.ms);
     w.length(id.seq);
 }

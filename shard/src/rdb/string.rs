@@ -20,6 +20,6 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Decoded> {
 pub fn kind_of() -> u8 {
     kind::STRING
 }
-pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
+pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
     w.string(entry.bytes());
 }

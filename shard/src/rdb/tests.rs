@@ -29,7 +29,7 @@ fn bulk(reply: &[u8]) -> &[u8] {
     &reply[start..reply.len() - 2]
 }
 
-fn body(of: u8, write: impl FnOnce(&mut Writer<'_>)) -> Body {
+fn body(of: u8, write: impl FnOnce(&mut Writer)) -> Body {
     let mut writer = Writer::new(false);
     writer.u8(of);
     write(&mut writer);
@@ -146,7 +146,7 @@ fn old_bodies() -> Vec<Body> {
 }
 
 /// A stream of three entries in two blocks, the second deleted; a group in which the first is pending. As a form's number has it.
-fn stream(w: &mut Writer<'_>, form: u8) {
+fn stream(w: &mut Writer, form: u8) {
     let block = |entries: &[(i64, i64, i64)]| {
         let live = entries.iter().filter(|e| e.0 == 2).count() as i64;
         let deleted = entries.len() as i64 - live;

@@ -3,68 +3,42 @@
 use super::lzf::Compressor;
 use crate::collections::listpack::Item;
 
-/// What has gathered is handed on from this size on.
-const CHUNK: usize = 256 << 10;
 /// Shorter strings are not compressed; a compressed string has to be shorter by more than this.
 const COMPRESS_MIN: usize = 20;
 const COMPRESS_GAIN: usize = 4;
 
-/// Takes a chunk of bytes.
-pub type Sink<'s> = &'s mut dyn FnMut(&[u8]);
-
-/// Gathers bytes, and hands them on in chunks if somebody wants that: a large value need not be in memory twice.
+/// Gathers bytes.
 #[derive(Default)]
-pub struct Writer<'s> {
+pub struct Writer {
     out: Vec<u8>,
     compressor: Option<Compressor>,
-    sink: Option<Sink<'s>>,
 }
 
-impl<'s> Writer<'s> {
+impl Writer {
     /// `compress`: `rdbcompression`.
     pub fn new(compress: bool) -> Self {
         Self {
             out: Vec::new(),
             compressor: compress.then(Compressor::default),
-            sink: None,
         }
     }
-    /// Hands chunks to `sink`; the last with [`Writer::finish`].
-    pub fn with_sink(compress: bool, sink: Sink<'s>) -> Self {
-        Self {
-            sink: Some(sink),
-            ..Self::new(compress)
-        }
-    }
-    /// What was written and not handed on.
     pub fn finish(self) -> Vec<u8> {
-        if let Some(sink) = self.sink
-            && !self.out.is_empty()
-        {
-            sink(&self.out);
-            return Vec::new();
-        }
         self.out
     }
-    /// What has gathered, where there is no sink.
-    pub fn bytes(&self) -> &[u8] {
-        &self.out
+    /// Takes what has gathered, and has room for as much again.
+    pub fn take(&mut self) -> Vec<u8> {
+        let next = Vec::with_capacity(self.out.capacity());
+        std::mem::replace(&mut self.out, next)
     }
-    pub fn clear(&mut self) {
-        self.out.clear();
+    pub fn len(&self) -> usize {
+        self.out.len()
     }
-    fn hand_on(&mut self) {
-        if self.out.len() >= CHUNK
-            && let Some(sink) = &mut self.sink
-        {
-            sink(&self.out);
-            self.out.clear();
-        }
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
     }
 
     pub fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
-        self.hand_on();
     }
     pub fn u8(&mut self, byte: u8) {
         self.out.push(byte);
@@ -211,23 +185,5 @@ mod tests {
             }
             assert!(reader.rest().is_empty());
         }
-    }
-
-    #[test]
-    fn chunks_are_handed_on() {
-        let mut got = Vec::new();
-        let mut chunks = 0;
-        let mut sink = |chunk: &[u8]| {
-            got.extend_from_slice(chunk);
-            chunks += 1;
-        };
-        let mut writer = Writer::with_sink(false, &mut sink);
-        let value = vec![b'v'; 1000];
-        for _ in 0..1000 {
-            writer.string(&value);
-        }
-        assert!(writer.out.len() < CHUNK + 2000);
-        assert!(writer.finish().is_empty());
-        assert_eq!((got.len(), chunks), (1_002_000, 4));
     }
 }

@@ -156,7 +156,7 @@ pub fn kind_of(entry: EntryRef<'_>) -> u8 {
     }
 }
 
-pub fn write(w: &mut Writer<'_>, entry: EntryRef<'_>) {
+pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
     match View::of(entry) {
         View::Packed(lp) => w.block(lp),
         View::Large(set) => {

@@ -3,28 +3,13 @@
 //! All at one point in the order of transactions, so no client can come between. Each core keeps what it writes into the file and reads it again
 //! when it has forgotten its keys; what one core's keys become does not depend on the others'.
 
-use super::super::{Answer, Call};
+use super::super::{Answer, Call, lock};
 use crate::core::Core;
-use crate::mailbox::Ticket;
-use crate::persist::load;
-use crate::persist::save::Saving;
+use crate::persist::{load, snapshot};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::Reply;
-use ringwood_shard::rdb::snapshot::{self, Output};
-use ringwood_shard::rdb::writer::Sink;
-use std::sync::Arc;
-
-/// What a core would write into a file of its own.
-struct Copy(Vec<u8>);
-
-impl Output for Copy {
-    fn run(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-    fn large(&mut self, write: &mut dyn FnMut(Sink<'_>)) {
-        write(&mut |bytes| self.0.extend_from_slice(bytes));
-    }
-}
+use ringwood_shard::rdb::snapshot::{Memory, write};
+use std::sync::{Arc, Mutex};
 
 pub fn reload(call: &mut Call<'_>, words: &[&[u8]]) -> Result<Answer, CommandError> {
     if !words.is_empty() {
@@ -32,49 +17,46 @@ pub fn reload(call: &mut Call<'_>, words: &[&[u8]]) -> Result<Answer, CommandErr
             "DEBUG RELOAD has no options here: what is loaded is what was just saved",
         ));
     }
-    let saving = call.core.begin_save()?;
     let version = call.reply.version();
     let ticket = call.later();
-    let visited = saving.clone();
-    let ask = move |core: &mut Core| {
-        visited.visit(core);
-        match anew(core, &visited) {
-            Ok(()) => Vec::new(),
-            Err(text) => text.into_bytes(),
-        }
-    };
-    let conclude = move |core: &mut Core, ticket: Ticket, answers: Vec<Vec<u8>>| {
-        let saved = saving.conclude(core);
-        let failed = answers.into_iter().find(|answer| !answer.is_empty());
+    let answer = move |core: &mut Core, result: Result<(), CommandError>| {
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, version);
-        match (saved, failed) {
-            (Ok(()), None) => reply.ok(),
-            (Err(error), _) => {
-                reply.command_error(&CommandError::err(format_args!("saving failed: {error}")));
-            }
-            (_, Some(text)) => {
-                reply.error(&format!("ERR {}", String::from_utf8_lossy(&text)));
-            }
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.command_error(&error),
         }
         core.answer(ticket, out);
     };
-    call.core
-        .visit_all(ticket, Arc::new(ask), Box::new(conclude));
+    let failed = Arc::new(Mutex::new(None));
+    let noted = failed.clone();
+    let visit = move |core: &mut Core| {
+        if let Err(text) = anew(core) {
+            *lock(&noted) = Some(text);
+        }
+    };
+    let begun = call.core.save_with(visit, move |core, result| {
+        let result = match (result, lock(&failed).take()) {
+            (Err(failure), _) => Err(CommandError::err(format_args!("saving failed: {failure}"))),
+            (Ok(()), Some(text)) => Err(CommandError::err(text)),
+            (Ok(()), None) => Ok(()),
+        };
+        answer(core, result);
+    });
+    if let Err(busy) = begun {
+        answer(call.core, Err(busy.into()));
+    }
     Ok(Answer::Later)
 }
 
 /// Forgets all keys and makes them from what is written of them.
-fn anew(core: &mut Core, saving: &Saving) -> Result<(), String> {
-    let mut copy = Copy(snapshot::begin(&[]));
-    let written = snapshot::write(&core.shard, saving.options(), &mut copy);
-    let magic = snapshot::magic(written.version);
-    copy.0[..magic.len()].copy_from_slice(&magic);
-    copy.0.push(snapshot::END);
-    // No checksum.
-    copy.0.extend([0; 8]);
+fn anew(core: &mut Core) -> Result<(), String> {
+    let copy = Memory::default();
+    let options = snapshot::options(&core.config);
+    write(&core.shard, options, Box::new(copy.clone()));
+    let file = copy.to_file(&[]).ok_or("the copy is not whole")?;
     for db in 0..core.shard.keyspace.databases() {
         core.shard.keyspace.flush(db);
     }
-    load::read(&mut copy.0.as_slice(), &mut core.shard, false).map(drop)
+    load::read(&mut file.as_slice(), &mut core.shard, false).map(drop)
 }

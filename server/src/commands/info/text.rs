@@ -1,5 +1,6 @@
 //! INFO's sections as text. Names and order are Redis's.
 
+use crate::persist::snapshot::Purpose;
 use super::report::Report;
 use super::system;
 use crate::acl::log::Reason;
@@ -315,23 +316,36 @@ fn memory(v: &View<'_>, out: &mut String) {
 fn persistence(v: &View<'_>, out: &mut String) {
     line!(out, "loading", 0);
     line!(out, "async_loading", 0);
+    let state = &v.core.shared.persistence;
+    let running = state.running();
+    let saves = running.as_ref().filter(|s| s.purpose == Purpose::Bgsave);
+    let (total, done) = running.as_ref().map_or((0, 0), |s| s.progress());
+    let buffered = running.as_ref().map_or(0, |s| s.peak());
+    line!(out, "current_cow_peak", buffered);
+    line!(out, "current_cow_size", buffered);
+    line!(out, "current_cow_size_age", 0);
+    let percent = done as f64 * 100.0 / total.max(1) as f64;
+    line!(out, "current_fork_perc", format!("{percent:.2}"));
+    line!(out, "current_save_keys_processed", done);
+    line!(out, "current_save_keys_total", total);
     line!(out, "rdb_changes_since_last_save", v.all.dirty);
-    line!(out, "rdb_bgsave_in_progress", 0);
+    line!(out, "rdb_bgsave_in_progress", saves.is_some() as u8);
     line!(
         out,
         "rdb_last_save_time",
         crate::commands::save::last_save(v.core)
     );
-    let state = &v.core.shared.persistence;
     let failed = state.failed.load(Relaxed);
     line!(
         out,
         "rdb_last_bgsave_status",
         if failed { "err" } else { "ok" }
     );
-    line!(out, "rdb_last_bgsave_time_sec", -1);
-    line!(out, "rdb_current_bgsave_time_sec", -1);
+    line!(out, "rdb_last_bgsave_time_sec", state.last_seconds());
+    let seconds = saves.map_or(-1, |s| s.begun.elapsed().as_secs() as i64);
+    line!(out, "rdb_current_bgsave_time_sec", seconds);
     line!(out, "rdb_saves", state.saves.load(Relaxed));
+    line!(out, "rdb_last_cow_size", state.last_buffered.load(Relaxed));
     line!(out, "aof_enabled", 0);
     line!(out, "aof_rewrite_in_progress", 0);
     line!(out, "aof_rewrite_scheduled", 0);

@@ -55,7 +55,9 @@ fn flushdb(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 
 fn flushall(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let all = 0..ctx.shard.keyspace.databases();
-    flush(ctx, args, all)
+    flush(ctx, args, all)?;
+    ctx.shard.flushed_all = true;
+    Ok(())
 }
 
 fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, dbs: std::ops::Range<usize>) -> CommandResult {

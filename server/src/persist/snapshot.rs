@@ -1,0 +1,503 @@
+//! One snapshot over all cores.
+//!
+//! It begins with a *visit*, a transaction that concerns all of every core: so what it holds is what was before one point in the order of
+//! transactions, and a MULTI or script is in it wholly or not at all. For SAVE every core writes all that it has during the visit, and everybody
+//! waits. Otherwise the visit only makes the cores' *cuts* ([`ringwood_shard::keyspace::cut`]): after it each core takes its entries in slices of
+//! its turns, and those that are about to change before they do.
+//!
+//! What cores write goes to the writer's thread ([`super::writer`]) in buffers, whose bytes are bounded over all cores: above [`SOFT`] the slices pause,
+//! above [`HARD`] a core that must take an entry waits for the disk.
+//!
+//! Who starts a snapshot gets its result on the core that started it. A snapshot that nobody wants any more is cancelled: its file goes, and its
+//! cuts end.
+
+use super::writer::{Job, Message};
+use crate::commands::lock;
+use crate::config::Config;
+use crate::config::enums::MaxmemoryPolicy;
+use crate::core::Core;
+use crate::io::{Io, World};
+use crate::mailbox::Ticket;
+use crossbeam_channel::{Receiver, Sender};
+use ringwood_protocol::error::CommandError;
+use ringwood_shard::rdb::snapshot::{self, Options, Output, Stream, Written};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// Bytes that wait for the disk, over all cores, above which nothing is written that need not be.
+const SOFT: usize = 32 << 20;
+/// And above which what must be written waits.
+const HARD: usize = 64 << 20;
+/// How long a slice may be, in nanoseconds; and what part of the turn's other work when there is more to do.
+const SLICE_NS: u64 = 200_000;
+const SHARE: u64 = 4;
+/// Bytes that are written between looks at the clock.
+const STEP: usize = 8 << 10;
+/// How long a core waits before it looks again whether the writer has caught up.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What a snapshot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// SAVE and the server's end: everybody waits.
+    Save,
+    Bgsave,
+    /// The log's base file.
+    AofBase,
+}
+
+/// Why there is no file.
+#[derive(Debug)]
+pub enum Failure {
+    Io(std::io::Error),
+    Cancelled,
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+pub type Outcome = Result<Written, Failure>;
+
+/// Why a snapshot does not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// One for this purpose is under way.
+    With(Purpose),
+}
+
+impl From<Busy> for CommandError {
+    fn from(Busy::With(purpose): Busy) -> Self {
+        Self::fixed(match purpose {
+            Purpose::Save | Purpose::Bgsave => "ERR Background save already in progress",
+            Purpose::AofBase => {
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to \
+                 schedule a BGSAVE whenever possible."
+            }
+        })
+    }
+}
+
+const RUNS: u8 = 0;
+const CANCELLED: u8 = 1;
+/// It has its name, or it failed.
+const ENDED: u8 = 2;
+
+/// A snapshot that is being written, as all threads see it.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub purpose: Purpose,
+    pub path: PathBuf,
+    pub temporary: PathBuf,
+    pub cores: usize,
+    /// The file's first bytes, with an open version.
+    pub head: Vec<u8>,
+    /// `rdbchecksum`
+    pub with_checksum: bool,
+    /// `rdb-save-incremental-fsync`
+    pub incremental_fsync: bool,
+    pub begun: Instant,
+    options: Options,
+    state: AtomicU8,
+    has_libraries: AtomicBool,
+    keys: AtomicU64,
+    keys_taken: AtomicU64,
+    /// By core: changes that are in this snapshot and were in none.
+    changes: Mutex<Vec<(usize, u64)>>,
+    messages: Sender<Message>,
+    /// Bytes on their way to the writer, and the most there were.
+    pending: AtomicUsize,
+    peak: AtomicUsize,
+    room: Mutex<()>,
+    has_room: Condvar,
+}
+
+impl Snapshot {
+    fn new(core: &Core, purpose: Purpose, path: PathBuf) -> (Self, Receiver<Message>) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let config = &core.config;
+        let ctime = (core.now.unix_ms / 1000).to_string();
+        let memory = core.shared.memory.used().to_string();
+        let base = if purpose == Purpose::AofBase { "1" } else { "0" };
+        let head = snapshot::begin(&[
+            ("redis-ver", crate::commands::hello::REDIS_VERSION),
+            ("redis-bits", "64"),
+            ("ctime", &ctime),
+            ("used-mem", &memory),
+            ("aof-base", base),
+        ]);
+        let name = format!("temp-{}-{number}.rdb", std::process::id());
+        let (messages, receiver) = crossbeam_channel::unbounded();
+        let new = Self {
+            purpose,
+            temporary: path.with_file_name(name),
+            path,
+            cores: core.cores(),
+            head,
+            with_checksum: config.rdbchecksum,
+            incremental_fsync: config.rdb_save_incremental_fsync,
+            begun: Instant::now(),
+            options: options(config),
+            state: AtomicU8::new(RUNS),
+            has_libraries: AtomicBool::new(false),
+            keys: AtomicU64::new(0),
+            keys_taken: AtomicU64::new(0),
+            changes: Mutex::default(),
+            messages,
+            pending: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            room: Mutex::new(()),
+            has_room: Condvar::new(),
+        };
+        (new, receiver)
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.state.load(Acquire) == CANCELLED
+    }
+    fn is_over(&self) -> bool {
+        self.state.load(Acquire) != RUNS
+    }
+    /// Nobody wants it any more. Its temporary file is gone when this returns.
+    pub fn cancel(&self) {
+        let before = self
+            .state
+            .compare_exchange(RUNS, CANCELLED, Release, Relaxed);
+        if before.is_ok() {
+            self.remove_temporary();
+            // It need not be there any more.
+            let _ = self.messages.send(Message::Cancel);
+            self.wake();
+        }
+    }
+    /// The writer is done with it.
+    pub(super) fn end(&self) {
+        // Who cancelled it may not wait for this.
+        let _ = self
+            .state
+            .compare_exchange(RUNS, ENDED, Release, Relaxed);
+        self.wake();
+    }
+    pub(super) fn remove_temporary(&self) {
+        // It is gone already if it has got its name.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+    fn wake(&self) {
+        let _room = lock(&self.room);
+        self.has_room.notify_all();
+    }
+
+    /// The writer has written so much.
+    pub(super) fn wrote(&self, bytes: usize) {
+        let before = self.pending.fetch_sub(bytes, Relaxed);
+        if before > HARD && before - bytes <= HARD {
+            self.wake();
+        }
+    }
+    fn is_full(&self) -> bool {
+        self.pending.load(Relaxed) > SOFT
+    }
+    /// Sends bytes to the writer, and waits if there are too many under way.
+    fn send(&self, bytes: Vec<u8>, message: impl FnOnce(Vec<u8>) -> Message) {
+        if self.is_over() || bytes.is_empty() {
+            return;
+        }
+        let len = bytes.len();
+        ringwood_shard::memory::hand_over(&bytes);
+        let pending = self.pending.fetch_add(len, Relaxed) + len;
+        self.peak.fetch_max(pending, Relaxed);
+        if self.messages.send(message(bytes)).is_err() {
+            // The writer ended just now; the cut will be.
+            return;
+        }
+        if pending > HARD {
+            let mut room = lock(&self.room);
+            while self.pending.load(Relaxed) > HARD && !self.is_over() {
+                let waited = self.has_room.wait_timeout(room, Duration::from_millis(100));
+                room = waited.unwrap_or_else(|e| e.into_inner()).0;
+            }
+        }
+    }
+
+    /// Keys that were there, and how many of them were taken.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.keys.load(Relaxed), self.keys_taken.load(Relaxed))
+    }
+    /// The most bytes that lay in memory for it.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Relaxed) as u64
+    }
+    /// What a core had changed by the cut.
+    pub(super) fn changes_of(&self, core: usize) -> u64 {
+        let changes = lock(&self.changes);
+        let own = changes.iter().filter(|(id, _)| *id == core);
+        own.map(|(_, changes)| changes).sum()
+    }
+}
+
+/// A core's way to the writer.
+struct ToWriter {
+    snapshot: Arc<Snapshot>,
+    core: usize,
+}
+
+impl Output for ToWriter {
+    fn run(&mut self, bytes: Vec<u8>) {
+        self.snapshot.send(bytes, Message::Run);
+    }
+    fn piece(&mut self, bytes: Vec<u8>, last: bool) {
+        let core = self.core;
+        self.snapshot
+            .send(bytes, |bytes| Message::Piece { core, bytes, last });
+    }
+    fn finish(&mut self, written: Written) {
+        // An error means that the snapshot ended before.
+        let _ = self.snapshot.messages.send(Message::Done(written));
+    }
+}
+
+/// How a snapshot is written with this configuration.
+pub fn options(config: &Config) -> Options {
+    use MaxmemoryPolicy::{AllkeysLfu, AllkeysLru, VolatileLfu, VolatileLru};
+    Options {
+        compress: config.rdbcompression,
+        idle: matches!(config.maxmemory_policy, AllkeysLru | VolatileLru),
+        frequency: matches!(config.maxmemory_policy, AllkeysLfu | VolatileLfu),
+    }
+}
+
+/// What a core has to do with snapshots.
+#[derive(Default)]
+pub struct Snapshots {
+    /// Those that it began.
+    begun: Vec<Begun>,
+    /// The last one of which it made a cut.
+    cut: Option<Arc<Snapshot>>,
+    /// Waits for the disk.
+    paused: bool,
+    /// `rdb-key-save-delay`: when the next key may be taken.
+    next_key_ns: u64,
+}
+
+struct Begun {
+    snapshot: Arc<Snapshot>,
+    outcome: Receiver<Outcome>,
+    then: Box<dyn FnOnce(&mut Core, &Snapshot, Outcome)>,
+}
+
+impl Core {
+    /// Begins a snapshot into this file. `at_cut` runs on every core at the point that the snapshot is of; `begun` on this core when all are past it;
+    /// `then` on this core when the file is there, or will not be.
+    pub(crate) fn begin_snapshot(
+        &mut self,
+        purpose: Purpose,
+        path: PathBuf,
+        at_cut: impl Fn(&mut Core) + Send + Sync + 'static,
+        begun: impl FnOnce(&mut Core) + 'static,
+        then: impl FnOnce(&mut Core, &Snapshot, Outcome) + 'static,
+    ) -> Result<(), Busy> {
+        let shared = self.shared.clone();
+        let mut running = lock(&shared.persistence.running);
+        if let Some(running) = running.as_ref().filter(|s| !s.is_cancelled()) {
+            return Err(Busy::With(running.purpose));
+        }
+        let (snapshot, messages) = Snapshot::new(self, purpose, path);
+        let snapshot = Arc::new(snapshot);
+        *running = Some(snapshot.clone());
+        drop(running);
+        let (sender, outcome) = crossbeam_channel::bounded(1);
+        let waker = self.io.waker();
+        let tell = move |result| {
+            // Nobody waits for it when the server ends.
+            let _ = sender.send(result);
+            waker.wake();
+        };
+        self.snapshots.begun.push(Begun {
+            snapshot: snapshot.clone(),
+            outcome,
+            then: Box::new(then),
+        });
+        let job = Job {
+            snapshot: snapshot.clone(),
+            messages,
+            tell: Box::new(tell),
+        };
+        // Without a writer the job goes, and with it the other end of `outcome`.
+        let _ = shared.persistence.start_writer().send(job);
+        let visit = move |core: &mut Core| {
+            core.cut(&snapshot);
+            at_cut(core);
+            Vec::new()
+        };
+        let conclude = move |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| begun(core);
+        self.visit_all(Ticket::NOBODY, Arc::new(visit), Box::new(conclude));
+        Ok(())
+    }
+
+    /// At a snapshot's point in the order of transactions: writes all that this core has, or begins to.
+    fn cut(&mut self, snapshot: &Arc<Snapshot>) {
+        self.look_for_flush();
+        let mut output = ToWriter {
+            snapshot: snapshot.clone(),
+            core: self.id,
+        };
+        // Who loads a library after this comes after the visits of all cores with whatever else it does.
+        if !snapshot.has_libraries.swap(true, Relaxed) {
+            for library in self.function_list() {
+                output.run(snapshot::function(
+                    &library.code,
+                    snapshot.options.compress,
+                ));
+            }
+        }
+        let keyspace = &self.shard.keyspace;
+        let keys: usize = (0..keyspace.databases()).map(|db| keyspace.len(db)).sum();
+        snapshot.keys.fetch_add(keys as u64, Relaxed);
+        lock(&snapshot.changes).push((self.id, self.shard.stats.dirty));
+        let output = Box::new(output);
+        if snapshot.purpose == Purpose::Save {
+            snapshot::write(&self.shard, snapshot.options, output);
+            snapshot.keys_taken.fetch_add(keys as u64, Relaxed);
+            return;
+        }
+        let stream = Stream::new(&self.shard, snapshot.options, output);
+        self.shard.keyspace.begin_cut(Box::new(stream));
+        self.snapshots.cut = Some(snapshot.clone());
+        self.snapshots.next_key_ns = 0;
+    }
+
+    /// A turn's slice of the cut that runs, and what has become of snapshots begun here.
+    pub(crate) fn snapshot_slice(&mut self) {
+        if self.shard.keyspace.cut().is_some() {
+            self.take_entries();
+        }
+        if !self.snapshots.begun.is_empty() {
+            self.take_outcomes();
+        }
+    }
+    fn take_entries(&mut self) {
+        let Some(snapshot) = self.snapshots.cut.clone() else {
+            return;
+        };
+        if snapshot.is_over() {
+            self.shard.keyspace.abandon_cut();
+        }
+        let wanted = self.shard.keyspace.cut().is_some_and(|c| c.is_wanted());
+        self.snapshots.paused = wanted && snapshot.is_full();
+        if self.snapshots.paused {
+            return;
+        }
+        let begun = self.io.mono_ns();
+        let worked = begun.saturating_sub(self.now.mono_ns);
+        let before = self.shard.keyspace.cut().map_or(0, |cut| cut.left());
+        let delay = u64::try_from(self.config.rdb_key_save_delay).unwrap_or(0) * 1000;
+        if delay > 0 && wanted {
+            if begun >= self.snapshots.next_key_ns {
+                self.shard.keyspace.cut_some(1);
+                self.snapshots.next_key_ns = begun + delay;
+            }
+        } else {
+            while !self.shard.keyspace.cut_some(STEP) {
+                let spent = self.io.mono_ns().saturating_sub(begun);
+                if spent >= SLICE_NS || spent >= worked / SHARE && self.io.ready() {
+                    break;
+                }
+                if self.shard.keyspace.cut().is_some_and(|c| c.waits()) {
+                    break;
+                }
+            }
+        }
+        let left = self.shard.keyspace.cut().map_or(0, |cut| cut.left());
+        snapshot
+            .keys_taken
+            .fetch_add((before - left) as u64, Relaxed);
+    }
+    /// How long this core may sleep for the sake of its cut.
+    pub(crate) fn until_snapshot(&self) -> Duration {
+        let Some(cut) = self.shard.keyspace.cut() else {
+            return Duration::MAX;
+        };
+        if self.snapshots.paused || cut.waits() {
+            return PAUSE;
+        }
+        let left = self
+            .snapshots
+            .next_key_ns
+            .saturating_sub(self.now.mono_ns);
+        Duration::from_nanos(left)
+    }
+    /// The cut waits for the disk: nothing should be freed that it would have to take first.
+    pub(crate) fn snapshot_waits(&self) -> bool {
+        self.snapshots.paused
+    }
+
+    fn take_outcomes(&mut self) {
+        let mut at = 0;
+        while at < self.snapshots.begun.len() {
+            let outcome = match self.snapshots.begun[at].outcome.try_recv() {
+                Ok(outcome) => outcome,
+                Err(crossbeam_channel::TryRecvError::Empty) => {
+                    at += 1;
+                    continue;
+                }
+                Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                    let text = "the thread that writes snapshots does not run";
+                    self.snapshots.begun[at].snapshot.end();
+                    Err(std::io::Error::other(text).into())
+                }
+            };
+            let Begun { snapshot, then, .. } = self.snapshots.begun.remove(at);
+            let mut running = lock(&self.shared.persistence.running);
+            if running.as_ref().is_some_and(|s| Arc::ptr_eq(s, &snapshot)) {
+                *running = None;
+            }
+            drop(running);
+            then(self, &snapshot, outcome);
+        }
+    }
+
+    /// FLUSHALL ends a snapshot in the background of what was there before.
+    pub(crate) fn look_for_flush(&mut self) {
+        if !std::mem::take(&mut self.shard.flushed_all) {
+            return;
+        }
+        let cut = self.snapshots.cut.as_ref();
+        if let Some(snapshot) = cut.filter(|s| s.purpose == Purpose::Bgsave) {
+            snapshot.cancel();
+            self.shard.keyspace.abandon_cut();
+        }
+        if self.id == 0 {
+            self.save_after_flush();
+        }
+    }
+}
+
+/// Wakes the core that the waker is of; in the simulation all look by themselves.
+trait Wake {
+    fn wake(&self);
+}
+impl Wake for <World as Io>::Waker {
+    fn wake(&self) {
+        use crate::io::world::Waker;
+        match self {
+            Waker::Uring(waker) => waker.wake(),
+            Waker::Epoll(waker) => waker.wake(),
+            Waker::Sim => {}
+        }
+    }
+}
