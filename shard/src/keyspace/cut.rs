@@ -236,3 +236,215 @@ impl Keyspace {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{Header, Parts, Value};
+    use super::super::{KeyHasher, string_parts};
+    use super::*;
+    use crate::collections::quicklist::{End, List};
+    use crate::object::{Encoding, Object, Type};
+    use proptest::prelude::*;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    /// By database and key: value and expiry.
+    type State = BTreeMap<(usize, Vec<u8>), (Vec<Vec<u8>>, Option<i64>)>;
+
+    fn value(entry: EntryRef<'_>) -> (Vec<Vec<u8>>, Option<i64>) {
+        let value = match entry.is_object() {
+            false => vec![entry.bytes().to_vec()],
+            true => match entry.object() {
+                Object::List(list) => list.iter().map(|item| item.to_cow().to_vec()).collect(),
+                other => panic!("{other:?}"),
+            },
+        };
+        (value, entry.expire_at())
+    }
+    fn state(ks: &Keyspace) -> State {
+        let mut all = State::new();
+        for db in 0..ks.databases() {
+            ks.each(db, |e| {
+                all.insert((db, e.key().to_vec()), value(e));
+            });
+        }
+        all
+    }
+
+    #[derive(Clone, Default)]
+    struct Collected(Rc<RefCell<(State, bool)>>);
+    struct Collector {
+        collected: Collected,
+        /// The object that was taken in part, how often, and what it was.
+        open: Option<(Vec<u8>, usize, Vec<Vec<u8>>)>,
+    }
+    impl Taker for Collector {
+        fn take(&mut self, db: usize, entry: EntryRef<'_>, at_once: bool) -> Taken {
+            let now = value(entry);
+            if entry.is_object() {
+                let open = self.open.take().filter(|open| open.0 == entry.key());
+                let (key, times, before) =
+                    open.unwrap_or_else(|| (entry.key().to_vec(), 0, now.0.clone()));
+                assert_eq!(before, now.0, "it does not change between two parts");
+                if times < 3 && !at_once {
+                    self.open = Some((key, times + 1, before));
+                    return Taken {
+                        effort: 100,
+                        whole: false,
+                    };
+                }
+            }
+            let key = (db, entry.key().to_vec());
+            let before = self.collected.0.borrow_mut().0.insert(key, now);
+            assert_eq!(before, None, "taken twice");
+            Taken {
+                effort: 50,
+                whole: true,
+            }
+        }
+        fn finish(&mut self) {
+            self.collected.0.borrow_mut().1 = true;
+        }
+    }
+
+    fn header(expire_at: Option<i64>) -> Header {
+        Header {
+            kind: Type::String,
+            encoding: Encoding::Raw,
+            access: 0,
+            expire_at,
+        }
+    }
+    fn list(items: usize) -> Parts {
+        let mut list = List::new(crate::commands::list::value::limit(&Default::default()));
+        for n in 0..items {
+            list.push(End::Back, format!("item {n}").as_bytes());
+        }
+        Parts {
+            kind: Type::List,
+            encoding: Encoding::Quicklist,
+            access: 0,
+            expire_at: None,
+            value: Value::Object(Box::new(Object::List(list))),
+        }
+    }
+
+    /// One random change.
+    fn change(ks: &mut Keyspace, db: usize, n: u16, action: u8, size: usize) {
+        // Half of the keys share a slot, so that its table is a tree.
+        let key = match n % 2 {
+            0 => format!("{{t}}{n}"),
+            _ => format!("k{n}"),
+        };
+        let key = ks.key(key.as_bytes());
+        let text = vec![b'a' + action; size];
+        let expire_at = (n % 3 == 0).then_some(size as i64);
+        match (action, ks.get_mut(db, key)) {
+            (0..=3, None) => {
+                ks.insert_bytes(db, key, &header(expire_at), &[&text]);
+            }
+            (4, None) => {
+                ks.insert(db, key, list(size % 50));
+            }
+            (5.., None) => {}
+            (0, Some(e)) => e.remove(),
+            (1, Some(e)) => {
+                let parts = e.take();
+                let other = ks.key(b"another name");
+                if let Some(e) = ks.get_mut(db, other) {
+                    e.remove();
+                }
+                ks.insert(db, other, parts);
+            }
+            (2, Some(mut e)) => {
+                e.set_expire_at(expire_at);
+            }
+            (3, Some(mut e)) => {
+                e.set_bytes_and_expiry(Type::String, Encoding::Raw, &text, expire_at);
+            }
+            (4, Some(mut e)) if e.is_object() => match e.object_mut() {
+                Object::List(list) => {
+                    list.push(End::Front, b"first");
+                }
+                other => panic!("{other:?}"),
+            },
+            (5, Some(mut e)) if !e.is_object() => {
+                let end = e.bytes().len();
+                e.splice(end, 0, &text);
+            }
+            (6, Some(mut e)) if !e.is_object() => e.write_at(size, b"written"),
+            (7, Some(mut e)) if !e.is_object() => e.bytes_mut().fill(b'f'),
+            (8, Some(mut e)) => e.set_vector(Type::String, Encoding::Raw, text.repeat(5)),
+            (9, Some(mut e)) => {
+                e.set_access(7);
+                e.set_in_wheel(size.is_multiple_of(2));
+            }
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..Default::default() })]
+        /// Whatever changes meanwhile, and whether earlier cuts were abandoned half-way: what is taken is what was there.
+        #[test]
+        fn what_is_taken_is_what_was_there(
+            steps in prop::collection::vec(
+                (0u16..400, 0usize..3, 0u8..60, 0usize..1500), 400..1500),
+            rounds in 1usize..12, often in 1usize..12) {
+            let mut ks = Keyspace::new(3, KeyHasher::new(7));
+            let each = steps.len().div_ceil(rounds);
+            for (round, steps) in steps.chunks(each).enumerate() {
+                let before = state(&ks);
+                let collected = Collected::default();
+                ks.begin_cut(Box::new(Collector { collected: collected.clone(), open: None }));
+                let mut over = false;
+                for (at, &(n, db, action, size)) in steps.iter().enumerate() {
+                    match action {
+                        57 => ks.flush(db),
+                        58 => ks.swap(db, (db + 1) % 3),
+                        59 => { ks.free_some(size); }
+                        _ => change(&mut ks, db, n, action % 10, size),
+                    }
+                    if at % often == 0 {
+                        over = ks.cut_some(1 + size * often / 4);
+                    }
+                    if at % 64 == 0 {
+                        ks.check_invariants();
+                    }
+                }
+                let half_way = round % 3 == 1 || rounds > 9 && round < 9;
+                if half_way && !over {
+                    ks.abandon_cut();
+                    prop_assert!(!collected.0.borrow().1);
+                    continue;
+                }
+                while !ks.cut_some(200) {
+                    ks.free_some(1);
+                }
+                ks.check_invariants();
+                let (taken, finished) = std::mem::take(&mut *collected.0.borrow_mut());
+                prop_assert!(finished);
+                prop_assert_eq!(taken, before);
+            }
+            while !ks.cut_some(200) {}
+            ks.check_invariants();
+        }
+    }
+
+    #[test]
+    fn a_cut_of_nothing_ends() {
+        let mut ks = Keyspace::new(2, KeyHasher::new(1));
+        let collected = Collected::default();
+        ks.begin_cut(Box::new(Collector {
+            collected: collected.clone(),
+            open: None,
+        }));
+        let key = ks.key(b"new");
+        ks.insert(0, key, string_parts(b"v".to_vec(), 0, None));
+        assert!(ks.cut_some(1));
+        assert_eq!(*collected.0.borrow(), (State::new(), true));
+        assert!(ks.cut().is_none());
+        ks.check_invariants();
+    }
+}

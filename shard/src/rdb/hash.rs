@@ -7,7 +7,8 @@
 //! Before their release Redis's two had no first time, and the second plain times. Where no field expires the older forms are written.
 
 use super::reader::Reader;
-use super::value::Decoded;
+use super::set::SCAN;
+use super::value::{Cursor, Decoded};
 use super::writer::Writer;
 use super::{Dialect, Error, Result, Rules, kind, packed, ziplist, zipmap};
 use crate::collections::field_table::FieldTable;
@@ -279,17 +280,14 @@ pub fn skip(of: u8, reader: &mut Reader<'_>, dialect: Dialect) -> Result<()> {
 enum Form<'a> {
     Pairs(&'a [u8]),
     Triples(&'a [u8]),
-    Table(&'a FieldTable),
+    Table,
 }
 
 fn form(entry: EntryRef<'_>) -> Form<'_> {
     match entry.encoding() {
         Encoding::Listpack => Form::Pairs(entry.bytes()),
         Encoding::ListpackEx => Form::Triples(entry.bytes()),
-        _ => match entry.object() {
-            Object::Hash(table) => Form::Table(table),
-            other => unreachable!("a hash holds {other:?}"),
-        },
+        _ => Form::Table,
     }
 }
 
@@ -298,8 +296,8 @@ pub fn kind_of(entry: EntryRef<'_>) -> u8 {
     match form(entry) {
         Form::Pairs(_) => kind::HASH_LISTPACK,
         Form::Triples(_) if timed => kind::HASH_LISTPACK_TIMED,
-        Form::Table(_) if timed => kind::HASH_TIMED,
-        Form::Triples(_) | Form::Table(_) => kind::HASH,
+        Form::Table if timed => kind::HASH_TIMED,
+        Form::Triples(_) | Form::Table => kind::HASH,
     }
 }
 
@@ -320,18 +318,29 @@ pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
                 }
             }
         },
-        Form::Table(table) => {
+        Form::Table => unreachable!("an object is written in parts"),
+    }
+}
+
+/// See [`super::list::write_part`].
+pub fn write_part(w: &mut Writer, table: &FieldTable, cursor: &mut Cursor, end: usize) -> bool {
+    let first = table.earliest();
+    if !std::mem::replace(&mut cursor.begun, true) {
+        if let Some(first) = first {
+            w.ms(first);
+        }
+        w.count(table.len());
+    }
+    loop {
+        cursor.at = table.scan(cursor.at, SCAN, |item| {
             if let Some(first) = first {
-                w.ms(first);
+                w.length(item.expire_at.map_or(0, |at| (at - first) as u64 + 1));
             }
-            w.count(table.len());
-            table.each(|item| {
-                if let Some(first) = first {
-                    w.length(item.expire_at.map_or(0, |at| (at - first) as u64 + 1));
-                }
-                w.string(item.key);
-                w.string(item.value);
-            });
+            w.string(item.key);
+            w.string(item.value);
+        });
+        if cursor.at == 0 || w.work() >= end {
+            return cursor.at == 0;
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Lists. Written as a quicklist's nodes, which we have too: a node is a listpack, or one long element by itself.
 
 use super::reader::Reader;
-use super::value::Decoded;
+use super::value::{Cursor, Decoded};
 use super::writer::Writer;
 use super::{Error, Result, Rules, kind, ziplist};
 use crate::collections::listpack;
 use crate::collections::listpack::Item;
 use crate::collections::quicklist::{End, List, NodeRef};
-use crate::commands::list::value::{View, limit};
+use crate::commands::list::value::limit;
 use crate::keyspace::EntryRef;
 use crate::keyspace::entry::Value;
 use crate::object::{Encoding, Object, Type};
@@ -82,30 +82,36 @@ pub fn kind_of() -> u8 {
     kind::LIST_QUICKLIST_2
 }
 
+/// Writes a packed one.
 pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
-    match View::new(entry) {
-        View::Packed(lp) => {
-            w.count(1);
-            w.length(PACKED);
-            w.block(lp);
+    w.count(1);
+    w.length(PACKED);
+    w.block(entry.bytes());
+}
+
+/// Writes a large one from the cursor on, until the writer has done `end` bytes' work. True when that was all.
+pub fn write_part(w: &mut Writer, list: &List, cursor: &mut Cursor, end: usize) -> bool {
+    if !std::mem::replace(&mut cursor.begun, true) {
+        w.count(list.node_count());
+    }
+    let mut lp = Vec::new();
+    for node in list.nodes_from(cursor.at as usize) {
+        if w.work() >= end {
+            return false;
         }
-        View::Large(list) => {
-            let mut lp = Vec::new();
-            w.count(list.node_count());
-            for node in list.nodes() {
-                match node {
-                    NodeRef::Plain(bytes) => {
-                        w.length(PLAIN);
-                        w.item(Item::Bytes(bytes));
-                    }
-                    NodeRef::Packed(node) => {
-                        w.length(PACKED);
-                        lp.clear();
-                        node.append_listpack(&mut lp);
-                        w.block(&lp);
-                    }
-                }
+        match node {
+            NodeRef::Plain(bytes) => {
+                w.length(PLAIN);
+                w.item(Item::Bytes(bytes));
+            }
+            NodeRef::Packed(node) => {
+                w.length(PACKED);
+                lp.clear();
+                node.append_listpack(&mut lp);
+                w.block(&lp);
             }
         }
+        cursor.at += 1;
     }
+    true
 }

@@ -1,13 +1,17 @@
 //! Sets. Packed ones are written member by member: Redis 7.0 has no packed sets but those of integers.
 
 use super::reader::Reader;
-use super::value::Decoded;
+use super::value::{Cursor, Decoded};
 use super::writer::Writer;
 use super::{Error, Result, Rules, kind, packed};
+use crate::collections::packed_table::{Members, PackedTable};
 use crate::collections::{intset, listpack};
 use crate::commands::set::members::{self, Home, Owned, SetView};
 use crate::keyspace::EntryRef;
 use crate::object::{Encoding, Type};
+
+/// Elements that are written between looks at how many bytes that made.
+pub const SCAN: usize = 32;
 
 pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decoded> {
     let limits = members::Rules::new(rules.settings, rules.hasher.clone());
@@ -83,9 +87,24 @@ pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
                 w.item(item);
             }
         }
-        SetView::Table(table) => {
-            w.count(table.len());
-            table.each(|item| w.string(item.key));
+        SetView::Table(_) => unreachable!("an object is written in parts"),
+    }
+}
+
+/// See [`super::list::write_part`].
+pub fn write_part(
+    w: &mut Writer,
+    table: &PackedTable<Members>,
+    cursor: &mut Cursor,
+    end: usize,
+) -> bool {
+    if !std::mem::replace(&mut cursor.begun, true) {
+        w.count(table.len());
+    }
+    loop {
+        cursor.at = table.scan(cursor.at, SCAN, |item| w.string(item.key));
+        if cursor.at == 0 || w.work() >= end {
+            return cursor.at == 0;
         }
     }
 }

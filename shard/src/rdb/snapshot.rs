@@ -257,9 +257,9 @@ impl Stream {
         let mut effort = 0;
         loop {
             let open = self.open.as_mut().expect("the caller looked");
-            let before = open.writer.len();
+            let before = open.writer.work();
             let whole = value::write_part(&mut open.writer, entry, &mut open.cursor, PART);
-            effort += open.writer.len() - before;
+            effort += open.writer.work() - before;
             if whole || open.writer.len() >= PIECE {
                 let bytes = open.writer.take();
                 match open.handed_on || !whole {
@@ -308,10 +308,10 @@ impl Taker for Stream {
         }
         self.select(db);
         let mut run = std::mem::take(&mut self.run);
-        let before = run.len();
+        let before = run.work();
         self.head(&mut run, entry, kind);
         value::write(&mut run, entry);
-        let effort = run.len() - before;
+        let effort = run.work() - before;
         self.run = run;
         if self.run.len() >= RUN {
             self.hand_on();

@@ -10,11 +10,10 @@
 //! Written in 7.0's form. That a consumer was active at another time than it was seen is lost thereby, as when a 7.0 writes it.
 
 use super::reader::Reader;
-use super::value::Decoded;
+use super::value::{Cursor, Decoded};
 use super::writer::Writer;
 use super::{Error, Result, kind};
 use crate::collections::stream::{Block, Group, Stream, StreamId, Totals};
-use crate::keyspace::EntryRef;
 use crate::keyspace::entry::Value;
 use crate::object::{Encoding, Object, Type};
 use std::collections::BTreeMap;
@@ -170,15 +169,18 @@ pub fn kind_of() -> u8 {
     kind::STREAM_2
 }
 
-pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
-    let stream = match entry.object() {
-        Object::Stream(stream) => stream,
-        other => unreachable!("a stream holds {other:?}"),
-    };
-    w.count(stream.block_count());
-    for block in stream.blocks() {
+/// See [`super::list::write_part`]. The groups are one part.
+pub fn write_part(w: &mut Writer, stream: &Stream, cursor: &mut Cursor, end: usize) -> bool {
+    if !std::mem::replace(&mut cursor.begun, true) {
+        w.count(stream.block_count());
+    }
+    for block in stream.blocks().skip(cursor.at as usize) {
+        if w.work() >= end {
+            return false;
+        }
         w.block(&block.first().to_bytes());
         w.block(block.bytes());
+        cursor.at += 1;
     }
     w.length(stream.len());
     write_id(w, stream.last_id());
@@ -206,6 +208,7 @@ pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
             }
         }
     }
+    true
 }
 
 fn write_id(w: &mut Writer, id: StreamId) {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::keyspace::EntryRef;
 use crate::keyspace::entry::{Parts, Value};
-use crate::object::{Encoding, Type};
+use crate::object::{Encoding, Object, Type};
 
 /// What a value became.
 #[derive(Debug)]
@@ -97,30 +97,47 @@ pub fn version_of(of: u8) -> u16 {
 
 /// Writes an entry's value.
 pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
+    if entry.is_object() {
+        write_part(w, entry, &mut Cursor::default(), usize::MAX);
+        return;
+    }
     match entry.kind() {
         Type::String => string::write(w, entry),
         Type::List => list::write(w, entry),
         Type::Set => set::write(w, entry),
         Type::ZSet => zset::write(w, entry),
         Type::Hash => hash::write(w, entry),
-        Type::Stream => stream::write(w, entry),
+        Type::Stream => unreachable!("streams are objects"),
     }
 }
 
 /// How far a large value was written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
-    begun: bool,
+    pub begun: bool,
+    /// As its type counts: elements, nodes, or what a table's scan gave.
+    pub at: u64,
 }
 
 /// Whether writing the object takes so long that it is better done in parts.
-pub fn is_large(_entry: EntryRef<'_>) -> bool {
-    false
+pub fn is_large(entry: EntryRef<'_>) -> bool {
+    const LARGE: usize = 64 << 10;
+    match entry.object() {
+        // Their memory is not known without a look at every node.
+        Object::List(list) => list.node_count() > 8,
+        Object::Stream(stream) => stream.block_count() > 16,
+        object => object.memory() > LARGE,
+    }
 }
 
-/// Writes about `limit` bytes of an object from the cursor on; it may not have changed since the last part. True when that was all.
-pub fn write_part(w: &mut Writer, entry: EntryRef<'_>, cursor: &mut Cursor, _limit: usize) -> bool {
-    cursor.begun = true;
-    write(w, entry);
-    true
+/// Does about `limit` bytes' work ([`Writer::work`]) of writing an object from the cursor on; it may not have changed since the last part. True when that was all.
+pub fn write_part(w: &mut Writer, entry: EntryRef<'_>, cursor: &mut Cursor, limit: usize) -> bool {
+    let end = w.work().saturating_add(limit);
+    match entry.object() {
+        Object::List(list) => list::write_part(w, list, cursor, end),
+        Object::Set(table) => set::write_part(w, table, cursor, end),
+        Object::SortedSet(set) => zset::write_part(w, set, cursor, end),
+        Object::Hash(table) => hash::write_part(w, table, cursor, end),
+        Object::Stream(stream) => stream::write_part(w, stream, cursor, end),
+    }
 }

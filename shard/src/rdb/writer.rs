@@ -12,6 +12,7 @@ const COMPRESS_GAIN: usize = 4;
 pub struct Writer {
     out: Vec<u8>,
     compressor: Option<Compressor>,
+    work: usize,
 }
 
 impl Writer {
@@ -20,6 +21,7 @@ impl Writer {
         Self {
             out: Vec::new(),
             compressor: compress.then(Compressor::default),
+            work: 0,
         }
     }
     pub fn finish(self) -> Vec<u8> {
@@ -30,6 +32,10 @@ impl Writer {
         let next = Vec::with_capacity(self.out.capacity());
         std::mem::replace(&mut self.out, next)
     }
+    /// Bytes that were written, or that it was tried to compress: about what all of it cost.
+    pub fn work(&self) -> usize {
+        self.work
+    }
     pub fn len(&self) -> usize {
         self.out.len()
     }
@@ -38,6 +44,7 @@ impl Writer {
     }
 
     pub fn raw(&mut self, bytes: &[u8]) {
+        self.work += bytes.len();
         self.out.extend_from_slice(bytes);
     }
     pub fn u8(&mut self, byte: u8) {
@@ -81,6 +88,7 @@ impl Writer {
         if bytes.len() > COMPRESS_MIN
             && let Some(compressor) = &mut self.compressor
         {
+            self.work += bytes.len();
             let mut packed = Vec::new();
             if compressor
                 .compress(bytes, COMPRESS_GAIN, &mut packed)

@@ -1,7 +1,8 @@
 //! Sorted sets.
 
 use super::reader::Reader;
-use super::value::Decoded;
+use super::set::SCAN;
+use super::value::{Cursor, Decoded};
 use super::writer::Writer;
 use super::{Error, Result, Rules, kind, packed, ziplist};
 use crate::collections::listpack::{self, Item};
@@ -156,16 +157,27 @@ pub fn kind_of(entry: EntryRef<'_>) -> u8 {
     }
 }
 
+/// Writes a packed one.
 pub fn write(w: &mut Writer, entry: EntryRef<'_>) {
-    match View::of(entry) {
-        View::Packed(lp) => w.block(lp),
-        View::Large(set) => {
-            w.count(set.len());
-            // The greatest first, as Redis does: what it reads then always goes to its list's head.
-            set.tree().visit_back(0, set.len(), |score, member| {
-                w.string(member);
-                w.f64(score);
-            });
+    w.block(entry.bytes());
+}
+
+/// See [`super::list::write_part`].
+pub fn write_part(w: &mut Writer, set: &SortedSet, cursor: &mut Cursor, end: usize) -> bool {
+    if !std::mem::replace(&mut cursor.begun, true) {
+        w.count(set.len());
+    }
+    loop {
+        // The greatest first, as Redis does: what it reads then always goes to its list's head.
+        let to = set.len() - cursor.at as usize;
+        let from = to.saturating_sub(SCAN);
+        set.tree().visit_back(from, to, |score, member| {
+            w.string(member);
+            w.f64(score);
+        });
+        cursor.at += (to - from) as u64;
+        if from == 0 || w.work() >= end {
+            return from == 0;
         }
     }
 }

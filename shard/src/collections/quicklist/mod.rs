@@ -84,8 +84,13 @@ impl List {
     }
     /// The nodes in order.
     pub fn nodes(&self) -> impl Iterator<Item = NodeRef<'_>> {
-        let nodes = self.chunks.iter().flat_map(|chunk| &chunk.nodes);
-        nodes.map(Node::to_ref)
+        self.nodes_from(0)
+    }
+    /// The nodes in order from one on, by its number.
+    pub fn nodes_from(&self, number: usize) -> impl Iterator<Item = NodeRef<'_>> {
+        let (chunk, at) = self.locate(number).unwrap_or((self.chunks.len(), 0));
+        let nodes = self.chunks.range(chunk..).flat_map(|chunk| &chunk.nodes);
+        nodes.skip(at).map(Node::to_ref)
     }
     /// The elements as a listpack, if they lie in one packed node that is within the limit. `shrinking`: within half of it.
     pub fn to_listpack(&self, limit: Limit, shrinking: bool) -> Option<Vec<u8>> {
