@@ -513,7 +513,12 @@ impl Core {
             Duration::MAX
         };
         let until_snapshot = self.until_snapshot();
-        Wait::AtMost(until_cron.min(until_expiry).min(freeing).min(until_snapshot))
+        Wait::AtMost(
+            until_cron
+                .min(until_expiry)
+                .min(freeing)
+                .min(until_snapshot),
+        )
     }
 
     pub(crate) fn take_events(&mut self, events: &mut Vec<Event<Stream>>) {

@@ -689,8 +689,9 @@ impl Core {
         let error = CommandError::fixed(crate::persist::save::MISCONF);
         match entry.spec.name {
             "EXEC" if entry.parent.is_none() => self.refuse_exec_with(conn, entry, WRITE, &error),
-            name => (entry.has(WRITE) || name == "PING")
-                .then(|| self.refuse(conn, Some(entry), error)),
+            name => {
+                (entry.has(WRITE) || name == "PING").then(|| self.refuse(conn, Some(entry), error))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! SIGTERM and SIGINT: the end, after a snapshot if there are save points. As in Redis, the server goes on when that fails.
 
 use crate::core::Core;
+use crate::persist::snapshot::Failure;
 
 pub fn received(core: &mut Core, number: i32) {
     let name = if number == libc::SIGINT {
@@ -14,11 +15,12 @@ pub fn received(core: &mut Core, number: i32) {
         return core.stop_all();
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
-    let begun = core.save_at_end(|core, result| match result {
+    let then = |core: &mut Core, result: Result<(), Failure>| match result {
         Ok(()) => core.stop_all(),
         Err(_) => tracing::warn!("Errors trying to shut down the server. Check logs."),
-    });
-    if begun.is_err() {
-        tracing::warn!("Errors trying to shut down the server. Check logs.");
+    };
+    match core.claim_last_save() {
+        Ok(claim) => core.save(claim, |_| {}, then),
+        Err(_) => tracing::warn!("Errors trying to shut down the server. Check logs."),
     }
 }

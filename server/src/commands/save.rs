@@ -2,7 +2,7 @@
 
 use super::{Answer, Call, ConnHandler};
 use crate::core::Core;
-use crate::persist::snapshot::{Busy, Purpose};
+use crate::persist::snapshot::{Busy, Failure, Purpose};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::Reply;
@@ -22,24 +22,21 @@ const SAVE: Command<ConnHandler> = command("SAVE", exactly(1), save as ConnHandl
     .route(Route::Connection);
 
 fn save(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+    let claim = call.core.claim_save()?;
     let version = call.reply.version();
     let ticket = call.later();
-    let answer = move |core: &mut Core, result: Result<(), CommandError>| {
+    let then = move |core: &mut Core, result: Result<(), Failure>| {
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, version);
         match result {
             Ok(()) => reply.ok(),
-            Err(error) => reply.command_error(&error),
+            Err(failure) => {
+                reply.command_error(&CommandError::err(format_args!("saving failed: {failure}")));
+            }
         }
         core.answer(ticket, out);
     };
-    let begun = call.core.save(move |core, result| {
-        let failed = |failure| CommandError::err(format_args!("saving failed: {failure}"));
-        answer(core, result.map_err(failed));
-    });
-    if let Err(busy) = begun {
-        answer(call.core, Err(busy.into()));
-    }
+    call.core.save(claim, |_| {}, then);
     Ok(Answer::Later)
 }
 
@@ -64,32 +61,25 @@ fn bgsave(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     let state = &call.core.shared.persistence;
     let in_exec = call.core.pubsub.in_exec;
     let running = state.running().filter(|s| !s.is_cancelled());
-    let other = match running.map(|s| s.purpose) {
-        Some(purpose @ Purpose::AofBase) => Some(purpose),
-        Some(purpose) => return Err(Busy::With(purpose).into()),
-        None => None,
-    };
-    if in_exec || schedule && other.is_some() {
+    let purpose = running.map(|s| s.purpose);
+    let rewrite = purpose == Some(Purpose::AofBase);
+    if let Some(purpose) = purpose.filter(|_| !rewrite) {
+        return Err(Busy::With(purpose).into());
+    }
+    if in_exec || schedule && rewrite {
         state.scheduled.store(true, Relaxed);
         call.reply.simple("Background saving scheduled");
         return Ok(Answer::Now);
     }
-    if let Some(purpose) = other {
-        return Err(Busy::With(purpose).into());
-    }
+    let claim = call.core.claim_background()?;
     // The reply comes when all cores are past the point that the snapshot is of: what the client sends next is not in it.
     let version = call.reply.version();
     let ticket = call.later();
-    let begun = call.core.save_in_background(move |core| {
+    call.core.save_in_background(claim, move |core| {
         let mut out = Vec::new();
         Reply::new(&mut out, version).simple("Background saving started");
         core.answer(ticket, out);
     });
-    if let Err(busy) = begun {
-        let mut out = Vec::new();
-        Reply::new(&mut out, version).command_error(&busy.into());
-        call.core.answer(ticket, out);
-    }
     Ok(Answer::Later)
 }
 

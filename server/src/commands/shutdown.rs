@@ -3,6 +3,7 @@
 
 use super::{Answer, Call, ConnHandler};
 use crate::core::Core;
+use crate::persist::snapshot::Failure;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::Reply;
@@ -70,24 +71,26 @@ fn shutdown(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError>
         return Ok(Answer::Later);
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
+    let claim = match call.core.claim_last_save() {
+        Ok(claim) => claim,
+        Err(_) if options.force => {
+            call.core.stop_all();
+            call.later();
+            return Ok(Answer::Later);
+        }
+        Err(_) => return Err(FAILED),
+    };
     let version = call.reply.version();
     let ticket = call.later();
-    let refuse = move |core: &mut Core| {
+    let then = move |core: &mut Core, result: Result<(), Failure>| {
+        if result.is_ok() || options.force {
+            return core.stop_all();
+        }
         let mut out = Vec::new();
         Reply::new(&mut out, version).command_error(&FAILED);
         core.answer(ticket, out);
     };
-    let begun = call.core.save_at_end(move |core, result| {
-        if result.is_ok() || options.force {
-            return core.stop_all();
-        }
-        refuse(core);
-    });
-    match begun {
-        Err(_) if options.force => call.core.stop_all(),
-        Err(_) => refuse(call.core),
-        Ok(()) => {}
-    }
+    call.core.save(claim, |_| {}, then);
     Ok(Answer::Later)
 }
 

@@ -298,16 +298,16 @@ directives! {
         "Whether snapshots of unknown versions are tried.";
     "rdb-del-sync-files" [] rdb_del_sync_files: bool = "no", ANY, MUTABLE | PENDING,
         "Remove snapshots that replication made.";
-    "rdb-save-incremental-fsync" [] rdb_save_incremental_fsync: bool = "yes", ANY, MUTABLE | PENDING,
+    "rdb-save-incremental-fsync" [] rdb_save_incremental_fsync: bool = "yes", ANY, MUTABLE,
         "Sync a snapshot in pieces.";
-    "rdb-key-save-delay" [] rdb_key_save_delay: i32 = "0", ANY, MUTABLE | HIDDEN | PENDING,
+    "rdb-key-save-delay" [] rdb_key_save_delay: i32 = "0", ANY, MUTABLE | HIDDEN,
         "Microseconds to wait per saved key, for tests.";
     "key-load-delay" [] key_load_delay: i32 = "0", ANY, MUTABLE | HIDDEN | PENDING,
         "Microseconds to wait per loaded key, for tests.";
     "loading-process-events-interval-bytes" [] loading_process_events_interval_bytes: u32 = "2097152",
         range(1024, INT), MUTABLE | HIDDEN | PENDING,
         "How often clients are looked after while loading.";
-    "stop-writes-on-bgsave-error" [] stop_writes_on_bgsave_error: bool = "yes", ANY, MUTABLE | PENDING,
+    "stop-writes-on-bgsave-error" [] stop_writes_on_bgsave_error: bool = "yes", ANY, MUTABLE,
         "Refuse writes after a failed snapshot.";
     "appendonly" [] appendonly: bool = "no", ANY, MUTABLE | DENY_LOADING | PENDING, "Log every write.";
     "appendfilename" [] appendfilename: Text = "appendonly.aof",

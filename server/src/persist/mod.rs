@@ -1,9 +1,9 @@
 //! Snapshots on disk: RDB files, which Redis and Valkey read too and theirs are read. The format is the shard's (`ringwood_shard::rdb`).
 //!
-//! - [`snapshot`]: one snapshot, over all cores: at which point in the order of transactions, and how the cores come to write it.
-//! - [`writer`]: the thread that writes files. Cores do no file I/O.
-//! - [`save`]: when snapshots are made, and what becomes of their results: SAVE, BGSAVE, save points, the end of the server.
-//! - [`load`]: reading.
+//! - [`snapshot`] is one snapshot, over all cores: at which point in the order of transactions, and how the cores come to write it.
+//! - [`writer`] is the thread that writes files. Cores do no file I/O.
+//! - [`save`] says when snapshots are made, and what becomes of their results: SAVE, BGSAVE, save points, the end of the server.
+//! - [`load`] reads them.
 
 pub mod load;
 pub mod save;

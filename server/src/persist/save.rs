@@ -1,6 +1,6 @@
 //! When snapshots are made, and what becomes of them: SAVE, BGSAVE, save points, the server's end.
 
-use super::snapshot::{Busy, Failure, Outcome, Purpose, Snapshot};
+use super::snapshot::{Busy, Claim, Failure, Outcome, Purpose, Snapshot};
 use crate::core::Core;
 use crate::mailbox::Ticket;
 use std::path::PathBuf;
@@ -21,20 +21,23 @@ impl Core {
         dir.join(self.config.dbfilename.as_path())
     }
 
-    /// Writes a snapshot while everybody waits, then goes on with `then`.
+    /// Makes sure of a snapshot for which everybody waits. [`Core::save`] must follow.
+    pub(crate) fn claim_save(&mut self) -> Result<Claim, Busy> {
+        let path = self.snapshot_path();
+        self.claim_snapshot(Purpose::Save, path)
+    }
+    /// As [`Core::claim_save`], for the server's end: a snapshot that runs in the background is ended.
+    pub(crate) fn claim_last_save(&mut self) -> Result<Claim, Busy> {
+        self.cancel_snapshot();
+        self.claim_save()
+    }
+    /// Writes a snapshot while everybody waits; `visit` runs on every core right after it has written what it has. Then goes on with `then`.
     pub(crate) fn save(
         &mut self,
-        then: impl FnOnce(&mut Core, Result<(), Failure>) + 'static,
-    ) -> Result<(), Busy> {
-        self.save_with(|_| {}, then)
-    }
-    /// As [`Core::save`]; `visit` runs on every core right after it has written what it has.
-    pub(crate) fn save_with(
-        &mut self,
+        claim: Claim,
         visit: impl Fn(&mut Core) + Send + Sync + 'static,
         then: impl FnOnce(&mut Core, Result<(), Failure>) + 'static,
-    ) -> Result<(), Busy> {
-        let path = self.snapshot_path();
+    ) {
         let done = |core: &mut Core, snapshot: &Snapshot, outcome: Outcome| {
             let state = &core.shared.persistence;
             state.saves.fetch_add(1, Relaxed);
@@ -48,15 +51,7 @@ impl Core {
                 }
             }
         };
-        self.begin_snapshot(Purpose::Save, path, visit, |_| {}, done)
-    }
-    /// As [`Core::save`], for the server's end: a snapshot that runs in the background is ended.
-    pub(crate) fn save_at_end(
-        &mut self,
-        then: impl FnOnce(&mut Core, Result<(), Failure>) + 'static,
-    ) -> Result<(), Busy> {
-        self.cancel_snapshot();
-        self.save(then)
+        self.begin_snapshot(claim, visit, |_| {}, done);
     }
     /// Ends what is written in the background.
     pub(crate) fn cancel_snapshot(&mut self) {
@@ -73,19 +68,30 @@ impl Core {
         snapshot.cancel();
     }
 
+    /// Makes sure of a snapshot in the background. [`Core::save_in_background`] must follow.
+    pub(crate) fn claim_background(&mut self) -> Result<Claim, Busy> {
+        let path = self.snapshot_path();
+        self.claim_snapshot(Purpose::Bgsave, path)
+    }
     /// Begins a snapshot in the background; `begun` when all cores are past the point that it is of.
     pub(crate) fn save_in_background(
         &mut self,
+        claim: Claim,
         begun: impl FnOnce(&mut Core) + 'static,
-    ) -> Result<(), Busy> {
-        let path = self.snapshot_path();
-        self.begin_snapshot(Purpose::Bgsave, path, |_| {}, begun, Self::saved_in_background)?;
+    ) {
+        self.begin_snapshot(claim, |_| {}, begun, Self::saved_in_background);
         let state = &self.shared.persistence;
         state.saves.fetch_add(1, Relaxed);
         state.scheduled.store(false, Relaxed);
         state.last_try.store(self.now.unix_ms / 1000, Relaxed);
         tracing::info!("Background saving started");
-        Ok(())
+    }
+    /// As soon as that is possible.
+    fn save_soon(&mut self) {
+        match self.claim_background() {
+            Ok(claim) => self.save_in_background(claim, |_| {}),
+            Err(_) => self.shared.persistence.scheduled.store(true, Relaxed),
+        }
     }
     fn saved_in_background(&mut self, snapshot: &Snapshot, outcome: Outcome) {
         let state = &self.shared.persistence;
@@ -150,18 +156,15 @@ impl Core {
             let (changes, seconds) = (point.changes, point.seconds);
             tracing::info!("{changes} changes in {seconds} seconds. Saving...");
         }
-        if (due.is_some() || state.scheduled.load(Relaxed))
-            && self.save_in_background(|_| {}).is_err()
-        {
-            // Somebody was faster.
-            self.shared.persistence.scheduled.store(true, Relaxed);
+        if due.is_some() || state.scheduled.load(Relaxed) {
+            self.save_soon();
         }
     }
 
     /// FLUSHALL came: with save points the empty state is saved.
     pub(super) fn save_after_flush(&mut self) {
-        if !self.config.save.points().is_empty() && self.save_in_background(|_| {}).is_err() {
-            self.shared.persistence.scheduled.store(true, Relaxed);
+        if !self.config.save.points().is_empty() {
+            self.save_soon();
         }
     }
 

@@ -133,7 +133,11 @@ impl Snapshot {
         let config = &core.config;
         let ctime = (core.now.unix_ms / 1000).to_string();
         let memory = core.shared.memory.used().to_string();
-        let base = if purpose == Purpose::AofBase { "1" } else { "0" };
+        let base = if purpose == Purpose::AofBase {
+            "1"
+        } else {
+            "0"
+        };
         let head = snapshot::begin(&[
             ("redis-ver", crate::commands::hello::REDIS_VERSION),
             ("redis-bits", "64"),
@@ -188,9 +192,7 @@ impl Snapshot {
     /// The writer is done with it.
     pub(super) fn end(&self) {
         // Who cancelled it may not wait for this.
-        let _ = self
-            .state
-            .compare_exchange(RUNS, ENDED, Release, Relaxed);
+        let _ = self.state.compare_exchange(RUNS, ENDED, Release, Relaxed);
         self.wake();
     }
     pub(super) fn remove_temporary(&self) {
@@ -297,29 +299,44 @@ pub struct Snapshots {
 struct Begun {
     snapshot: Arc<Snapshot>,
     outcome: Receiver<Outcome>,
-    then: Box<dyn FnOnce(&mut Core, &Snapshot, Outcome)>,
+    then: Then,
+}
+type Then = Box<dyn FnOnce(&mut Core, &Snapshot, Outcome)>;
+
+/// A snapshot that may begin.
+#[must_use = "no other snapshot begins until this one was"]
+pub struct Claim {
+    snapshot: Arc<Snapshot>,
+    messages: Receiver<Message>,
 }
 
 impl Core {
-    /// Begins a snapshot into this file. `at_cut` runs on every core at the point that the snapshot is of; `begun` on this core when all are past it;
-    /// `then` on this core when the file is there, or will not be.
-    pub(crate) fn begin_snapshot(
+    /// Makes sure of a snapshot into this file: no other begins until it is over. [`Core::begin_snapshot`] must follow.
+    pub(crate) fn claim_snapshot(
         &mut self,
         purpose: Purpose,
         path: PathBuf,
-        at_cut: impl Fn(&mut Core) + Send + Sync + 'static,
-        begun: impl FnOnce(&mut Core) + 'static,
-        then: impl FnOnce(&mut Core, &Snapshot, Outcome) + 'static,
-    ) -> Result<(), Busy> {
-        let shared = self.shared.clone();
-        let mut running = lock(&shared.persistence.running);
+    ) -> Result<Claim, Busy> {
+        let mut running = lock(&self.shared.persistence.running);
         if let Some(running) = running.as_ref().filter(|s| !s.is_cancelled()) {
             return Err(Busy::With(running.purpose));
         }
         let (snapshot, messages) = Snapshot::new(self, purpose, path);
         let snapshot = Arc::new(snapshot);
         *running = Some(snapshot.clone());
-        drop(running);
+        Ok(Claim { snapshot, messages })
+    }
+
+    /// Begins a snapshot. `at_cut` runs on every core at the point that the snapshot is of; `begun` on this core when all are past it; `then` on this
+    /// core when the file is there, or will not be.
+    pub(crate) fn begin_snapshot(
+        &mut self,
+        claim: Claim,
+        at_cut: impl Fn(&mut Core) + Send + Sync + 'static,
+        begun: impl FnOnce(&mut Core) + 'static,
+        then: impl FnOnce(&mut Core, &Snapshot, Outcome) + 'static,
+    ) {
+        let Claim { snapshot, messages } = claim;
         let (sender, outcome) = crossbeam_channel::bounded(1);
         let waker = self.io.waker();
         let tell = move |result| {
@@ -338,7 +355,7 @@ impl Core {
             tell: Box::new(tell),
         };
         // Without a writer the job goes, and with it the other end of `outcome`.
-        let _ = shared.persistence.start_writer().send(job);
+        let _ = self.shared.persistence.start_writer().send(job);
         let visit = move |core: &mut Core| {
             core.cut(&snapshot);
             at_cut(core);
@@ -346,7 +363,6 @@ impl Core {
         };
         let conclude = move |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| begun(core);
         self.visit_all(Ticket::NOBODY, Arc::new(visit), Box::new(conclude));
-        Ok(())
     }
 
     /// At a snapshot's point in the order of transactions: writes all that this core has, or begins to.
@@ -359,10 +375,7 @@ impl Core {
         // Who loads a library after this comes after the visits of all cores with whatever else it does.
         if !snapshot.has_libraries.swap(true, Relaxed) {
             for library in self.function_list() {
-                output.run(snapshot::function(
-                    &library.code,
-                    snapshot.options.compress,
-                ));
+                output.run(snapshot::function(&library.code, snapshot.options.compress));
             }
         }
         let keyspace = &self.shard.keyspace;
@@ -435,10 +448,7 @@ impl Core {
         if self.snapshots.paused || cut.waits() {
             return PAUSE;
         }
-        let left = self
-            .snapshots
-            .next_key_ns
-            .saturating_sub(self.now.mono_ns);
+        let left = self.snapshots.next_key_ns.saturating_sub(self.now.mono_ns);
         Duration::from_nanos(left)
     }
     /// The cut waits for the disk: nothing should be freed that it would have to take first.

@@ -34,9 +34,11 @@ const LISTS: usize = 3;
 const OPS: usize = 60;
 
 fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Vec<Core> {
-    let mut config = Config::default();
-    // FLUSHALL would write a file.
-    config.save = Default::default();
+    let mut config = Config {
+        // FLUSHALL would write a file.
+        save: Default::default(),
+        ..Config::default()
+    };
     if strict {
         config.pipeline_order = ringwood::config::enums::PipelineOrder::Strict;
     }

@@ -29,6 +29,7 @@ mod pubsub;
 mod resp;
 mod scripts;
 mod server;
+mod snapshots;
 mod sort;
 mod split;
 mod streams;

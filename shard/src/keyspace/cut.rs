@@ -83,7 +83,10 @@ impl Cut {
         };
         let db = self.indexes[uid as usize] as usize;
         let taken = taker.take(db, EntryRef::new(entry), at_once);
-        debug_assert!(taken.whole || !at_once, "what is about to change is taken whole");
+        debug_assert!(
+            taken.whole || !at_once,
+            "what is about to change is taken whole"
+        );
         if taken.whole {
             entry.set_epoch(epoch);
             self.left -= 1;
@@ -339,7 +342,7 @@ mod tests {
         };
         let key = ks.key(key.as_bytes());
         let text = vec![b'a' + action; size];
-        let expire_at = (n % 3 == 0).then_some(size as i64);
+        let expire_at = n.is_multiple_of(3).then_some(size as i64);
         match (action, ks.get_mut(db, key)) {
             (0..=3, None) => {
                 ks.insert_bytes(db, key, &header(expire_at), &[&text]);

@@ -158,9 +158,9 @@ pub struct Written {
 pub fn write(shard: &Shard, options: Options, output: Box<dyn Output>) {
     let mut stream = Stream::new(shard, options, output);
     for db in 0..shard.keyspace.databases() {
-        shard.keyspace.each(db, |entry| {
-            while !stream.take(db, entry, false).whole {}
-        });
+        shard
+            .keyspace
+            .each(db, |entry| while !stream.take(db, entry, false).whole {});
     }
     stream.finish();
 }

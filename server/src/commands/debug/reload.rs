@@ -17,6 +17,7 @@ pub fn reload(call: &mut Call<'_>, words: &[&[u8]]) -> Result<Answer, CommandErr
             "DEBUG RELOAD has no options here: what is loaded is what was just saved",
         ));
     }
+    let claim = call.core.claim_save()?;
     let version = call.reply.version();
     let ticket = call.later();
     let answer = move |core: &mut Core, result: Result<(), CommandError>| {
@@ -35,7 +36,7 @@ pub fn reload(call: &mut Call<'_>, words: &[&[u8]]) -> Result<Answer, CommandErr
             *lock(&noted) = Some(text);
         }
     };
-    let begun = call.core.save_with(visit, move |core, result| {
+    call.core.save(claim, visit, move |core, result| {
         let result = match (result, lock(&failed).take()) {
             (Err(failure), _) => Err(CommandError::err(format_args!("saving failed: {failure}"))),
             (Ok(()), Some(text)) => Err(CommandError::err(text)),
@@ -43,9 +44,6 @@ pub fn reload(call: &mut Call<'_>, words: &[&[u8]]) -> Result<Answer, CommandErr
         };
         answer(core, result);
     });
-    if let Err(busy) = begun {
-        answer(call.core, Err(busy.into()));
-    }
     Ok(Answer::Later)
 }
 

@@ -1,11 +1,11 @@
 //! INFO's sections as text. Names and order are Redis's.
 
-use crate::persist::snapshot::Purpose;
 use super::report::Report;
 use super::system;
 use crate::acl::log::Reason;
 use crate::config::Config;
 use crate::core::Core;
+use crate::persist::snapshot::Purpose;
 use crate::pubsub::Kind;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
