@@ -196,6 +196,8 @@ pub struct Core {
     pub(crate) scripts: Scripts,
     pub(crate) room: Room,
     pub(crate) snapshots: Snapshots,
+    /// The last snapshot was written: from then on nothing runs here that could change anything, until the server ends or the snapshot has failed.
+    pub(crate) ending: bool,
     /// Writes are refused, since snapshots fail: as of this turn's beginning.
     pub(crate) disk_bad: bool,
     /// Mail that came while a script waited for other mail, in order.
@@ -288,6 +290,7 @@ impl Core {
             scripts: Scripts::default(),
             room: Room::default(),
             snapshots: Snapshots::default(),
+            ending: false,
             disk_bad: false,
             early: Vec::new(),
             early_control: Vec::new(),
@@ -430,6 +433,29 @@ impl Core {
         self.look_at_memory();
         self.disk_bad = self.is_disk_bad();
         self.run_parts();
+        if !self.ending {
+            self.serve_all();
+        }
+        self.send_gathered();
+        self.publish_memory();
+        self.send_parcels();
+        if std::mem::take(&mut self.own_parts) {
+            // The other cores begin with theirs meanwhile.
+            self.wake_receivers();
+            self.run_parts();
+            self.send_parcels();
+        }
+        if !self.shard.attention.tracking.stale.is_empty() {
+            // Behind the replies of what was read: those of other cores' clients are on their way.
+            self.send_stale();
+        }
+        self.send_replies();
+        self.background();
+        Ok(())
+    }
+
+    /// Runs what other cores and clients have sent.
+    fn serve_all(&mut self) {
         while let Some((from, parcel)) = self.parcels.pop_front() {
             self.serve_parcel(from, parcel);
         }
@@ -449,22 +475,6 @@ impl Core {
             // Of keys found expired on their way to another core.
             self.publish_events();
         }
-        self.send_gathered();
-        self.publish_memory();
-        self.send_parcels();
-        if std::mem::take(&mut self.own_parts) {
-            // The other cores begin with theirs meanwhile.
-            self.wake_receivers();
-            self.run_parts();
-            self.send_parcels();
-        }
-        if !self.shard.attention.tracking.stale.is_empty() {
-            // Behind the replies of what was read: those of other cores' clients are on their way.
-            self.send_stale();
-        }
-        self.send_replies();
-        self.background();
-        Ok(())
     }
 
     /// True when nothing is under way: no transaction, no lock, no mail to send.
@@ -1070,7 +1080,9 @@ impl Core {
     }
 
     fn background(&mut self) {
-        if self.paused == Paused::No {
+        if self.ending {
+            // What expires now is in the last snapshot.
+        } else if self.paused == Paused::No {
             let timed = self.thresholds.watches_latency();
             let began = timed.then(|| self.io.mono_ns());
             self.shard.expire_some(200);

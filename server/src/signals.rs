@@ -1,7 +1,6 @@
 //! SIGTERM and SIGINT: the end, after a snapshot if there are save points. As in Redis, the server goes on when that fails.
 
 use crate::core::Core;
-use crate::persist::snapshot::Failure;
 
 pub fn received(core: &mut Core, number: i32) {
     let name = if number == libc::SIGINT {
@@ -15,12 +14,9 @@ pub fn received(core: &mut Core, number: i32) {
         return core.stop_all();
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
-    let then = |core: &mut Core, result: Result<(), Failure>| match result {
-        Ok(()) => core.stop_all(),
-        Err(_) => tracing::warn!("Errors trying to shut down the server. Check logs."),
-    };
+    let failed = || tracing::warn!("Errors trying to shut down the server. Check logs.");
     match core.claim_last_save() {
-        Ok(claim) => core.save(claim, |_| {}, then),
-        Err(_) => tracing::warn!("Errors trying to shut down the server. Check logs."),
+        Ok(claim) => core.save_and_end(claim, false, move |_| failed()),
+        Err(_) => failed(),
     }
 }

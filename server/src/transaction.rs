@@ -339,7 +339,7 @@ impl Core {
 
     /// Runs what waits in the lock queue and may start.
     pub(crate) fn run_unlocked(&mut self) {
-        loop {
+        while !self.ending {
             // Who waits for what the last work changed comes before the next work, which may take it.
             if !self.shard.attention.touched.is_empty() {
                 self.serve_blocked();

@@ -3,7 +3,6 @@
 
 use super::{Answer, Call, ConnHandler};
 use crate::core::Core;
-use crate::persist::snapshot::Failure;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::Reply;
@@ -82,15 +81,12 @@ fn shutdown(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError>
     };
     let version = call.reply.version();
     let ticket = call.later();
-    let then = move |core: &mut Core, result: Result<(), Failure>| {
-        if result.is_ok() || options.force {
-            return core.stop_all();
-        }
+    let failed = move |core: &mut Core| {
         let mut out = Vec::new();
         Reply::new(&mut out, version).command_error(&FAILED);
         core.answer(ticket, out);
     };
-    call.core.save(claim, |_| {}, then);
+    call.core.save_and_end(claim, options.force, failed);
     Ok(Answer::Later)
 }
 

@@ -53,6 +53,28 @@ impl Core {
         };
         self.begin_snapshot(claim, visit, |_| {}, done);
     }
+    /// Writes the last snapshot: nothing that could change anything runs on a core behind its visit, so nothing is answered that is not in
+    /// it. With `force` the server ends even if that fails; otherwise all goes on, and `failed` follows.
+    pub(crate) fn save_and_end(
+        &mut self,
+        claim: Claim,
+        force: bool,
+        failed: impl FnOnce(&mut Core) + 'static,
+    ) {
+        let then = move |core: &mut Core, result: Result<(), Failure>| {
+            if result.is_ok() || force {
+                return core.stop_all();
+            }
+            let go_on = |core: &mut Core| {
+                core.ending = false;
+                Vec::new()
+            };
+            let failed = |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| failed(core);
+            core.ask_all(Ticket::NOBODY, Arc::new(go_on), Box::new(failed));
+        };
+        self.save(claim, |core| core.ending = true, then);
+    }
+
     /// Ends what is written in the background.
     pub(crate) fn cancel_snapshot(&mut self) {
         let running = self.shared.persistence.running();

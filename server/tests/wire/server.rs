@@ -81,11 +81,15 @@ impl Client {
     }
     /// Sends a request of these words.
     pub fn ask(&mut self, words: &[&str]) {
+        assert!(self.try_ask(words), "it takes bytes");
+    }
+    /// The same; false if the server is gone.
+    pub fn try_ask(&mut self, words: &[&str]) -> bool {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
             request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
-        self.send(request.as_bytes());
+        self.0.get_mut().write_all(request.as_bytes()).is_ok()
     }
     /// The next whole reply, as it came. Nothing when the connection has ended.
     pub fn reply(&mut self) -> Option<String> {

@@ -283,6 +283,55 @@ fn shutdown_saves_what_is_there_though_one_is_under_way() {
     }
 }
 
+/// What was answered before the end is there after it.
+#[test]
+fn the_end_loses_nothing_that_was_answered() {
+    /// Writes until the server is gone. The last round of which all was answered.
+    fn write(mut c: Client, me: usize) -> i64 {
+        for round in 1.. {
+            for line in [
+                format!("SET s:{me} {round}"),
+                format!("MSET a:{me} {round} b:{me} {round} c:{me} {round}"),
+            ] {
+                let words: Vec<&str> = line.split(' ').collect();
+                let there = c.try_ask(&words);
+                match c.reply().filter(|_| there) {
+                    Some(reply) => assert_eq!(reply, "+OK\r\n"),
+                    None => return round - 1,
+                }
+            }
+        }
+        unreachable!("it writes until the end")
+    }
+    for shards in [1, 4] {
+        let folder = Folder::new();
+        let mut server = folder.server(shards, "3600 1000000");
+        let answered: Vec<i64> = thread::scope(|scope| {
+            let start = |me: usize| {
+                let c = server.client();
+                scope.spawn(move || write(c, me))
+            };
+            let threads: Vec<_> = (0..8).map(start).collect();
+            thread::sleep(Duration::from_millis(200));
+            let mut c = server.client();
+            c.ask(&["SHUTDOWN"]);
+            assert_eq!(c.reply(), None);
+            let ends = threads.into_iter().map(|t| t.join());
+            ends.map(|end| end.expect("a client")).collect()
+        });
+        assert!(server.ended().success());
+        let again = folder.server(shards, "");
+        let mut c = again.client();
+        for (me, &answered) in answered.iter().enumerate() {
+            for key in ["s", "a", "b", "c"] {
+                let there = number(&c.call(&format!("GET {key}:{me}")));
+                let may_be = answered..=answered + 1;
+                assert!(may_be.contains(&there), "{key}:{me}: {there} of {answered}");
+            }
+        }
+    }
+}
+
 #[test]
 fn writes_are_refused_while_snapshots_fail() {
     for shards in [1, 4] {
