@@ -734,7 +734,7 @@ impl Core {
         self.mailbox.send(core, Mail::Under { transaction, under });
         loop {
             self.mailbox.retry();
-            self.wake_receivers();
+            self.wake_receivers_now();
             let (mut answer, early) = (None, &mut self.early);
             self.mailbox.receive(|from, mail| match mail {
                 Mail::UnderDone {
@@ -1039,6 +1039,11 @@ impl Core {
     pub(crate) fn wake_receivers(&mut self) {
         let Core { mailbox, io, .. } = self;
         mailbox.to_wake(|core| io.wake(core));
+    }
+    /// The same for one that waits for them within this turn. Wakes of earlier in the turn may still be queued, too.
+    pub(crate) fn wake_receivers_now(&mut self) {
+        self.wake_receivers();
+        self.io.push_wakes();
     }
 
     pub(crate) fn send_replies(&mut self) {

@@ -135,6 +135,8 @@ pub trait Io: Sized {
     /// Makes `core`'s current or next waiting `turn` return. Takes effect at the latest in this core's next `turn`.
     /// The caller has checked that the other sleeps; a spurious wake-up is harmless, a lost one is not.
     fn wake(&mut self, core: usize);
+    /// All of that takes effect now: for a core that waits for another one within its turn.
+    fn push_wakes(&mut self) {}
 
     /// Accepts on `listener` from now on.
     fn listen(&mut self, listener: Self::Listener, id: ListenerId);

@@ -121,6 +121,9 @@ impl Io for World {
     fn wake(&mut self, core: usize) {
         each!(self, io => io.wake(core))
     }
+    fn push_wakes(&mut self) {
+        each!(self, io => io.push_wakes())
+    }
     fn listen(&mut self, listener: Listener, id: ListenerId) {
         match self {
             Self::Uring(io) => io.listen(listener, id),

@@ -94,7 +94,7 @@ impl Core {
     fn await_answers(&mut self) -> Option<Vec<u8>> {
         loop {
             self.mailbox.retry();
-            self.wake_receivers();
+            self.wake_receivers_now();
             while let Some(message) = self.mailbox.next_control() {
                 match message {
                     Control::Answer { .. } => self.control(message),

@@ -180,6 +180,10 @@ macro_rules! suite {
             fn no_wake_up_is_lost() {
                 super::sockets::no_wake_up_is_lost(make(), make);
             }
+            #[test]
+            fn wakes_can_be_pushed() {
+                super::sockets::wakes_can_be_pushed(make(), make);
+            }
         }
     )*};
 }

@@ -218,6 +218,28 @@ pub(super) fn no_wake_up_is_lost<I: Backend>(io: I, other: fn() -> I) {
     io.turn(Wait::Poll, &mut Vec::new()).unwrap();
 }
 
+/// A core that waits for another within its own turn wakes it without one.
+pub(super) fn wakes_can_be_pushed<I: Backend>(mut io: I, other: fn() -> I) {
+    let (to_there, from_here) = std::sync::mpsc::channel();
+    let (to_here, from_there) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let mut io = other();
+        to_here.send(io.waker()).unwrap();
+        let wakers: Vec<I::Waker> = from_here.recv().unwrap();
+        io.connect(wakers);
+        let start = Instant::now();
+        io.turn(Wait::AtMost(PATIENCE), &mut Vec::new()).unwrap();
+        start.elapsed()
+    });
+    let wakers = vec![io.waker(), from_there.recv().unwrap()];
+    to_there.send(wakers.clone()).unwrap();
+    io.connect(wakers);
+    io.wake(1);
+    io.push_wakes();
+    // This core takes no turn until the other has had its own.
+    assert!(thread.join().unwrap() < PATIENCE);
+}
+
 /// A wait is neither longer nor much shorter than asked for, and `Poll` is no wait at all.
 pub(super) fn waits_are_kept<I: Backend>(io: I) {
     let mut world = World::new(io);

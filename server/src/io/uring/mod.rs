@@ -423,6 +423,14 @@ impl Io for Uring {
         }
     }
 
+    fn push_wakes(&mut self) {
+        if self.ring.has_queued()
+            && let Err(error) = self.ring.enter(0, None)
+        {
+            self.broken.get_or_insert(error);
+        }
+    }
+
     fn watch_signals(&mut self) -> io::Result<()> {
         let signals = Signals::new()?;
         self.watch(signals.as_raw_fd(), Op::Signal);
