@@ -140,7 +140,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         return Err(Error::other("a core ended while it started"));
     }
     if snapshot.is_some() {
-        totals.tell(begun.elapsed());
+        totals.tell(&shared.persistence, begun.elapsed());
     }
     for start in &starts {
         start

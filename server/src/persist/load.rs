@@ -37,8 +37,10 @@ impl Totals {
             sum.fetch_add(count, Relaxed);
         }
     }
-    pub fn tell(&self, took: Duration) {
+    pub fn tell(&self, state: &super::State, took: Duration) {
         let [keys, expired, passed_over] = self.0.each_ref().map(|sum| sum.load(Relaxed));
+        state.loaded.store(keys, Relaxed);
+        state.loaded_expired.store(expired, Relaxed);
         tracing::info!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}.");
         if passed_over > 0 {
             tracing::warn!("{passed_over} keys of the snapshot were passed over");

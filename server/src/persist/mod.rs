@@ -30,8 +30,11 @@ pub struct State {
     pub last_try: AtomicI64,
     /// How many seconds the last one in the background took, and one; 0: there was none.
     pub last_seconds: AtomicI64,
-    /// The most bytes that lay in memory for it.
-    pub last_buffered: AtomicU64,
+    /// Bytes that were written for it of keys about to change.
+    pub last_copied: AtomicU64,
+    /// Keys that were read at the start, and those among them whose time was over.
+    pub loaded: AtomicU64,
+    pub loaded_expired: AtomicU64,
     /// One is to be begun as soon as that is possible.
     pub scheduled: AtomicBool,
     /// By core: changes since the last save, as of its last look.

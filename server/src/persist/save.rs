@@ -119,9 +119,14 @@ impl Core {
         let state = &self.shared.persistence;
         let seconds = snapshot.begun.elapsed().as_secs();
         state.last_seconds.store(seconds as i64 + 1, Relaxed);
-        state.last_buffered.store(snapshot.peak(), Relaxed);
+        state.last_copied.store(snapshot.copied(), Relaxed);
         match outcome {
             Ok(written) => {
+                tracing::debug!(
+                    "Snapshot: {} bytes written of keys about to change, at most {} waited for the disk",
+                    snapshot.copied(),
+                    snapshot.peak()
+                );
                 self.saved(snapshot, written.keys, |_| {
                     tracing::info!("Background saving terminated with success");
                 });

@@ -116,6 +116,8 @@ pub struct Snapshot {
     has_libraries: AtomicBool,
     keys: AtomicU64,
     keys_taken: AtomicU64,
+    /// Bytes written of entries because they were about to change.
+    copied: AtomicU64,
     /// By core: changes that are in this snapshot and were in none.
     changes: Mutex<Vec<(usize, u64)>>,
     messages: Sender<Message>,
@@ -161,6 +163,7 @@ impl Snapshot {
             has_libraries: AtomicBool::new(false),
             keys: AtomicU64::new(0),
             keys_taken: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
             changes: Mutex::default(),
             messages,
             pending: AtomicUsize::new(0),
@@ -240,6 +243,10 @@ impl Snapshot {
     pub fn progress(&self) -> (u64, u64) {
         (self.keys.load(Relaxed), self.keys_taken.load(Relaxed))
     }
+    /// Bytes written of entries because they were about to change: what a fork would have copied, but by pages.
+    pub fn copied(&self) -> u64 {
+        self.copied.load(Relaxed)
+    }
     /// The most bytes that lay in memory for it.
     pub fn peak(&self) -> u64 {
         self.peak.load(Relaxed) as u64
@@ -292,6 +299,8 @@ pub struct Snapshots {
     cut: Option<Arc<Snapshot>>,
     /// Waits for the disk.
     paused: bool,
+    /// What INFO was told of the cut: entries that are left, bytes copied.
+    told: (usize, usize),
     /// `rdb-key-save-delay`: when the next key may be taken.
     next_key_ns: u64,
 }
@@ -392,6 +401,7 @@ impl Core {
         self.shard.keyspace.begin_cut(Box::new(stream));
         self.snapshots.cut = Some(snapshot.clone());
         self.snapshots.next_key_ns = 0;
+        self.snapshots.told = (keys, 0);
     }
 
     /// A turn's slice of the cut that runs, and what has become of snapshots begun here.
@@ -417,7 +427,6 @@ impl Core {
         }
         let begun = self.io.mono_ns();
         let worked = begun.saturating_sub(self.now.mono_ns);
-        let before = self.shard.keyspace.cut().map_or(0, |cut| cut.left());
         let delay = u64::try_from(self.config.rdb_key_save_delay).unwrap_or(0) * 1000;
         if delay > 0 && wanted {
             if begun >= self.snapshots.next_key_ns {
@@ -435,10 +444,20 @@ impl Core {
                 }
             }
         }
-        let left = self.shard.keyspace.cut().map_or(0, |cut| cut.left());
-        snapshot
-            .keys_taken
-            .fetch_add((before - left) as u64, Relaxed);
+        self.tell_progress(&snapshot);
+    }
+    /// INFO shows what all cores have told.
+    fn tell_progress(&mut self, snapshot: &Snapshot) {
+        let (left, forced) = match self.shard.keyspace.cut() {
+            Some(cut) => (cut.left(), cut.forced()),
+            None => (0, self.snapshots.told.1),
+        };
+        let (left_before, forced_before) = self.snapshots.told;
+        self.snapshots.told = (left, forced);
+        let taken = left_before.saturating_sub(left) as u64;
+        snapshot.keys_taken.fetch_add(taken, Relaxed);
+        let copied = forced.saturating_sub(forced_before) as u64;
+        snapshot.copied.fetch_add(copied, Relaxed);
     }
     /// How long this core may sleep for the sake of its cut.
     pub(crate) fn until_snapshot(&self) -> Duration {

@@ -53,6 +53,8 @@ pub struct Cut {
     batch: Vec<Entry>,
     /// The walk is at its end.
     over: bool,
+    /// The effort spent on entries because they were about to change.
+    forced: usize,
 }
 
 /// A place in the walk: database by uid, slot, and hash from which on.
@@ -69,6 +71,10 @@ impl Cut {
     }
     pub fn is_wanted(&self) -> bool {
         self.taker.is_some()
+    }
+    /// Bytes written of entries because they were about to change.
+    pub fn forced(&self) -> usize {
+        self.forced
     }
     /// What is left lies in databases that were flushed: [`Keyspace::free_some`] comes to it.
     pub fn waits(&self) -> bool {
@@ -123,6 +129,7 @@ impl Keyspace {
             open: None,
             batch: Vec::with_capacity(2 * BATCH),
             over: false,
+            forced: 0,
         }));
     }
 
@@ -150,7 +157,7 @@ impl Keyspace {
         if entry.epoch() != epoch
             && let Some(cut) = &mut self.cut
         {
-            cut.take(uid, entry, epoch, true);
+            cut.forced += cut.take(uid, entry, epoch, true);
         }
     }
 

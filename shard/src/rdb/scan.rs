@@ -190,7 +190,7 @@ impl Scanner {
             let checksum = reader.u64_le().map_err(|error| self.broken(error))?;
             if self.checking && checksum != 0 && checksum != self.checksum {
                 return Err(self.broken(Error::Corrupt(
-                    "the checksum is wrong: the file was damaged",
+                    "RDB CRC error: the checksum is wrong, the file was damaged",
                 )));
             }
             consumed += 8;

@@ -320,9 +320,9 @@ fn persistence(v: &View<'_>, out: &mut String) {
     let running = state.running();
     let saves = running.as_ref().filter(|s| s.purpose == Purpose::Bgsave);
     let (total, done) = running.as_ref().map_or((0, 0), |s| s.progress());
-    let buffered = running.as_ref().map_or(0, |s| s.peak());
-    line!(out, "current_cow_peak", buffered);
-    line!(out, "current_cow_size", buffered);
+    let copied = running.as_ref().map_or(0, |s| s.copied());
+    line!(out, "current_cow_peak", copied);
+    line!(out, "current_cow_size", copied);
     line!(out, "current_cow_size_age", 0);
     let percent = done as f64 * 100.0 / total.max(1) as f64;
     line!(out, "current_fork_perc", format!("{percent:.2}"));
@@ -345,7 +345,13 @@ fn persistence(v: &View<'_>, out: &mut String) {
     let seconds = saves.map_or(-1, |s| s.begun.elapsed().as_secs() as i64);
     line!(out, "rdb_current_bgsave_time_sec", seconds);
     line!(out, "rdb_saves", state.saves.load(Relaxed));
-    line!(out, "rdb_last_cow_size", state.last_buffered.load(Relaxed));
+    line!(out, "rdb_last_cow_size", state.last_copied.load(Relaxed));
+    line!(
+        out,
+        "rdb_last_load_keys_expired",
+        state.loaded_expired.load(Relaxed)
+    );
+    line!(out, "rdb_last_load_keys_loaded", state.loaded.load(Relaxed));
     line!(out, "aof_enabled", 0);
     line!(out, "aof_rewrite_in_progress", 0);
     line!(out, "aof_rewrite_scheduled", 0);
