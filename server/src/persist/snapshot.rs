@@ -31,9 +31,15 @@ use std::time::{Duration, Instant};
 const SOFT: usize = 32 << 20;
 /// And above which what must be written waits.
 const HARD: usize = 64 << 20;
-/// How long a slice may be, in nanoseconds; and what part of the turn's other work when there is more to do.
+/// How long a slice may be, in nanoseconds; and while there are requests.
 const SLICE_NS: u64 = 200_000;
-const SHARE: u64 = 4;
+const BUSY_SLICE_NS: u64 = 50_000;
+/// There are requests: this long after one; and a turn that did so much else had some.
+const CALM_NS: u64 = 2_000_000;
+const WORK_NS: u64 = 20_000;
+/// While there are, slices rest so many times as long as they take. What is left of the CPU is for requests: a core that takes all of it waits for
+/// it longer whenever it shares it with somebody.
+const REST: u64 = 2;
 /// Bytes that are written between looks at the clock.
 const STEP: usize = 8 << 10;
 /// How long a core waits before it looks again whether the writer has caught up.
@@ -301,6 +307,11 @@ pub struct Snapshots {
     paused: bool,
     /// What INFO was told of the cut: entries that are left, bytes copied.
     told: (usize, usize),
+    /// Receives as of the last turn, and until when there are requests because of them.
+    reads: u64,
+    busy_until_ns: u64,
+    /// When the next slice may begin.
+    next_slice_ns: u64,
     /// `rdb-key-save-delay`: when the next key may be taken.
     next_key_ns: u64,
 }
@@ -426,7 +437,14 @@ impl Core {
             return;
         }
         let begun = self.io.mono_ns();
-        let worked = begun.saturating_sub(self.now.mono_ns);
+        let reads = std::mem::replace(&mut self.snapshots.reads, self.stats.reads);
+        if reads != self.stats.reads || begun.saturating_sub(self.now.mono_ns) > WORK_NS {
+            self.snapshots.busy_until_ns = begun + CALM_NS;
+        }
+        let busy = begun < self.snapshots.busy_until_ns;
+        if busy && begun < self.snapshots.next_slice_ns {
+            return;
+        }
         let delay = u64::try_from(self.config.rdb_key_save_delay).unwrap_or(0) * 1000;
         if delay > 0 && wanted {
             if begun >= self.snapshots.next_key_ns {
@@ -435,8 +453,10 @@ impl Core {
             }
         } else {
             while !self.shard.keyspace.cut_some(STEP) {
-                let spent = self.io.mono_ns().saturating_sub(begun);
-                if spent >= SLICE_NS || spent >= worked / SHARE && self.io.ready() {
+                let now = self.io.mono_ns();
+                let spent = now.saturating_sub(begun);
+                self.snapshots.next_slice_ns = now + REST * spent;
+                if spent >= SLICE_NS || busy && spent >= BUSY_SLICE_NS || self.io.ready() {
                     break;
                 }
                 if self.shard.keyspace.cut().is_some_and(|c| c.waits()) {
@@ -467,7 +487,12 @@ impl Core {
         if self.snapshots.paused || cut.waits() {
             return PAUSE;
         }
-        let left = self.snapshots.next_key_ns.saturating_sub(self.now.mono_ns);
+        let now = self.io.mono_ns();
+        let mut next = self.snapshots.next_key_ns;
+        if now < self.snapshots.busy_until_ns {
+            next = next.max(self.snapshots.next_slice_ns);
+        }
+        let left = next.saturating_sub(now);
         Duration::from_nanos(left)
     }
     /// The cut waits for the disk: nothing should be freed that it would have to take first.
