@@ -33,7 +33,7 @@ const SOFT: usize = 32 << 20;
 const HARD: usize = 64 << 20;
 /// How long a slice may be, in nanoseconds; and while there are requests.
 const SLICE_NS: u64 = 200_000;
-const BUSY_SLICE_NS: u64 = 50_000;
+const BUSY_SLICE_NS: u64 = 100_000;
 /// There are requests: this long after one; and a turn that did so much else had some.
 const CALM_NS: u64 = 2_000_000;
 const WORK_NS: u64 = 20_000;
