@@ -55,6 +55,10 @@ impl<'a> Reply<'a> {
     pub fn mark(&self) -> Mark {
         Mark(self.out.len())
     }
+    /// True when nothing comes before it in its buffer.
+    pub fn is_first(&self) -> bool {
+        self.out.is_empty()
+    }
     /// True when nothing was written since `mark`.
     pub fn is_at(&self, mark: Mark) -> bool {
         self.out.len() == mark.0

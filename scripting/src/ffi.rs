@@ -53,6 +53,11 @@ pub const GC_STEP: c_int = 5;
 /// The whole engine: throw all compiled code away.
 pub const MODE_FLUSH: c_int = 0x0200;
 
+/// The whole engine: compile nothing, or what is worth it.
+pub const MODE_ENGINE_OFF: c_int = 0;
+pub const MODE_ENGINE_ON: c_int = 0x0100;
+
+pub const HOOK_COUNT: c_int = 3;
 pub const MASK_LINE: c_int = 4;
 pub const MASK_COUNT: c_int = 8;
 
@@ -101,6 +106,9 @@ unsafe extern "C-unwind" {
 
     pub fn lua_getstack(l: *mut State, level: c_int, ar: *mut Debug) -> c_int;
     pub fn lua_getinfo(l: *mut State, what: *const c_char, ar: *mut Debug) -> c_int;
+    pub fn lua_getlocal(l: *mut State, ar: *const Debug, n: c_int) -> *const c_char;
+    pub fn lua_topointer(l: *mut State, index: c_int) -> *const c_void;
+    pub fn lua_gettable(l: *mut State, index: c_int);
     pub fn lua_sethook(l: *mut State, f: Option<Hook>, mask: c_int, count: c_int) -> c_int;
 
     pub fn luaJIT_setmode(l: *mut State, index: c_int, mode: c_int) -> c_int;

@@ -42,6 +42,8 @@
 //! thread. [`Host::interrupt`] is then called in the script's midst; there the server compares the time with
 //! `busy-reply-threshold`, answers BUSY to others and hears of `SCRIPT KILL`. It uses the signal SIGRTMIN+5.
 //!
+//! `SCRIPT DEBUG`: [`Vm::debug`] runs a script under the [`debugger`].
+//!
 //! Memory: [`Vm::used_memory`] is exact; a [`Budget`] that all Vms share makes a script fail that would exceed it. What is not
 //! collected yet counts, so it should be some times what scripts may keep at once.
 //!
@@ -71,6 +73,7 @@ mod cache;
 mod cjson;
 mod cmsgpack;
 mod convert;
+pub mod debugger;
 mod error;
 mod ffi;
 mod function;
@@ -116,8 +119,8 @@ pub trait Host {
         Interrupt::Continue
     }
 
-    /// `redis.breakpoint`: true where a debugger stops.
-    fn breakpoint(&mut self) -> bool {
+    /// Whether the last call was refused before it ran. Asked by the debugger only.
+    fn refused(&self) -> bool {
         false
     }
 }

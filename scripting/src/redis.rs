@@ -4,6 +4,7 @@
 //! reply comes back in one buffer that is kept, and is read from there into Lua values.
 
 use crate::convert;
+use crate::debugger::Session;
 use crate::error::until_nul;
 use crate::ffi;
 use crate::shared::Shared;
@@ -81,6 +82,9 @@ fn pcall_body(lua: Lua) -> Returns {
     match command(lua) {
         Ok(_) => Ok(1),
         Err(Raise::Object(text)) => {
+            if let Some(session) = Session::of(lua) {
+                session.failed(text.as_bytes());
+            }
             lua.push_error_object(&text);
             Ok(1)
         }
@@ -96,7 +100,13 @@ const FEW: usize = 16;
 fn command(lua: Lua) -> Result<bool, Raise> {
     let shared = Shared::of(lua);
     // SAFETY: the Vm's shared state; copied out, no reference stays.
-    let (host, version) = unsafe { ((*shared).host, (*shared).version) };
+    let (host, version, debugged) = unsafe {
+        (
+            (*shared).host,
+            (*shared).version,
+            (*shared).debugger.is_some(),
+        )
+    };
     let Some(host) = host else {
         return Err(Raise::Object(
             "ERR redis.call/pcall can only be called inside a script invocation".to_string(),
@@ -121,6 +131,10 @@ fn command(lua: Lua) -> Result<bool, Raise> {
             "ERR Please specify at least one argument for this redis lib call".to_string(),
         ));
     }
+    let session = if debugged { Session::of(lua) } else { None };
+    if let Some(session) = &session {
+        session.calls(args);
+    }
     // SAFETY: as above. The buffer is taken, so that a host that panics or an error while the reply is read leaves nothing
     // half borrowed; then it is only lost.
     let mut reply = unsafe { std::mem::take(&mut (*shared).reply) };
@@ -136,6 +150,11 @@ fn command(lua: Lua) -> Result<bool, Raise> {
         return Err(Raise::Object("ERR internal error".to_string()));
     }
     let failed = reply.first() == Some(&b'-');
+    if let Some(session) = session {
+        // SAFETY: as above.
+        let refused = unsafe { (*host.as_ptr()).refused() };
+        session.called(&reply, refused);
+    }
     // The arguments may fill the stack that the reply needs; nobody looks at them any more.
     lua.set_top(0);
     convert::push_reply(lua, &reply, &mut 0)?;
@@ -221,7 +240,11 @@ fn only_text<'a>(lua: Lua) -> Option<&'a [u8]> {
     if lua.top() == 1 && lua.kind(1) == ffi::TSTRING {
         return lua.bytes(1);
     }
-    lua.push_error_object("ERR wrong number or type of arguments");
+    const TEXT: &str = "ERR wrong number or type of arguments";
+    if let Some(session) = Session::of(lua) {
+        session.failed(TEXT.as_bytes());
+    }
+    lua.push_error_object(TEXT);
     None
 }
 
@@ -230,6 +253,9 @@ fn error_reply_body(lua: Lua) -> Returns {
         return Ok(1);
     };
     let text = until_nul(text);
+    if let Some(session) = Session::of(lua) {
+        session.made_error(text);
+    }
     let text = text.strip_prefix(b"-").unwrap_or(text);
     let (code, message) = match memchr::memchr(b' ', text) {
         Some(space) => (&text[..space], &text[space + 1..]),
@@ -309,17 +335,21 @@ fn acl_check_cmd_body(lua: Lua) -> Returns {
     Ok(1)
 }
 
+/// Whether a debugger stops at the next line.
 fn breakpoint_body(lua: Lua) -> Returns {
-    let stops = match host(lua, "breakpoint") {
-        Ok(host) => host.breakpoint(),
-        Err(_) => false,
-    };
-    lua.push_boolean(stops);
+    let session = Session::of(lua);
+    if let Some(session) = &session {
+        session.stop_at_next_line();
+    }
+    lua.push_boolean(session.is_some());
     Ok(1)
 }
 
 /// For the debugger: outside of it Redis prints nothing, and neither do we.
-fn debug_body(_: Lua) -> Returns {
+fn debug_body(lua: Lua) -> Returns {
+    if let Some(session) = Session::of(lua) {
+        session.print(lua);
+    }
     Ok(0)
 }
 

@@ -3,6 +3,7 @@
 use crate::Host;
 use crate::budget::Budget;
 use crate::cjson::Settings;
+use crate::debugger::Session;
 use crate::ffi;
 use crate::random::Random;
 use crate::register::Registered;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) killed: bool,
     /// What the library that is being loaded has registered; none at other times.
     pub(crate) registered: Option<Registered>,
+    /// The running script is debugged.
+    pub(crate) debugger: Option<Session>,
     /// A panic of the host. It waits here until no frame of Lua is left, and goes on then.
     pub(crate) panic: Option<Box<dyn Any + Send>>,
 }
@@ -58,6 +61,7 @@ impl Shared {
             watch: None,
             killed: false,
             registered: None,
+            debugger: None,
             panic: None,
         })
     }

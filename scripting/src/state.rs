@@ -5,6 +5,7 @@
 //! methods safe to use within the crate. LuaJIT's own checks of stack and indices (`LUA_USE_APICHECK`) hold the rule in
 //! a debugging build of it.
 
+use crate::debugger::Session;
 use crate::ffi;
 use std::ffi::{CStr, CString, c_int};
 
@@ -43,7 +44,7 @@ macro_rules! lua_function {
 pub(crate) use lua_function;
 
 #[inline(always)]
-pub(crate) fn call(lua: Lua, body: fn(Lua) -> Returns) -> c_int {
+pub(crate) fn call(lua: Lua, body: impl FnOnce(Lua) -> Returns) -> c_int {
     match body(lua) {
         Ok(results) => results,
         Err(raise) => lua.raise(raise),
@@ -71,7 +72,12 @@ impl Lua {
                 // error unwinds through this frame.
                 unsafe { ffi::luaL_argerror(self.0, n, text.as_ptr()) };
             }
-            Raise::Object(text) => self.push_error_object(&text),
+            Raise::Object(text) => {
+                if let Some(session) = Session::of(self) {
+                    session.failed(text.as_bytes());
+                }
+                self.push_error_object(&text);
+            }
         }
         // SAFETY: a live state with the error value on top. All of Rust's values were moved into the arms and dropped.
         unsafe { ffi::lua_error(self.0) }
@@ -173,6 +179,15 @@ impl Lua {
     pub(crate) fn user_data(self, index: c_int) -> *mut std::ffi::c_void {
         // SAFETY: as above.
         unsafe { ffi::lua_touserdata(self.0, index) }
+    }
+    pub(crate) fn pointer(self, index: c_int) -> *const std::ffi::c_void {
+        // SAFETY: as above.
+        unsafe { ffi::lua_topointer(self.0, index) }
+    }
+    /// Replaces the key on top by the table's value, which metatables may give.
+    pub(crate) fn get_table(self, table: c_int) {
+        // SAFETY: as for `raw_get`.
+        unsafe { ffi::lua_gettable(self.0, table) }
     }
     #[inline]
     pub(crate) fn push_nil(self) {

@@ -3,6 +3,7 @@
 use crate::budget::Budget;
 use crate::cache::{Script, Sha};
 use crate::convert::{self, Versions as ReplyVersions};
+use crate::debugger::{self, Session};
 use crate::error::{self, ScriptError};
 use crate::ffi;
 use crate::register::Registered;
@@ -260,6 +261,28 @@ impl Vm {
         lua.raw_get_index(slot::COMPILED, number);
         let status = self.protected(0, host);
         self.finish(status, client, || script.sha.hex(), out)
+    }
+
+    /// Runs a script under the debugger, which tells the console of the end before the reply is in `out`. The Vm should be no
+    /// other script's: it is slower afterwards, and what the user evaluates may leave traces.
+    #[allow(clippy::too_many_arguments)]
+    pub fn debug<K: AsRef<[u8]>, A: AsRef<[u8]>>(
+        &mut self,
+        script: &Script,
+        keys: &[K],
+        args: &[A],
+        client: Version,
+        host: &mut dyn Host,
+        console: Box<dyn debugger::Console>,
+        rules: debugger::Rules,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ScriptError> {
+        let session = Session::new(&script.body, console, rules);
+        session.attach(self.lua);
+        let result = self.run(script, keys, args, client, host, out);
+        session.detach(self.lua);
+        session.end();
+        result
     }
 
     /// Runs a library's text, for the functions that it registers. The error is the text of a reply.

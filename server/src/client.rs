@@ -127,6 +127,7 @@ pub struct Client {
     /// It is stalled before a script, which runs when nothing else of the turn waits.
     pub script_next: bool,
     pub wait: Wait,
+    pub debug: crate::scripts::debug::Debug,
     /// The last command may learn of more keys as it runs: nothing may pass it until its reply is there.
     pub alone: bool,
     /// The transaction that it is queueing.
@@ -200,6 +201,7 @@ impl Client {
             serving: false,
             script_next: false,
             wait: Wait::No,
+            debug: Default::default(),
             alone: false,
             multi: None,
             watchers: Vec::new(),

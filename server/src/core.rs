@@ -25,6 +25,7 @@ use crate::pubsub::directory::Directory;
 use crate::registry::Registry;
 use crate::request::{BatchStore, Chunk, Data, OpenParcel, Paused, ServeState, UNREAD_MIN};
 use crate::scripts::Scripts;
+use crate::scripts::debug::take_input;
 use crate::sequencer::Sequencer;
 use crate::stats::{MemoryGauge, Meter, Sample, Stats};
 use crate::transaction::{Coordinated, Waiting};
@@ -94,6 +95,8 @@ pub enum Control {
     Slow,
     /// Take a turn: another core needs memory that this one has.
     MakeRoom,
+    /// From a debugging session.
+    Debug(Box<crate::scripts::debug::Message>),
     /// End the loop.
     Stop,
 }
@@ -471,6 +474,9 @@ impl Core {
         while std::mem::take(&mut self.unlocked) {
             self.run_unlocked();
         }
+        if self.owes_copies() {
+            self.copy_for_sessions();
+        }
         if !self.shard.events.is_empty() {
             // Of keys found expired on their way to another core.
             self.publish_events();
@@ -590,6 +596,10 @@ impl Core {
             Some(client) => {
                 client.bytes_in += buf.len() as u64;
                 if client.life != Life::Open {
+                    self.io.release(buf);
+                    return;
+                }
+                if take_input(&client.debug, &buf) {
                     self.io.release(buf);
                     return;
                 }
@@ -834,6 +844,7 @@ impl Core {
             Control::Slow => self.refuse_waiting(),
             // Done in every turn.
             Control::MakeRoom => {}
+            Control::Debug(message) => self.debug_message(*message),
             Control::Stop => self.stopping = true,
         }
     }

@@ -299,6 +299,9 @@ impl Inboxes {
         // The receiver lives as long as its core; a message to a core that has ended has no one to act on it.
         let _ = self.control[core].send(message);
     }
+    pub fn cores(&self) -> usize {
+        self.control.len()
+    }
     /// True when `core` sleeps and the caller is the one to wake it.
     pub fn must_wake(&self, core: usize) -> bool {
         self.sleepers[core].must_wake(&published())
@@ -308,6 +311,11 @@ impl Inboxes {
 impl Mailbox {
     pub fn cores(&self) -> usize {
         self.out.len()
+    }
+
+    /// For threads that are no cores.
+    pub fn inboxes(&self) -> Arc<Inboxes> {
+        self.shared.clone()
     }
 
     /// Sends mail to another core; it is woken by the next [`Mailbox::to_wake`].

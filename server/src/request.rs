@@ -16,6 +16,7 @@ use crate::io::{ConnId, Io, RecvBuf};
 use crate::mailbox::{Item, Parcel, Ticket, Words};
 use crate::pubsub;
 use crate::registry::{Entry, Keys, Run};
+use crate::scripts::debug::take_input;
 use crate::stats::{Histogram, Stats};
 use crate::transaction::Waiting;
 use ringwood_protocol::command::{
@@ -300,6 +301,19 @@ impl Core {
         let client = self.clients.get_mut(conn).filter(|_| !gone);
         if let Some(client) = client.filter(|c| c.life == Life::Open) {
             client.serving = false;
+            if client.debug.input.is_some() {
+                let bytes = match &chunk.data {
+                    Data::Query(bytes) => bytes.as_slice(),
+                    Data::Received(buf) => buf,
+                };
+                take_input(&client.debug, bytes.get(taken.bytes..).unwrap_or_default());
+                take_input(&client.debug, &std::mem::take(&mut client.query));
+                (client.stalled, client.progress) = (false, None);
+                return match chunk.data {
+                    Data::Received(buf) => self.io.release(buf),
+                    Data::Query(bytes) => self.spare_buffer(bytes),
+                };
+            }
             // What has arrived since: a script of this turn looked around.
             let since = match client.query.is_empty() {
                 true => Vec::new(),

@@ -287,6 +287,8 @@ fn run_core(
     let Ok(wakers) = started.recv() else {
         return Ok(());
     };
+    // Every core has the same ones.
+    let _ = shared.scripts.wakers.set(wakers.clone());
     io.connect(wakers);
     if id == 0 {
         io.watch_signals()?;

@@ -262,7 +262,10 @@ impl Core {
         let shares = self.shares(&named, &all);
         let left = shares.len();
         // COPY's destination may be in another database; both keys are lent from both.
-        let dbs = [Some(db), self.other_database(entry, args, db)];
+        let dbs = [
+            Some(db),
+            other_database(entry, args, db, self.shard.keyspace.databases()),
+        ];
         let parts = shares
             .into_iter()
             .map(|share| {
@@ -806,29 +809,34 @@ fn copy_db(args: Args<'_>) -> Option<&[u8]> {
     args.get(at).copied()
 }
 
-impl Core {
-    /// The database into which a command reaches besides the client's: COPY and MOVE do.
-    fn other_database(&self, entry: &Entry, args: Args<'_>, db: usize) -> Option<usize> {
-        let word = match entry.spec.name {
-            "COPY" => copy_db(args),
-            "MOVE" => args.get(2).copied(),
-            _ => None,
-        };
-        let other: usize = std::str::from_utf8(word?).ok()?.parse().ok()?;
-        (other != db && other < self.shard.keyspace.databases()).then_some(other)
-    }
+/// The database into which a command reaches besides the client's: COPY and MOVE do.
+fn other_database(entry: &Entry, args: Args<'_>, db: usize, databases: usize) -> Option<usize> {
+    let word = match entry.spec.name {
+        "COPY" => copy_db(args),
+        "MOVE" => args.get(2).copied(),
+        _ => None,
+    };
+    let other: usize = std::str::from_utf8(word?).ok()?.parse().ok()?;
+    (other != db && other < databases).then_some(other)
+}
 
+/// The keys of a command, in each database in which it may look for them.
+pub(crate) fn names_of(entry: &Entry, args: Args<'_>, db: usize, databases: usize) -> Vec<Name> {
+    let mut found = Vec::new();
+    entry.key_indexes(args, &mut found);
+    let other = other_database(entry, args, db, databases);
+    let keys = found.iter().filter_map(|&at| args.get(at).copied());
+    let each = |key: &[u8]| {
+        let dbs = std::iter::once(db).chain(other);
+        dbs.map(|db| (db, Box::from(key))).collect::<Vec<Name>>()
+    };
+    keys.flat_map(each).collect()
+}
+
+impl Core {
     /// The keys of a command, in each database in which it may look for them.
     pub(crate) fn key_names(&self, entry: &Entry, args: Args<'_>, db: usize) -> Vec<Name> {
-        let mut found = Vec::new();
-        entry.key_indexes(args, &mut found);
-        let other = self.other_database(entry, args, db);
-        let keys = found.iter().filter_map(|&at| args.get(at).copied());
-        let each = |key: &[u8]| {
-            let dbs = std::iter::once(db).chain(other);
-            dbs.map(|db| (db, Box::from(key))).collect::<Vec<Name>>()
-        };
-        keys.flat_map(each).collect()
+        names_of(entry, args, db, self.shard.keyspace.databases())
     }
 
     /// Those of the keys that other cores own, by owner; a key named twice is there once.

@@ -33,6 +33,11 @@ pub fn hand_over(buffer: &Vec<u8>) {
     }
 }
 
+/// Takes over what another thread that is about to end has counted.
+pub fn adopt(bytes: isize) {
+    count(bytes);
+}
+
 // SAFETY: every method hands the request to mimalloc, which fulfils GlobalAlloc's contract; counting does not allocate
 // (the thread-local is const-initialised and needs no destructor).
 unsafe impl GlobalAlloc for CountingAllocator {

@@ -1,5 +1,7 @@
 //! EVAL, EVALSHA, their read-only forms, SCRIPT. How scripts run: [`crate::scripts`].
 
+use crate::scripts::debug::Mode;
+
 use super::{Answer, Call, ConnHandler, container, help_reply};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -93,6 +95,7 @@ const SCRIPT: Command<ConnHandler> = command("SCRIPT", at_least(2), container as
         "scripting",
     )
     .subcommands(&[
+        SCRIPT_DEBUG,
         SCRIPT_EXISTS,
         SCRIPT_FLUSH,
         SCRIPT_HELP,
@@ -101,6 +104,22 @@ const SCRIPT: Command<ConnHandler> = command("SCRIPT", at_least(2), container as
         SCRIPT_SHOW,
     ])
     .route(Route::Connection);
+
+const SCRIPT_DEBUG: Command<ConnHandler> =
+    command("DEBUG", exactly(3), script_debug as ConnHandler)
+        .flags(NOSCRIPT)
+        .acl(acl::SCRIPTING)
+        .doc(
+            "Sets the debug mode of server-side Lua scripts.",
+            "O(1)",
+            "3.2.0",
+            "scripting",
+        )
+        .args(&[one_of(
+            "mode",
+            &[word("yes", "YES"), word("sync", "SYNC"), word("no", "NO")],
+        )])
+        .route(Route::Connection);
 
 const SCRIPT_EXISTS: Command<ConnHandler> = command("EXISTS", at_least(3), script_exists as ConnHandler)
     .flags(NOSCRIPT | BARRIER)
@@ -180,6 +199,23 @@ fn eval(_: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
     ))
 }
 
+fn script_debug(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
+    let waits = call.client().is_waiting() || !call.reply.is_first();
+    if waits {
+        let text = "SCRIPT DEBUG must be called outside a pipeline";
+        return Err(CommandError::err(text));
+    }
+    let mode = match args[2].to_ascii_uppercase().as_slice() {
+        b"YES" => Mode::Yes,
+        b"SYNC" => Mode::Sync,
+        b"NO" => Mode::No,
+        _ => return Err(CommandError::err("Use SCRIPT DEBUG YES/SYNC/NO")),
+    };
+    call.client_mut().debug.mode = mode;
+    call.reply.ok();
+    Ok(Answer::Now)
+}
+
 fn script_exists(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     call.reply.array(args.len() - 2);
     for word in &args[2..] {
@@ -229,6 +265,8 @@ fn script_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError>
         &mut call.reply,
         "SCRIPT",
         &[
+            "DEBUG (YES|SYNC|NO)",
+            "    Set the debug mode for subsequent scripts executed.",
             "EXISTS <sha1> [<sha1> ...]",
             "    Return information about the existence of the scripts in the script cache.",
             "FLUSH [ASYNC|SYNC]",

@@ -20,6 +20,17 @@ pub enum Waker {
     Sim,
 }
 
+impl Waker {
+    /// Wakes the core from any thread.
+    pub fn wake(&self) {
+        match self {
+            Self::Uring(waker) => waker.wake(),
+            Self::Epoll(waker) => waker.wake(),
+            Self::Sim => {}
+        }
+    }
+}
+
 impl World {
     /// Decides once for all cores, which wake each other by the backend's own means: `auto` becomes io_uring where it can be
     /// had, else epoll.

@@ -109,6 +109,7 @@ impl Core {
         let client = self.clients.get(all.exec.conn);
         if client.is_none_or(|c| c.id != all.exec.client) {
             // As if EXEC had not arrived.
+            self.debugged_is_gone(all.exec.client);
             return self.end_exclusive(*all);
         }
         if watchers.iter().any(|w| w.has_changed()) {
@@ -152,6 +153,13 @@ impl Core {
                 self.monitor_queued(all.exec.conn, entry, words);
             }
             match (entry.spec.run, entry.spec.route) {
+                (Run::Server(_), _) if all.exec.bare && self.is_debugged(all.exec.client) => {
+                    if !self.debugged(transaction, all.exec.client) {
+                        return self.continue_later(transaction, ticket, all);
+                    }
+                    all.at += 1;
+                    continue;
+                }
                 (Run::Server(_), _) if entry.has(LUA) => {
                     let (db, version) = (all.exec.db, all.exec.version);
                     self.caller = all.exec.caller(self.id);
@@ -372,6 +380,12 @@ impl Core {
             true => self.go_exclusive(transaction, ticket, all),
             false => self.continue_later(transaction, ticket, all),
         }
+    }
+
+    /// A session that held every core has ended.
+    pub(crate) fn end_exclusive_of_session(&mut self, transaction: u32) {
+        let (_, all) = self.take_exclusive(transaction);
+        self.end_exclusive(*all);
     }
 
     /// Lets all cores go, and the client.

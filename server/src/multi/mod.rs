@@ -27,6 +27,7 @@ use crate::mailbox::{Mail, Ticket, WideScript, Words};
 use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
 use crate::request::{DataCall, Flow, Paused, run};
+use crate::scripts::debug::Mode;
 use crate::transaction::{Borrowed, Kind, Loan, Waiting};
 pub(crate) use plan::Plan;
 use ringwood_protocol::command::{LUA, NO_MULTI, Route};
@@ -97,6 +98,26 @@ pub struct Exec {
 }
 
 impl Exec {
+    /// One script, or a session that debugs one.
+    pub(crate) fn of_script(
+        script: Queued,
+        ticket: Ticket,
+        db: usize,
+        version: Version,
+        user: Option<Arc<User>>,
+    ) -> Self {
+        Self {
+            commands: vec![script],
+            watchers: Vec::new(),
+            conn: ticket.conn,
+            client: ticket.client,
+            db,
+            version,
+            tracks: false,
+            bare: true,
+            user,
+        }
+    }
     pub fn is_script(&self) -> bool {
         self.bare
     }
@@ -113,7 +134,7 @@ impl Exec {
 }
 
 /// A blocking command's answer where it may not wait. For these two it is not that of a timeout, in Redis too.
-fn write_null(reply: &mut Reply<'_>, entry: &Entry, null: Null) {
+pub(crate) fn write_null(reply: &mut Reply<'_>, entry: &Entry, null: Null) {
     match null {
         _ if matches!(entry.spec.name, "BLMOVE" | "BRPOPLPUSH") => reply.null(),
         Null::Bulk => reply.null(),
@@ -672,6 +693,12 @@ impl Core {
     /// EVAL and its like, as a transaction of one command.
     #[cold]
     pub(crate) fn eval(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) -> Flow {
+        let debugs = self.clients.get(conn).map(|c| c.debug.mode);
+        if debugs != Some(Mode::No)
+            && let Some(flow) = self.eval_debugged(conn, entry, args)
+        {
+            return flow;
+        }
         let wide = self.is_wide_script(entry, args);
         let client = self.clients.get(conn).expect("looked up by the caller");
         let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);

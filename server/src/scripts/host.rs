@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a script's commands are told when the server ends meanwhile.
-const ENDING: &str = "ERR the server ends";
+pub(super) const ENDING: &str = "ERR the server ends";
 /// What a write is told in a script that is killed.
 const KILLED: &str = "ERR Script killed by user with SCRIPT KILL...";
 
@@ -65,6 +65,8 @@ pub(super) struct ScriptHost<'a> {
     slow: Option<Arc<Slow>>,
     function: Option<&'a str>,
     command: Args<'a>,
+    /// The last call was refused before it ran.
+    refused: bool,
 }
 
 /// A command of the server's own in a script: whether it may ask all cores, and what they answer.
@@ -132,12 +134,24 @@ impl<'a> ScriptHost<'a> {
             slow: None,
             function,
             command,
+            refused: false,
         }
     }
 
     pub fn without_memory(mut self, no_memory: bool) -> Self {
         self.no_memory = no_memory;
         self
+    }
+
+    pub fn db(&self) -> usize {
+        self.db
+    }
+    /// Commands that need memory are still refused.
+    pub fn lacks_memory(&self) -> bool {
+        self.no_memory
+    }
+    pub fn was_refused(&self) -> bool {
+        self.refused
     }
 
     /// The script has ended. True when it must start again with every core held; then its writes are undone.
@@ -419,26 +433,30 @@ impl<'a> ScriptHost<'a> {
             }
         }
     }
+}
 
-    /// Why a command may not run, if so.
-    fn refusal(&self, entry: Option<&Entry>, args: Args<'_>) -> Option<&'static str> {
-        let Some(entry) = entry else {
-            return Some("ERR Unknown Redis command called from script");
-        };
-        if !entry.spec.arity_fits(args.len()) {
-            return Some("ERR Wrong number of args calling Redis command from script");
-        }
-        if !entry.subcommands.is_empty() && args.len() > 1 {
-            return Some("ERR Unknown Redis command called from script");
-        }
-        if entry.has(NOSCRIPT) {
-            return Some("ERR This Redis command is not allowed from script");
-        }
-        if self.read_only && entry.has(WRITE | MAY_REPLICATE) {
-            return Some("ERR Write commands are not allowed from read-only scripts.");
-        }
-        None
+/// Why a script may not run a command, if so.
+pub(super) fn refusal(
+    entry: Option<&Entry>,
+    args: Args<'_>,
+    read_only: bool,
+) -> Option<&'static str> {
+    let Some(entry) = entry else {
+        return Some("ERR Unknown Redis command called from script");
+    };
+    if !entry.spec.arity_fits(args.len()) {
+        return Some("ERR Wrong number of args calling Redis command from script");
     }
+    if !entry.subcommands.is_empty() && args.len() > 1 {
+        return Some("ERR Unknown Redis command called from script");
+    }
+    if entry.has(NOSCRIPT) {
+        return Some("ERR This Redis command is not allowed from script");
+    }
+    if read_only && entry.has(WRITE | MAY_REPLICATE) {
+        return Some("ERR Write commands are not allowed from read-only scripts.");
+    }
+    None
 }
 
 /// `redis.log`
@@ -456,7 +474,8 @@ impl Host for ScriptHost<'_> {
     fn call(&mut self, args: &[&[u8]], version: Version, reply: &mut Vec<u8>) {
         let from = reply.len();
         let entry = self.core.registry.resolve(args);
-        if let Some(text) = self.refusal(entry, args) {
+        self.refused = true;
+        if let Some(text) = refusal(entry, args, self.read_only) {
             Reply::new(reply, version).error(text);
             return;
         }
@@ -465,6 +484,7 @@ impl Host for ScriptHost<'_> {
             Reply::new(reply, version).error(&error);
             return;
         }
+        self.refused = false;
         if self.no_memory && entry.has(DENYOOM) {
             Reply::new(reply, version).command_error(&CommandError::OutOfMemory);
             return;

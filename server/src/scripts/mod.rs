@@ -12,6 +12,7 @@
 //! The scripts' texts are shared by all cores; each core compiles what it runs.
 
 pub mod busy;
+pub mod debug;
 pub mod functions;
 mod host;
 mod memory;
@@ -41,6 +42,8 @@ pub struct Library {
     cache: Mutex<Cache>,
     /// Grows with every SCRIPT FLUSH.
     flushes: AtomicU64,
+    /// For threads that are no cores.
+    pub wakers: debug::Wakers,
     pub libraries: functions::Libraries,
     pub busy: busy::Busy,
     /// What Lua may hold on all cores.
@@ -87,6 +90,7 @@ pub(crate) struct Scripts {
     wide_functions: HashSet<Vec<u8>>,
     own: functions::Own,
     pub(super) asking: host::Asking,
+    pub(super) debug: debug::Debugging,
     /// [`Library::flushes`] when `known` was right.
     flushes: u64,
 }
