@@ -311,6 +311,10 @@ impl Core {
     /// Serves blocked clients whose keys have changed, until nothing changes any more.
     #[cold]
     pub(crate) fn serve_blocked(&mut self) {
+        if self.locks.held_whole() {
+            // A transaction that holds every core is between two of its steps: nobody may see what it has done so far.
+            return;
+        }
         while !self.shard.attention.touched.is_empty() {
             for name in std::mem::take(&mut self.shard.attention.touched) {
                 self.serve_queue(&name, 0);

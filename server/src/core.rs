@@ -495,7 +495,7 @@ impl Core {
         let backlog = self.mailbox.retry();
         self.wake_receivers();
         let busy = !self.going_on.is_empty()
-            || !self.shard.attention.touched.is_empty()
+            || !self.shard.attention.touched.is_empty() && !self.locks.held_whole()
             || !self.shard.attention.tracking.stale.is_empty()
             || !self.early.is_empty()
             || !self.early_control.is_empty()
@@ -974,6 +974,8 @@ impl Core {
         if let Some(client) = self.clients.get_mut(conn)
             && client.life == Life::Open
         {
+            // A session hears of it by this, and ends.
+            client.debug.input = None;
             client.life = Life::Ending;
             self.mark_dirty(conn);
         }
@@ -987,6 +989,7 @@ impl Core {
         if let Some(client) = self.clients.get_mut(conn)
             && client.life != Life::Closed
         {
+            client.debug.input = None;
             client.life = Life::Closed;
             self.io.close(conn, false);
         }

@@ -150,6 +150,12 @@ impl<T> Locks<T> {
         self.queue.iter().any(|e| e.slots == Slots::All)
     }
 
+    /// True when something that has started holds all slots.
+    pub fn held_whole(&self) -> bool {
+        let mut started = self.queue.iter().filter(|e| e.work.is_none());
+        started.any(|e| e.slots == Slots::All)
+    }
+
     /// Adds work with a number.
     pub fn insert(&mut self, number: u64, slots: Slots, work: T) {
         self.add(Order { number, behind: 0 }, slots, work);

@@ -61,6 +61,8 @@ struct State {
     breakpoints: Vec<usize>,
     /// Stop at the next line. While it is so, commands and their replies are logged.
     step: bool,
+    /// It has run for too long: to be told at the next line.
+    impatient: bool,
     /// `redis.breakpoint` was called.
     called: bool,
     user_is_gone: bool,
@@ -113,6 +115,7 @@ impl Session {
             lines,
             breakpoints: Vec::new(),
             step: true,
+            impatient: false,
             called: false,
             user_is_gone: false,
             log: Vec::new(),
@@ -268,9 +271,15 @@ impl Session {
     fn stops_at(&self, line: usize, counted: bool) -> Option<&'static str> {
         let mut state = self.0.borrow_mut();
         state.line = line;
-        if counted {
-            let impatient = state.since.elapsed() >= state.rules.patience;
-            return impatient.then_some("timeout reached, infinite loop?");
+        let pending = std::mem::take(&mut state.impatient);
+        let code = state.has_code(line);
+        if counted && state.since.elapsed() >= state.rules.patience || pending {
+            // Where there is no code in Redis's Lua, the next line is as good.
+            state.impatient = !code;
+            return code.then_some("timeout reached, infinite loop?");
+        }
+        if counted || !code {
+            return None;
         }
         let at_breakpoint = state.breakpoints.contains(&line);
         let why = match (state.called, at_breakpoint, state.step) {
@@ -286,6 +295,15 @@ impl Session {
 /// Ends a session whose script did not even begin.
 pub fn end_without_script(console: &mut dyn Console) {
     console.send(b"*1\r\n+<endsession>\r\n".to_vec());
+}
+
+impl State {
+    /// LuaJIT marks the beginnings of loops, for which Lua has no code.
+    fn has_code(&self, line: usize) -> bool {
+        let text = line.checked_sub(1).and_then(|at| self.lines.get(at));
+        let text = text.map_or(b"".as_slice(), |text| text.trim_ascii());
+        !matches!(text, b"repeat" | b"while true do" | b"while 1 do")
+    }
 }
 
 fn error<T>(text: &str) -> Result<T, Raise> {
@@ -397,8 +415,14 @@ impl Frame {
             return None;
         }
         // SAFETY: as above.
-        let name = unsafe { CStr::from_ptr(self.ar.name) };
-        Some(name.to_string_lossy().into_owned())
+        let (name, kind) = unsafe {
+            (
+                CStr::from_ptr(self.ar.name),
+                CStr::from_ptr(self.ar.namewhat),
+            )
+        };
+        // In Redis's Lua those have none.
+        (kind != c"metamethod").then(|| name.to_string_lossy().into_owned())
     }
     /// Pushes the `n`th local variable (from 1) and returns its name.
     fn push_local(&self, lua: Lua, n: i32) -> Option<Vec<u8>> {

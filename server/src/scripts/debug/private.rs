@@ -22,6 +22,7 @@ use ringwood_protocol::slot::key_slot;
 use ringwood_scripting::{Host, LogLevel, Replication};
 use ringwood_shard::ctx::Wants;
 use ringwood_shard::shard::Shard;
+use ringwood_shard::slot_set::SlotSet;
 use ringwood_shard::watch::Name;
 use std::collections::HashSet;
 
@@ -67,7 +68,9 @@ impl<'a> PrivateHost<'a> {
         let cores = self.setup.post.inboxes.cores();
         let mut wanted: Vec<Vec<Name>> = vec![Vec::new(); cores];
         for name in names {
-            if !self.whole[name.0] && !self.known.contains(&name) {
+            if self.whole[name.0] {
+                self.known.insert(name);
+            } else if !self.known.contains(&name) {
                 let owner = shared.owners[key_slot(&name.1) as usize];
                 wanted[owner as usize].push(name);
             }
@@ -161,7 +164,16 @@ impl<'a> PrivateHost<'a> {
         };
         loop {
             let mut reply = Vec::new();
+            if entry.widens() {
+                // It asks for what it finds missing here only where it might be elsewhere.
+                self.shard.owned = SlotSet::from_slots([]);
+                self.shard.guests = self.known.clone();
+            }
             let wants = run(&mut self.shard, &mut self.stats, &call, args, &mut reply);
+            if entry.widens() {
+                self.shard.owned = SlotSet::from_slots(0..16384);
+                self.shard.guests.clear();
+            }
             match wants.map(|wants| *wants) {
                 None => {
                     if let Route::AllShards(merge) = entry.spec.route {
@@ -206,7 +218,7 @@ impl<'a> PrivateHost<'a> {
             }
             // Nobody hears of what is to be forgotten.
             "PUBLISH" | "SPUBLISH" => Reply::new(out, version).integer(0),
-            _ if entry.has(WRITE | MAY_REPLICATE | ADMIN) => {
+            name if entry.has(WRITE | MAY_REPLICATE | ADMIN) && name != "WAIT" => {
                 let text =
                     "this command is not available in a debugging session that leaves no trace";
                 return Err(CommandError::err(text));
