@@ -301,7 +301,8 @@ impl State {
         if self.breakpoints.len() == BREAKPOINTS_MAX {
             return Some("Too many breakpoints set.");
         }
-        if at > self.lines.len() {
+        // One that is there already is told the same, as in Redis.
+        if at > self.lines.len() || self.breakpoints.contains(&at) {
             return Some("Wrong line number.");
         }
         self.breakpoints.push(at);

@@ -7,28 +7,30 @@ use ringwood_protocol::quote::append_repr;
 /// Tables nested deeper are not shown.
 const DEPTH_MAX: usize = 10;
 /// Few tables that hold each other often can stand for any number of bytes: so many are enough for anybody.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = 1 << 20;
 
 /// Writes the value on top of the stack, which stays.
 pub(super) fn value(lua: Lua, out: &mut Vec<u8>) {
-    value_at(lua, out, 0);
+    value_at(lua, out, 0, &mut { BYTES_MAX });
 }
 
-fn value_at(lua: Lua, out: &mut Vec<u8>, depth: usize) {
+/// `left`: bytes that may still be written, in all buffers together.
+fn value_at(lua: Lua, out: &mut Vec<u8>, depth: usize, left: &mut usize) {
     if depth == DEPTH_MAX || !lua.room(8) {
         out.extend_from_slice(b"<max recursion level reached! Nested table?>");
         return;
     }
-    if out.len() > BYTES_MAX {
+    if *left == 0 {
         return;
     }
+    let from = out.len();
     match lua.kind(-1) {
         ffi::TSTRING => append_repr(out, lua.bytes(-1).unwrap_or_default()),
         ffi::TBOOLEAN if lua.boolean(-1) => out.extend_from_slice(b"true"),
         ffi::TBOOLEAN => out.extend_from_slice(b"false"),
         ffi::TNUMBER => out.extend_from_slice(&number(lua.number(-1))),
         ffi::TNIL => out.extend_from_slice(b"nil"),
-        ffi::TTABLE => table(lua, out, depth + 1),
+        ffi::TTABLE => return table(lua, out, depth + 1, left),
         kind => {
             let name = match kind {
                 ffi::TFUNCTION => "function",
@@ -43,6 +45,7 @@ fn value_at(lua: Lua, out: &mut Vec<u8>, depth: usize) {
             out.extend_from_slice(format!("\"{name}@{at}\"").as_bytes());
         }
     }
+    *left = left.saturating_sub(out.len() - from);
 }
 
 /// As C's `%g` has it.
@@ -54,17 +57,22 @@ fn number(n: f64) -> Vec<u8> {
 }
 
 /// As a list, if its keys are 1, 2, 3 in this order; else with the keys.
-fn table(lua: Lua, out: &mut Vec<u8>, depth: usize) {
+fn table(lua: Lua, out: &mut Vec<u8>, depth: usize, left: &mut usize) {
+    *left = left.saturating_sub(2);
     let mut list = b"{".to_vec();
     let mut map = b"{".to_vec();
     let mut next = Some(1.0);
     lua.push_nil();
     while lua.next(-2) {
+        if *left == 0 {
+            lua.pop(2);
+            break;
+        }
         if next.is_some_and(|n| lua.kind(-2) != ffi::TNUMBER || lua.number(-2) != n) {
             next = None;
         }
         let mut item = Vec::new();
-        value_at(lua, &mut item, depth);
+        value_at(lua, &mut item, depth, left);
         lua.pop(1);
         if let Some(n) = &mut next {
             *n += 1.0;
@@ -72,7 +80,7 @@ fn table(lua: Lua, out: &mut Vec<u8>, depth: usize) {
             list.extend_from_slice(b"; ");
         }
         map.push(b'[');
-        value_at(lua, &mut map, depth);
+        value_at(lua, &mut map, depth, left);
         map.extend_from_slice(b"]=");
         map.extend_from_slice(&item);
         map.extend_from_slice(b"; ");
@@ -84,10 +92,8 @@ fn table(lua: Lua, out: &mut Vec<u8>, depth: usize) {
 
 /// Writes a reply of a command.
 pub(super) fn reply(reply: &[u8], out: &mut Vec<u8>) {
-    let mut rest = reply;
-    while one(&mut rest, out).is_none() && !rest.is_empty() {
-        // Attributes before it are none of the reply.
-    }
+    // The server sends whole replies only.
+    let _ = one(&mut &*reply, out);
 }
 
 /// Writes one value and moves on behind it. None where the bytes are no reply, which the server does not send.

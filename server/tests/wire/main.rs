@@ -15,6 +15,7 @@ mod busy;
 mod clients;
 mod cluster;
 mod conn;
+mod debugger;
 mod functions;
 mod garbage;
 mod harness;

@@ -75,6 +75,7 @@ pub enum Message {
         client: u64,
         words: Words,
         version: Version,
+        read_only: bool,
         to: Sender<Called>,
     },
     /// YES: copies of keys of the receiver.
@@ -86,7 +87,7 @@ pub enum Message {
     Names {
         client: u64,
         db: usize,
-        to: Sender<Result<Vec<Box<[u8]>>, String>>,
+        to: Sender<Names>,
     },
     /// YES: one of the server's own commands that changes nothing.
     Server {
@@ -97,6 +98,8 @@ pub enum Message {
     },
 }
 
+/// An error's text where there are too many.
+pub type Names = Result<Vec<Box<[u8]>>, String>;
 pub type Copies = Vec<(Name, Option<Parts>)>;
 
 /// What became of a command.
@@ -113,12 +116,11 @@ struct Running {
     setup: Option<Box<Setup>>,
     db: usize,
     user: Option<Arc<crate::acl::User>>,
-    read_only: bool,
     no_memory: bool,
     /// SYNC: it holds every core.
     transaction: Option<u32>,
     /// YES: a transaction for this is under way.
-    names: Option<(usize, Sender<Result<Vec<Box<[u8]>>, String>>)>,
+    names: Option<(usize, Sender<Names>)>,
 }
 
 /// One core's part.
@@ -226,7 +228,6 @@ impl Core {
             setup: Some(Box::new(setup)),
             db,
             user,
-            read_only: entry.spec.name.ends_with("_RO"),
             no_memory: self.room.is_out(),
             transaction: None,
             names: None,
@@ -321,7 +322,7 @@ impl Core {
             _ => Reach::Held(transaction),
         }
     }
-    fn names_of_all(&mut self, transaction: u32, db: usize) -> Result<Vec<Box<[u8]>>, String> {
+    fn names_of_all(&mut self, transaction: u32, db: usize) -> Names {
         let count = self.run_everywhere(transaction, db, &[b"DBSIZE"]);
         let count = protocol::integer(&count).ok_or("the number of keys is unknown")?;
         if count > KEYS_MAX {
@@ -357,9 +358,11 @@ impl Core {
                 client,
                 words,
                 version,
+                read_only,
                 to,
             } => {
-                if let Some(called) = self.call_for_session(client, &words, version) {
+                let called = self.call_for_session(client, &words, version, read_only);
+                if let Some(called) = called {
                     let _ = to.send(called);
                 }
             }
@@ -409,9 +412,15 @@ impl Core {
     }
 
     /// SYNC: every core is held.
-    fn call_for_session(&mut self, client: u64, words: &Words, version: Version) -> Option<Called> {
+    fn call_for_session(
+        &mut self,
+        client: u64,
+        words: &Words,
+        version: Version,
+        read_only: bool,
+    ) -> Option<Called> {
         let running = self.scripts.debug.sessions.get(&client)?;
-        let (db, no_memory, read_only) = (running.db, running.no_memory, running.read_only);
+        let (db, no_memory) = (running.db, running.no_memory);
         let reach = self.reach_of_all(running.transaction?);
         self.acting = running.user.clone();
         self.caller = running.ticket;

@@ -105,6 +105,7 @@ fn debug(setup: &Setup, reply: &mut Vec<u8>) -> Result<(), ScriptError> {
     let host: &mut dyn Host = if setup.sync {
         remote = SyncHost {
             setup,
+            read_only,
             refused: false,
         };
         &mut remote
@@ -210,17 +211,19 @@ pub(super) fn acl_check(setup: &Setup, args: &[&[u8]]) -> Option<bool> {
 /// SYNC: commands run at the client's core.
 struct SyncHost<'a> {
     setup: &'a Setup,
+    read_only: bool,
     refused: bool,
 }
 
 impl Host for SyncHost<'_> {
     fn call(&mut self, args: &[&[u8]], version: Version, reply: &mut Vec<u8>) {
-        let client = self.setup.client;
+        let (client, read_only) = (self.setup.client, self.read_only);
         let words = Words::new(args.iter().copied());
         let called = ask(&self.setup.post, self.setup.home, |to| Message::Call {
             client,
             words,
             version,
+            read_only,
             to,
         });
         match called {
