@@ -21,7 +21,7 @@ pub enum Waker {
 }
 
 impl Waker {
-    /// Wakes the core from any thread.
+    /// Wakes the core from any thread; in the simulation all look by themselves.
     pub fn wake(&self) {
         match self {
             Self::Uring(waker) => waker.wake(),

@@ -16,7 +16,7 @@ use crate::commands::lock;
 use crate::config::Config;
 use crate::config::enums::MaxmemoryPolicy;
 use crate::core::Core;
-use crate::io::{Io, World};
+use crate::io::Io;
 use crate::mailbox::Ticket;
 use crossbeam_channel::{Receiver, Sender};
 use ringwood_protocol::error::CommandError;
@@ -537,21 +537,6 @@ impl Core {
         }
         if self.id == 0 {
             self.save_after_flush();
-        }
-    }
-}
-
-/// Wakes the core that the waker is of; in the simulation all look by themselves.
-trait Wake {
-    fn wake(&self);
-}
-impl Wake for <World as Io>::Waker {
-    fn wake(&self) {
-        use crate::io::world::Waker;
-        match self {
-            Waker::Uring(waker) => waker.wake(),
-            Waker::Epoll(waker) => waker.wake(),
-            Waker::Sim => {}
         }
     }
 }
