@@ -13,7 +13,7 @@
 //! ```
 //! - Served once: only who moves the state from `Waiting` to `Taken` may run the command.
 //! - Nothing is taken for a client that is gone: its core moves the state to `Done`, and a claim fails from then on.
-//! - An owner serves with its own keys alone, so only a command all of whose keys are its own. Any other goes back to the
+//! - An owner serves with its own keys alone, so only a command all of whose keys are its own, and not held by other work. Any other goes back to the
 //!   client's core, which runs it again over all its keys. An owner cannot know whether a key of another core that comes
 //!   earlier in the command has something by now. A queue stands still at such a waiter; if it finds nothing, those behind
 //!   it are looked at.
@@ -72,6 +72,8 @@ pub struct Waiter {
     owners: Vec<u16>,
     /// The command's keys have several owners.
     crosses: bool,
+    /// The slots of all its keys: of those that it waits for, and of those that it only writes.
+    slots: Vec<u16>,
 }
 
 impl Waiter {
@@ -223,11 +225,10 @@ impl Core {
         let slices = words.slices();
         entry.key_indexes(&slices, &mut indexes);
         // Those that it waits for, and those that it writes (BLMOVE's second).
-        let crosses = owners.len() > 1
-            || indexes.iter().any(|&i| {
-                let owner = self.owner(ringwood_protocol::slot::key_slot(slices[i]));
-                owners.iter().any(|&o| o != owner)
-            });
+        let slot = |&i: &usize| ringwood_protocol::slot::key_slot(slices[i]);
+        let slots: Vec<u16> = indexes.iter().map(slot).collect();
+        let mut all = slots.iter().map(|&slot| self.owner(slot));
+        let crosses = owners.len() > 1 || all.any(|owner| owners.iter().any(|&o| o != owner));
         self.blocking.next_id += 1;
         let id = self.blocking.next_id;
         let waiter = Arc::new(Waiter {
@@ -244,6 +245,7 @@ impl Core {
             block_db: block.db,
             owners,
             crosses,
+            slots,
         });
         if let Some(ms) = block.timeout_ms {
             let at = self
@@ -287,13 +289,15 @@ impl Core {
             let Some(queue) = self.blocking.queues.get_mut(&name) else {
                 continue;
             };
+            let stood = self.blocking.stopped.get(&name);
+            let stood = stood.is_some_and(|at| Arc::ptr_eq(at, waiter));
             let before = queue.len();
             queue.retain(|w| !Arc::ptr_eq(w, waiter));
             let gone = before - queue.len();
             if queue.is_empty() {
                 self.blocking.queues.remove(&name);
                 self.blocking.stopped.remove(&name);
-            } else if gone > 0 && waiter.crosses {
+            } else if gone > 0 && (waiter.crosses || stood) {
                 // Who was behind it has waited for what becomes of it.
                 self.shard.attention.look_again(name.0, &name.1);
             }
@@ -350,7 +354,8 @@ impl Core {
                 at += 1;
                 continue;
             }
-            if waiter.crosses {
+            // BLMOVE's destination may be with another core just now: then it goes the way of those that cross, and waits for it.
+            if waiter.crosses || claim == Claim::Others || self.is_hindered(&waiter, name) {
                 self.blocking.stopped.insert(name.clone(), waiter.clone());
                 if claim == Claim::Mine {
                     let core = waiter.ticket.core as usize;
@@ -362,11 +367,6 @@ impl Core {
                 }
                 return;
             }
-            assert_eq!(
-                claim,
-                Claim::Mine,
-                "a waiter of one owner is taken by it alone"
-            );
             let mut reply = Vec::new();
             if !self.run_serving(&waiter, &mut reply) {
                 at += 1;
@@ -375,6 +375,14 @@ impl Core {
             }
             self.conclude(&waiter, &reply);
         }
+    }
+
+    /// True if other work holds a key of the waiter's command, this one aside, which has just changed. A command all of whose keys
+    /// are here and free is run at once.
+    fn is_hindered(&self, waiter: &Waiter, name: &Name) -> bool {
+        let own = ringwood_protocol::slot::key_slot(&name.1);
+        let mut slots = waiter.slots.iter();
+        self.cores() > 1 && slots.any(|&slot| slot != own && self.locks.in_use(slot))
     }
 
     /// The command of a waiter has run, or will not run any more: the reply goes out and it leaves all queues.

@@ -56,15 +56,16 @@ impl Denied {
 
 /// What these words do to the key: SET reads the old value only with GET, BITFIELD writes only with something to write.
 pub fn flags_in_use(flags: u32, words: &[&[u8]]) -> u32 {
-    let has = |word: &str| {
-        words[2..]
-            .iter()
-            .any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+    let has_from = |at: usize, word: &str| {
+        let mut options = words.iter().skip(at);
+        options.any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
     };
+    let has = |word| has_from(2, word);
     if flags & VARIABLE_FLAGS == 0 || words.len() < 2 {
         flags
     } else if words[0].eq_ignore_ascii_case(b"SET") {
-        if has("GET") {
+        // Behind the value, which may be any word.
+        if has_from(3, "GET") {
             RW | ACCESS | UPDATE
         } else {
             OW | UPDATE
@@ -197,6 +198,7 @@ mod tests {
             ("+@all %R~r* %W~w*", "get r1", Ok(())),
             ("+@all %R~r* %W~w*", "get w1", Err(Denied::Key(1))),
             ("+@all %R~r* %W~w*", "set w1 x", Ok(())),
+            ("+@all %R~r* %W~w*", "set w1 get", Ok(())),
             ("+@all %R~r* %W~w*", "set w1 x GET", Err(Denied::Key(1))),
             ("+@all %R~r* %W~w*", "copy r1 w1", Ok(())),
             ("+@all %R~r* %W~w*", "copy w1 r1", Err(Denied::Key(1))),

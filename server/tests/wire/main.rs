@@ -7,6 +7,7 @@
 //! RINGWOOD_WIRE_PORT=30000 takes ports from there on (100 of them) instead of the kernel's choice; RINGWOOD_WIRE_SEED repeats
 //! a failed run's random choices. A failed test prints the seed and the server's log.
 
+mod accounts;
 mod acl;
 mod admin;
 mod atomic;
