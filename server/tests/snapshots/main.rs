@@ -185,11 +185,23 @@ fn payloads_go_both_ways() {
 }
 
 /// Moves a snapshot from one server to another, which is started anew with it, and compares all of both.
-fn move_file(from: &mut Server, to: &mut Server, times: bool) -> usize {
+/// `background`: as BGSAVE writes it.
+fn move_file(from: &mut Server, to: &mut Server, times: bool, background: bool) -> usize {
     let mut source = client(from);
     let code = "#!lua name=moved\nredis.register_function('moved', function() return 7 end)";
     ok(&mut source, &["FUNCTION", "LOAD", "REPLACE", code]);
-    ok(&mut source, &["SAVE"]);
+    if background {
+        ok(&mut source, &["BGSAVE"]);
+        let mut runs = || {
+            let info = source.call(&["INFO", "persistence"]).expect("a reply");
+            String::from_utf8_lossy(&info.raw).contains("rdb_bgsave_in_progress:1")
+        };
+        while runs() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    } else {
+        ok(&mut source, &["SAVE"]);
+    }
     let file = from.dir().join("dump.rdb");
     let check = Command::new(server::peers().join("bin/redis-server-8.2"))
         .arg0("redis-check-rdb")
@@ -250,13 +262,13 @@ fn files_go_both_ways() {
             fill(&mut a, &mut random, fields);
             ok(&mut a, &["SELECT", "9"]);
             fill(&mut a, &mut random, fields);
-            let there = move_file(&mut ours, &mut theirs, fields);
+            let there = move_file(&mut ours, &mut theirs, fields, step == 1);
             let mut b = client(&theirs);
             ok(&mut b, &["FLUSHALL"]);
             fill(&mut b, &mut random, times.is_some());
             ok(&mut b, &["SELECT", "9"]);
             fill(&mut b, &mut random, times.is_some());
-            let back = move_file(&mut theirs, &mut ours, times.is_some());
+            let back = move_file(&mut theirs, &mut ours, times.is_some(), false);
             println!("{}: {there} keys there, {back} back", path.display());
         }
     }

@@ -340,6 +340,7 @@ mod tests {
     use crate::commands::testing::Tester;
     use crate::keyspace::KeyHasher;
     use crate::shard::Settings;
+    use std::collections::BTreeMap;
 
     fn filled() -> Tester {
         let mut t = Tester::new();
@@ -496,6 +497,86 @@ mod tests {
         let found = load(&file, 1 << 20).unwrap();
         assert_eq!(found.len(), 2 + 1 + 3);
         assert!(found.iter().any(|l| l.starts_with("0 large quicklist")));
+    }
+
+    /// By database and key: everything that a file says of it.
+    fn entries(file: &[u8]) -> BTreeMap<(usize, Vec<u8>), (u8, Option<i64>, Vec<u8>)> {
+        let mut found = BTreeMap::new();
+        let progress = Scanner::new(16).scan(file, |what| {
+            if let Found::Entry(r, key) = what {
+                let bytes = file[r.at..r.end].to_vec();
+                let before = found.insert((r.db, key.to_vec()), (r.kind, r.expire_at, bytes));
+                assert_eq!(before, None, "a key that is there twice");
+            }
+        });
+        assert!(progress.unwrap().done);
+        found
+    }
+
+    /// Large values of all types are written in parts. Some are changed when half of it was done, or before, or go; what comes out is what was there.
+    #[test]
+    fn a_cut_is_what_was_there_also_of_large_values() {
+        let filler = "filler".repeat(20);
+        let all = |count: usize, head: &str, each: &dyn Fn(usize) -> String| {
+            let words: Vec<String> = (0..count).map(each).collect();
+            format!("{head} {}", words.join(" "))
+        };
+        for round in 0..12 {
+            let mut t = Tester::new();
+            for line in [
+                all(600, "RPUSH list", &|n| format!("{n}{filler}")),
+                all(600, "HSET hash", &|n| format!("f{n} {n}{filler}")),
+                all(600, "SADD set", &|n| format!("{n}{filler}")),
+                all(600, "ZADD zset", &|n| format!("{n} {n}{filler}")),
+                all(50, "MSET", &|n| format!("string{n} {n}{filler}")),
+            ] {
+                t.run(&line);
+            }
+            for n in 0..90 {
+                t.run(&format!("XADD stream 1-{} f {}", n + 1, filler.repeat(9)));
+            }
+            t.run("HPEXPIREAT hash 1800000000000 FIELDS 2 f1 f2");
+            t.run("XGROUP CREATE stream group 0");
+            t.run("XREADGROUP GROUP group me COUNT 20 STREAMS stream >");
+            let options = Options {
+                compress: round % 2 == 0,
+                ..Options::default()
+            };
+            let before = file_of(&t, options);
+            let memory = Memory::default();
+            let stream = snapshot::Stream::new(&t.shard, options, Box::new(memory.clone()));
+            t.shard.keyspace.begin_cut(Box::new(stream));
+            let mut changes = [
+                "LPUSH list new",
+                "HDEL hash f7",
+                "SADD set new",
+                "ZADD zset 5 new",
+                "XACK stream group 1-3",
+                "SET string7 new",
+                "DEL string8",
+                "RENAME zset other",
+                "DEL list",
+                "XADD stream 2-1 f v",
+                "HPERSIST hash FIELDS 1 f1",
+                "COPY set another",
+            ];
+            changes.rotate_left(round % 12);
+            let mut changes = changes.iter();
+            let mut step = 0;
+            while !t.shard.keyspace.cut_some(4000) {
+                step += 1;
+                if step % (1 + round / 4) == 0
+                    && let Some(change) = changes.next()
+                {
+                    t.run(change);
+                }
+            }
+            t.shard.keyspace.check_invariants();
+            let cut = memory.to_file(&[]).expect("it is finished");
+            assert_eq!(entries(&before).len(), 55);
+            // Without the bytes: they are many.
+            assert!(entries(&cut) == entries(&before), "round {round}");
+        }
     }
 
     #[test]
