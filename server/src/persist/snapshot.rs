@@ -23,7 +23,7 @@ use ringwood_protocol::error::CommandError;
 use ringwood_shard::rdb::snapshot::{self, Options, Output, Stream, Written};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -136,8 +136,6 @@ pub struct Snapshot {
 
 impl Snapshot {
     fn new(core: &Core, purpose: Purpose, path: PathBuf) -> (Self, Receiver<Message>) {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Relaxed);
         let config = &core.config;
         let ctime = (core.now.unix_ms / 1000).to_string();
         let memory = core.shared.memory.used().to_string();
@@ -153,7 +151,8 @@ impl Snapshot {
             ("used-mem", &memory),
             ("aof-base", base),
         ]);
-        let name = format!("temp-{}-{number}.rdb", std::process::id());
+        // One at a time has it: the writer does one after the other, and a cancelled one's is gone when the next is claimed.
+        let name = format!("temp-{}.rdb", std::process::id());
         let (messages, receiver) = crossbeam_channel::unbounded();
         let new = Self {
             purpose,

@@ -77,6 +77,9 @@ fn write(
     snapshot: &Snapshot,
     messages: &Receiver<Message>,
 ) -> std::result::Result<Written, Failure> {
+    if snapshot.is_cancelled() {
+        return Err(Failure::Cancelled);
+    }
     let mut target = Target::create(snapshot)?;
     target.write(&snapshot.head[snapshot::magic(0).len()..])?;
     let mut beside = HashMap::new();

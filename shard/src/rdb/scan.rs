@@ -499,8 +499,10 @@ mod tests {
         assert!(found.iter().any(|l| l.starts_with("0 large quicklist")));
     }
 
-    /// By database and key: everything that a file says of it.
-    fn entries(file: &[u8]) -> BTreeMap<(usize, Vec<u8>), (u8, Option<i64>, Vec<u8>)> {
+    /// By database and key: type, expiry, and key and value as they are written.
+    type Entries = BTreeMap<(usize, Vec<u8>), (u8, Option<i64>, Vec<u8>)>;
+
+    fn entries(file: &[u8]) -> Entries {
         let mut found = BTreeMap::new();
         let progress = Scanner::new(16).scan(file, |what| {
             if let Found::Entry(r, key) = what {
