@@ -342,7 +342,8 @@ impl Core {
             if let Wake::Type(kind) = waiter.wake {
                 let key = self.shard.key(&name.1);
                 let found = self.shard.keyspace.get(name.0, key);
-                let live = found.filter(|e| e.expire_at().is_none_or(|at| at > self.shard.now_ms));
+                let live =
+                    found.filter(|e| e.expire_at().is_none_or(|at| at > self.shard.due_ms()));
                 if live.is_none_or(|e| e.kind() != kind) {
                     at += 1;
                     continue;

@@ -89,6 +89,8 @@ pub struct Client {
     pub user: Arc<User>,
     /// There is something that the user may not do.
     pub restricted: bool,
+    /// It brings the log's commands: nothing is refused to it.
+    pub loads: bool,
     pub name: Vec<u8>,
     pub lib_name: Vec<u8>,
     pub lib_version: Vec<u8>,
@@ -175,6 +177,7 @@ impl Client {
             version: Version::Resp2,
             authenticated: user.is_open(),
             restricted: user.is_restricted(),
+            loads: false,
             user,
             name: Vec::new(),
             lib_name: Vec::new(),
@@ -221,7 +224,7 @@ impl Client {
 
     /// It acts as this user from now on.
     pub fn act_as(&mut self, user: Arc<User>) {
-        self.restricted = user.is_restricted();
+        self.restricted = user.is_restricted() && !self.loads;
         self.user = user;
     }
     /// It came through the unix socket, whose clients have port 0 in their address.

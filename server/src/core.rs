@@ -60,6 +60,7 @@ pub struct Shared {
     pub rejected_connections: AtomicU64,
     pub memory: MemoryGauge,
     pub persistence: crate::persist::State,
+    pub aof: crate::aof::State,
     pub command_logs: crate::observe::command_log::CommandLogs,
     pub latency: crate::observe::latency::Latency,
     pub run_id: String,
@@ -203,6 +204,11 @@ pub struct Core {
     pub(crate) ending: bool,
     /// Writes are refused, since snapshots fail: as of this turn's beginning.
     pub(crate) disk_bad: bool,
+    pub(crate) log: crate::aof::log::CoreLog,
+    /// WAITAOF's clients.
+    pub(crate) log_waiters: Vec<crate::aof::wait::Waiting>,
+    /// The log is being read: see [`crate::aof::replay`].
+    pub(crate) loading: bool,
     /// Mail that came while a script waited for other mail, in order.
     pub(crate) early: Vec<(usize, Mail)>,
     /// Control messages that came while a slow script looked around, in order.
@@ -295,6 +301,9 @@ impl Core {
             snapshots: Snapshots::default(),
             ending: false,
             disk_bad: false,
+            log: Default::default(),
+            log_waiters: Vec::new(),
+            loading: false,
             early: Vec::new(),
             early_control: Vec::new(),
             early_events: Vec::new(),
@@ -406,6 +415,7 @@ impl Core {
         while !self.stopping {
             self.turn()?;
         }
+        self.end_log();
         Ok(())
     }
 
@@ -423,6 +433,10 @@ impl Core {
         self.accounted_ns = self.now.mono_ns;
         self.stats.turns += 1;
         self.within.clear();
+        if self.loading {
+            self.loading = self.shared.aof.loading.load(Ordering::Acquire);
+        }
+        self.hold_mail();
         events.append(&mut self.early_events);
         self.take_events(&mut events);
         self.events = events;
@@ -441,11 +455,14 @@ impl Core {
         }
         self.send_gathered();
         self.publish_memory();
+        self.commit_log();
         self.send_parcels();
         if std::mem::take(&mut self.own_parts) {
             // The other cores begin with theirs meanwhile.
             self.wake_receivers();
+            self.hold_mail();
             self.run_parts();
+            self.commit_log();
             self.send_parcels();
         }
         if !self.shard.attention.tracking.stale.is_empty() {
@@ -741,6 +758,7 @@ impl Core {
         transaction: u32,
         under: Under,
     ) -> Option<UnderDone> {
+        self.commit_log();
         self.mailbox.send(core, Mail::Under { transaction, under });
         loop {
             self.mailbox.retry();
@@ -754,6 +772,7 @@ impl Core {
                 other => early.push((from, other)),
             });
             if answer.is_some() || self.shared.stopping.load(Ordering::Acquire) {
+                self.hold_mail();
                 return answer;
             }
             std::thread::yield_now();
@@ -807,6 +826,7 @@ impl Core {
                 Mail::Monitor(line) => self.take_monitor_line(&line),
                 Mail::Record(caller, record) => self.take_record(caller, *record),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
+                Mail::Log(part) => self.shard.log.append_group(&part),
                 Mail::Under { transaction, under } => self.under(from, transaction, under),
                 Mail::UnderDone { transaction, done } => self.under_done(from, transaction, done),
             }
@@ -965,6 +985,36 @@ impl Core {
         self.clients.insert(client);
     }
 
+    /// The connection that brings this core's part of the log.
+    pub(crate) fn adopt_loader(&mut self, stream: Stream) {
+        self.loading = true;
+        let known: Vec<ConnId> = self.clients.iter().map(|c| c.conn).collect();
+        self.adopt(stream, String::new(), String::new(), false);
+        for client in self.clients.iter_mut().filter(|c| !known.contains(&c.conn)) {
+            (client.loads, client.restricted, client.authenticated) = (true, false, true);
+        }
+        self.shared.clients[self.id].fetch_add(1, Ordering::Relaxed);
+    }
+    /// This core has read its part of the log. With the last, all begin to write.
+    fn loader_ended(&mut self) {
+        if self.shared.aof.readers.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let ask = |core: &mut Core| {
+            core.reset_stats();
+            core.start_logging();
+            Vec::new()
+        };
+        let conclude = |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| {
+            let failed = crate::aof::replay::FAILED.load(Ordering::Relaxed);
+            if failed > 0 {
+                tracing::warn!("{failed} commands of the append only file answered with an error");
+            }
+            core.shared.aof.loading.store(false, Ordering::Release);
+        };
+        self.ask_all(Ticket::NOBODY, Arc::new(ask), Box::new(conclude));
+    }
+
     /// No more requests from this client; it closes when its replies have been sent.
     pub(crate) fn end(&mut self, conn: ConnId) {
         self.abandon_wait(conn);
@@ -1002,6 +1052,9 @@ impl Core {
         self.end_monitor(conn);
         self.end_tracking(conn);
         if let Some(client) = self.clients.remove(conn) {
+            if client.loads {
+                self.loader_ended();
+            }
             self.within.ended(conn, client.serving);
             self.shared.clients[self.id].fetch_sub(1, Ordering::Relaxed);
             self.chunks.retain_mut(|chunk| {
@@ -1145,6 +1198,8 @@ impl Core {
             .tell(self.id, self.memory_used(), self.now.unix_ms);
         self.memory_cron();
         self.save_cron();
+        self.log_cron();
+        self.look_at_log_waiters();
         self.check_soft_limits();
         self.limit_tracking();
         let timeout_ns = self.config.timeout as u64 * 1_000_000_000;

@@ -1,6 +1,7 @@
 //! The server: one thread per core, each with its own event loop and shard.
 
 pub mod acl;
+pub mod aof;
 mod banner;
 pub mod blocking;
 pub mod client;

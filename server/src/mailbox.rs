@@ -236,6 +236,8 @@ pub enum Mail {
         transaction: u32,
         done: UnderDone,
     },
+    /// The receiver's part of a transaction, for its log: ahead of whatever lets others see it.
+    Log(Vec<u8>),
 }
 
 /// What all cores share of the mail.
@@ -256,6 +258,8 @@ pub struct Mailbox {
     shared: Arc<Inboxes>,
     /// Cores that got something since the last wake-up round.
     touched: u128,
+    /// Nothing leaves: see [`Mailbox::hold`].
+    held: bool,
 }
 
 /// Makes the mailboxes of `cores` cores.
@@ -279,6 +283,7 @@ pub fn mailboxes(cores: usize) -> (Arc<Inboxes>, Vec<Mailbox>) {
             control,
             shared: shared.clone(),
             touched: 0,
+            held: false,
         })
         .collect();
     for from in 0..cores {
@@ -325,7 +330,7 @@ impl Mailbox {
             .as_mut()
             .expect("a core sends itself no mail");
         let backlog = &mut self.backlog[core];
-        if backlog.is_empty() {
+        if backlog.is_empty() && !self.held {
             if let Err(rtrb::PushError::Full(mail)) = ring.push(mail) {
                 backlog.push_back(mail);
             }
@@ -333,9 +338,21 @@ impl Mailbox {
             backlog.push_back(mail);
         }
     }
+    /// Mail waits, in order, for [`Mailbox::release`].
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.held) {
+            self.retry();
+        }
+    }
     /// Moves waiting mail into rings that have room again. True when some still waits.
     pub fn retry(&mut self) -> bool {
         let mut left = false;
+        if self.held {
+            return self.backlog.iter().any(|mail| !mail.is_empty());
+        }
         for (core, backlog) in self.backlog.iter_mut().enumerate() {
             while let Some(mail) = backlog.pop_front() {
                 let ring = self.out[core]

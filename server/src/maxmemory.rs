@@ -85,7 +85,7 @@ impl Core {
     /// Sees to it that there is room for the commands that run next.
     #[inline]
     pub(crate) fn make_room(&mut self) {
-        if self.config.maxmemory == 0 {
+        if self.config.maxmemory == 0 || self.shard.loading {
             return;
         }
         let over = self.over();

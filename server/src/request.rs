@@ -20,7 +20,7 @@ use crate::scripts::debug::take_input;
 use crate::stats::{Histogram, Stats};
 use crate::transaction::Waiting;
 use ringwood_protocol::command::{
-    BARRIER, BLOCKING, DENYOOM, LUA, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE,
+    BARRIER, BLOCKING, DENYOOM, LOADING, LUA, MAY_REPLICATE, Merge, NO_AUTH, Route, WRITE,
 };
 use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
@@ -545,6 +545,9 @@ impl Core {
         error: CommandError,
     ) -> Flow {
         self.stats.rejected(entry, &error);
+        if self.shard.loading && self.is_loader(conn) {
+            crate::aof::replay::failed(entry, &error);
+        }
         if let Some(multi) = self.clients.get_mut(conn).and_then(|c| c.multi.as_mut()) {
             multi.aborted = true;
         }
@@ -586,6 +589,11 @@ impl Core {
                 && let Some(error) = self.forbidden(conn, entry, args)
             {
                 break 'run self.refuse(conn, Some(entry), error);
+            }
+            if self.loading
+                && let Some(flow) = self.refuse_while_loading(conn, entry)
+            {
+                break 'run flow;
             }
             if self.room.is_out()
                 && let Some(flow) = self.refuse_for_memory(conn, entry)
@@ -697,16 +705,30 @@ impl Core {
         let text = format!("EXECABORT Transaction discarded because of: {text}");
         Some(self.refuse(conn, Some(entry), CommandError::Text(text.into())))
     }
-    /// Refuses a command that writes, since snapshots fail. As in Redis, PING too, so that whoever checks the server's health hears of it.
+    /// Refuses a command that writes, since snapshots fail or the log cannot be written. As in Redis, PING too, so that whoever checks the server's health hears of it.
     #[cold]
     fn refuse_for_disk(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
-        let error = CommandError::fixed(crate::persist::save::MISCONF);
+        let error = self.disk_error();
         match entry.spec.name {
             "EXEC" if entry.parent.is_none() => self.refuse_exec_with(conn, entry, WRITE, &error),
             name => {
                 (entry.has(WRITE) || name == "PING").then(|| self.refuse(conn, Some(entry), error))
             }
         }
+    }
+    /// It brings the log's commands.
+    fn is_loader(&self, conn: ConnId) -> bool {
+        self.clients.get(conn).is_some_and(|client| client.loads)
+    }
+    /// The log is being read: nobody sees what is not all there yet.
+    #[cold]
+    fn refuse_while_loading(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
+        let client = self.clients.get(conn)?;
+        if client.loads || entry.has(LOADING) {
+            return None;
+        }
+        let text = "LOADING Redis is loading the dataset in memory";
+        Some(self.refuse(conn, Some(entry), CommandError::fixed(text)))
     }
 
     /// Ends CLIENT REPLY SKIP behind its one command. A command that could not start leaves no trace.
@@ -750,6 +772,9 @@ impl Core {
             // The version as it was: a failed HELLO 3 answers in the old one.
             Reply::new(&mut out, version).command_error(error);
             self.stats.error(entry, error);
+            if self.shard.loading && self.is_loader(conn) {
+                crate::aof::replay::failed(Some(entry), error);
+            }
         }
         self.stats.called(entry);
         // The client may have ended itself (CLIENT KILL).
@@ -907,8 +932,11 @@ impl Core {
         }
         let request = request(self.ticket(conn));
         match entry.spec.route {
-            // Where notifications are sent, one core runs it all, so that they come in the keys' order.
-            Route::Scatter(merge) if !self.shard.listening => {
+            // Where notifications are sent, one core runs it all, so that they come in the keys' order; where changes are logged, so
+            // that they are logged as one.
+            Route::Scatter(merge)
+                if !self.shard.listening && !(self.shard.logging && entry.has(WRITE)) =>
+            {
                 self.gather(&request, merge, &keys, &slots);
             }
             _ => self.borrow(&request, &keys, Vec::new(), None),
@@ -1646,14 +1674,23 @@ pub(crate) fn run(
     if shard.attention.tracking.on {
         shard.attention.tracking.writer = call.caller.client;
     }
+    let dirty = shard.stats.dirty;
     let mut ctx = Ctx::new(shard, call.db, reply, call.first_key);
     ctx.serving = call.serving;
-    if let Err(error) = handler(&mut ctx, args) {
+    let result = handler(&mut ctx, args);
+    if let Err(error) = &result {
         ctx.reply.rewind(mark);
-        ctx.reply.command_error(&error);
-        stats.error(entry, &error);
+        ctx.reply.command_error(error);
+        stats.error(entry, error);
+        if ctx.shard.loading {
+            crate::aof::replay::failed(Some(entry), error);
+        }
     }
-    let wants = ctx.wants;
+    let (wants, log) = (ctx.wants, ctx.log);
+    if shard.logging && wants.is_none() {
+        let changed = shard.stats.dirty != dirty;
+        crate::aof::log::note(shard, call, args, log, changed, result.is_ok());
+    }
     if shard.attention.tracking.on {
         crate::tracking::remember(shard, call, args, wants.is_some());
     }

@@ -1,5 +1,6 @@
 //! Starts the cores: binds the ports, makes a thread for each core, pins it, exchanges the wakers, and waits for the end.
 
+use crate::aof;
 use crate::cluster;
 use crate::config::enums::IoEngine;
 use crate::config::{Config, Loaded};
@@ -14,8 +15,9 @@ use ringwood_shard::slot_set::SlotSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Error, ErrorKind};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -85,6 +87,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         rejected_connections: AtomicU64::new(0),
         memory: crate::stats::MemoryGauge::new(cores),
         persistence: Default::default(),
+        aof: Default::default(),
         command_logs: Default::default(),
         latency: Default::default(),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
@@ -99,6 +102,14 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     let engine = World::choose(config.io_engine);
     let snapshot = Some(config.dir.path().join(config.dbfilename.as_path()));
     let snapshot = snapshot.filter(|path| !config.dbfilename.is_empty() && path.exists());
+    // With a log, it says what there was.
+    let log = match config.appendonly {
+        true => Some(open_log(&config, &shared, cores).map_err(Error::other)?),
+        false => None,
+    };
+    let snapshot = log.as_ref().map_or(snapshot, |plan| plan.base.clone());
+    let is_read = log.as_ref().is_some_and(aof::replay::Plan::has_commands);
+    let mut sockets = Vec::new();
     let (begun, totals) = (Instant::now(), Arc::new(Totals::default()));
     let (_, boxes) = mailboxes(cores);
     let (wakers_out, wakers_in) = mpsc::channel::<(usize, Result<Waker, Error>)>();
@@ -107,6 +118,15 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     let mut starts = Vec::new();
     for (id, (mailbox, own)) in boxes.into_iter().zip(shard_listeners).enumerate() {
         let (start, started) = mpsc::channel::<Vec<Waker>>();
+        let log = match (&log, is_read) {
+            (None, _) => Log::Off,
+            (Some(_), false) => Log::Written,
+            (Some(_), true) => {
+                let (ours, theirs) = UnixStream::pair()?;
+                sockets.push(ours);
+                Log::Read(theirs)
+            }
+        };
         let plan = Plan {
             id,
             engine,
@@ -122,6 +142,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
             shard_listeners: own,
             snapshot: snapshot.clone(),
             totals: totals.clone(),
+            log,
         };
         let out = wakers_out.clone();
         let thread = std::thread::Builder::new()
@@ -148,6 +169,19 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
             .map_err(|_| Error::other("a core ended while it started"))?;
     }
     tracing::info!("Server initialized");
+    if let Some(plan) = log {
+        aof::log::start_syncing(&shared)?;
+        if is_read {
+            aof::replay::feed(&plan, sockets).map_err(Error::other)?;
+            while shared.aof.loading.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            tracing::info!(
+                "DB loaded from append only file: {:.3} seconds",
+                begun.elapsed().as_secs_f64()
+            );
+        }
+    }
     if config.port > 0 {
         tracing::info!("Ready to accept connections tcp");
     }
@@ -221,6 +255,27 @@ struct Plan {
     /// To be loaded first.
     snapshot: Option<PathBuf>,
     totals: Arc<Totals>,
+    log: Log,
+}
+
+/// What a core does about the log when it starts.
+enum Log {
+    Off,
+    Written,
+    /// It is read first, from here.
+    Read(UnixStream),
+}
+
+/// Looks through the log, and opens the files that are written next.
+fn open_log(config: &Config, shared: &Shared, cores: usize) -> Result<aof::replay::Plan, String> {
+    let (plan, files) = aof::replay::prepare(config, cores as u16)?;
+    let started = shared.aof.start(files);
+    started.map_err(|e| format!("Can't open the append-only file: {e}"))?;
+    if plan.has_commands() {
+        shared.aof.loading.store(true, Ordering::Release);
+        shared.aof.readers.store(cores, Ordering::Release);
+    }
+    Ok(plan)
 }
 
 fn run_core(
@@ -239,6 +294,7 @@ fn run_core(
         shard_listeners,
         snapshot,
         totals,
+        log,
     } = plan;
     crate::crash::note_core(id);
     if let Some(cpu) = cpu {
@@ -265,6 +321,8 @@ fn run_core(
         .enumerate()
         .filter(|(_, o)| **o as usize == id);
     shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
+    // What expires is not to be missed by what the log says behind the snapshot.
+    shard.loading = matches!(log, Log::Read(_));
     if let Some(path) = &snapshot {
         let loaded = load(path, &mut shard, id == 0).and_then(|loaded| {
             totals.add(&loaded);
@@ -299,7 +357,13 @@ fn run_core(
     for listener in shard_listeners {
         io.listen(listener, SHARD_LISTENER);
     }
-    Core::new(id, io, shard, mailbox, shared).run()
+    let mut core = Core::new(id, io, shard, mailbox, shared);
+    match log {
+        Log::Off => {}
+        Log::Written => core.start_logging(),
+        Log::Read(stream) => core.adopt_loader(stream.into()),
+    }
+    core.run()
 }
 
 fn bind_tcp(loaded: &Loaded, port: u16) -> std::io::Result<Vec<net::Listener>> {

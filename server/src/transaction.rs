@@ -122,7 +122,7 @@ pub struct Loan {
 
 /// A transaction that this core coordinates.
 pub struct Coordinated {
-    number: u64,
+    pub(crate) number: u64,
     pub(crate) ticket: Ticket,
     /// Parts that have not answered.
     left: usize,
@@ -632,8 +632,10 @@ impl Core {
                     // A script asks what it reaches.
                     self.bring_in(loan, exec.is_script());
                 }
+                self.begin_log_group();
                 let again = self.run_exec_borrowed(t.ticket, *exec);
                 self.shard.guests.clear();
+                self.end_log_group(t.number);
                 self.give_back(borrowed, None);
                 if let Some(exec) = again {
                     self.start_exclusive(t.ticket, exec);
@@ -654,7 +656,9 @@ impl Core {
         let mut reply = Vec::new();
         let serving = waiter.is_some();
         self.caller = t.ticket;
+        self.begin_log_group();
         let wants = self.run_owned(entry, &words, db, version, serving, &mut reply);
+        self.end_log_group(t.number);
         self.shard.guests.clear();
         if waiter.is_none() {
             self.stats.called(entry);

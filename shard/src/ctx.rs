@@ -248,7 +248,7 @@ impl<'a> Ctx<'a> {
         self.shard.remove(self.db, key)
     }
     pub fn now_ms(&self) -> i64 {
-        self.shard.now_ms
+        self.shard.due_ms()
     }
 
     /// Says that a key was changed: once for each key and event, after the change. `class` is one of
@@ -264,6 +264,11 @@ impl<'a> Ctx<'a> {
         self.shard.notify(db, key, class, event, true);
     }
 
+    /// True for two keys whose changes go into different files: then each is best logged by a command of its own.
+    pub fn are_logged_apart(&self, one: &[u8], other: &[u8]) -> bool {
+        let log = &self.shard.log;
+        self.shard.logging && log.owner_of(one) != log.owner_of(other)
+    }
     /// The command is logged as these words instead of its own. May be called several times: all are logged, in order.
     pub fn log_as(&mut self, words: &[&[u8]]) {
         if !self.shard.logging {

@@ -184,11 +184,12 @@ impl Shard {
                                 && rule.rank(settings, now_ms, entry) <= candidate.rank
                         });
                 let Some(entry) = found else { continue };
-                let heard = self.listening || !self.attention.is_idle();
+                let heard = self.listening || self.logging || !self.attention.is_idle();
                 let name = heard.then(|| entry.get().key().to_vec());
                 entry.remove();
                 self.stats.evicted += 1;
                 if let Some(name) = name {
+                    self.log_lapsed(db, &name);
                     self.notify(db, &name, notify::EVICTED, "evicted", true);
                 }
                 return Evicted::One;

@@ -13,14 +13,6 @@ use crate::shard::{Shard, notify};
 /// How many fields go at once.
 const FIELDS_A_VISIT: usize = 16;
 
-/// Fields that went, for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lapsed {
-    pub db: usize,
-    pub key: Box<[u8]>,
-    pub fields: Vec<Box<[u8]>>,
-}
-
 /// What was done to a hash.
 #[derive(Debug)]
 pub(crate) struct Visit {
@@ -76,11 +68,9 @@ impl Shard {
     /// Tells of a visit whoever listens.
     pub(crate) fn fields_expired(&mut self, db: usize, key: &[u8], visit: Visit) {
         if self.logging {
-            self.lapsed.push(Lapsed {
-                db,
-                key: key.into(),
-                fields: visit.fields,
-            });
+            let mut words: Vec<&[u8]> = vec![b"HDEL", key];
+            words.extend(visit.fields.iter().map(|field| &**field));
+            self.log.lapsed(db, &words);
         }
         self.notify(db, key, notify::HASH, "hexpired", true);
         if visit.emptied {

@@ -7,6 +7,7 @@ pub mod evict;
 pub mod field_expiry;
 pub mod keyspace;
 pub mod locks;
+pub mod log;
 pub mod memory;
 pub mod object;
 pub mod rdb;

@@ -7,6 +7,7 @@ use crate::evict::{Evictor, Rule};
 use crate::field_expiry;
 use crate::keyspace::entry::{Header, Parts};
 use crate::keyspace::{EntryMut, EntryRef, Found, Key, KeyHasher, Keyspace};
+use crate::log::Log;
 use crate::object::{Encoding, Type};
 use crate::slot_set::SlotSet;
 use crate::watch::Attention;
@@ -164,15 +165,16 @@ pub struct Shard {
     pub attention: Attention,
     /// Keys lent by other cores to the command that runs.
     pub guests: HashSet<(usize, Box<[u8]>)>,
+    /// The log is being read: nothing expires, since the log itself says what did and when.
+    pub loading: bool,
     /// Somebody takes [`crate::ctx::Ctx::log`]: while nobody does, commands do not write down what they are logged as.
     pub logging: bool,
     /// A script's commands run: what it sees of a set that it has sorted shall not depend on chance.
     pub in_script: bool,
-    /// Fields that expired without a command's doing, filled while [`Shard::logging`]: whoever takes the log takes these, and logs
-    /// them as HDEL.
-    pub lapsed: Vec<crate::field_expiry::Lapsed>,
     /// All databases were emptied by a command since somebody looked.
     pub flushed_all: bool,
+    /// What has changed, filled while [`Shard::logging`].
+    pub log: Log,
     /// The slots whose owner this core is.
     pub owned: SlotSet,
     /// CLIENT PAUSE: a read leaves an expired key where it is, and answers as if it were gone.
@@ -193,10 +195,11 @@ impl Shard {
             events: Vec::new(),
             attention: Attention::default(),
             guests: HashSet::new(),
+            loading: false,
             logging: false,
             in_script: false,
-            lapsed: Vec::new(),
             flushed_all: false,
+            log: Log::default(),
             owned: SlotSet::from_slots(0..16384),
             keep_expired: false,
             wheel: Wheel::new(now_ms),
@@ -238,6 +241,9 @@ impl Shard {
             self.events
                 .push(KeyEvent::new(db, key, class, event, modified));
         }
+        if modified && self.logging {
+            self.log.changed(db, key);
+        }
         if modified && !self.attention.is_idle() {
             // A borrowed key is told of by its owner, when it is home.
             if self.attention.tracking.on
@@ -246,7 +252,7 @@ impl Shard {
             {
                 self.attention.tracking.changed(key);
             }
-            let (keyspace, now_ms) = (&self.keyspace, self.now_ms);
+            let (keyspace, now_ms) = (&self.keyspace, self.due_ms());
             self.attention.changed(db, key, class, |key| {
                 let live = |at: Option<i64>| at.is_none_or(|at| at > now_ms);
                 let found = keyspace.get(db, keyspace.key(key));
@@ -299,7 +305,12 @@ impl Shard {
 
     #[inline]
     fn is_expired(&self, expire_at: Option<i64>) -> bool {
-        is_over(expire_at, self.now_ms)
+        is_over(expire_at, self.due_ms())
+    }
+    /// The time by which keys and fields expire.
+    #[inline]
+    pub fn due_ms(&self) -> i64 {
+        if self.loading { 0 } else { self.now_ms }
     }
 
     /// The entry as a read command sees it: counted as hit or miss, its access noted. An expired one is deleted.
@@ -310,6 +321,7 @@ impl Shard {
     /// As [`Shard::read`], without noting the access when `touch` is false (TTL, TYPE, OBJECT).
     #[inline]
     pub fn read_with(&mut self, db: usize, key: Key<'_>, touch: bool) -> Option<EntryRef<'_>> {
+        let due_ms = self.due_ms();
         // The parts of the shard by themselves: the entry borrows the keyspace.
         let Self {
             keyspace,
@@ -322,11 +334,13 @@ impl Shard {
             attention,
             owned,
             keep_expired,
+            logging,
+            log,
             ..
         } = self;
-        let expires_until = if *keep_expired { i64::MIN } else { *now_ms };
+        let expires_until = if *keep_expired { i64::MIN } else { due_ms };
         match keyspace.find_live(db, key, expires_until) {
-            Found::Live(entry) if *keep_expired && is_over(entry.expire_at(), *now_ms) => {}
+            Found::Live(entry) if *keep_expired && is_over(entry.expire_at(), due_ms) => {}
             Found::Live(mut entry) => {
                 stats.hits += 1;
                 if touch {
@@ -340,6 +354,9 @@ impl Shard {
             }
             Found::Expired => {
                 stats.expired += 1;
+                if *logging {
+                    log.lapsed(db, &[b"DEL", key.bytes]);
+                }
                 if *listening {
                     let event = KeyEvent::new(db, key.bytes, notify::EXPIRED, "expired", true);
                     events.push(event);
@@ -358,7 +375,7 @@ impl Shard {
     /// The entry as a write command sees it. An expired one is deleted first.
     #[inline]
     pub fn write(&mut self, db: usize, key: Key<'_>) -> Option<EntryMut<'_>> {
-        match self.keyspace.find_live(db, key, self.now_ms) {
+        match self.keyspace.find_live(db, key, self.due_ms()) {
             Found::Live(mut entry) => {
                 let access = entry.access();
                 let used = access_used(&self.settings, self.now_ms, &mut self.random, access);
@@ -369,6 +386,9 @@ impl Shard {
             }
             Found::Expired => {
                 self.stats.expired += 1;
+                if self.logging {
+                    self.log.lapsed(db, &[b"DEL", key.bytes]);
+                }
                 if self.listening {
                     let event = KeyEvent::new(db, key.bytes, notify::EXPIRED, "expired", true);
                     self.events.push(event);
@@ -402,7 +422,16 @@ impl Shard {
         if let Some(entry) = self.keyspace.get_mut(db, key) {
             entry.remove();
             self.stats.expired += 1;
+            self.log_lapsed(db, key.bytes);
             self.notify(db, key.bytes, notify::EXPIRED, "expired", true);
+        }
+    }
+
+    /// Logs that a key is gone because its time was over, or to make room. Whoever reads the log lets nothing expire meanwhile.
+    #[inline]
+    pub(crate) fn log_lapsed(&mut self, db: usize, key: &[u8]) {
+        if self.logging {
+            self.log.lapsed(db, &[b"DEL", key]);
         }
     }
 
@@ -581,7 +610,7 @@ impl Shard {
     /// Deletes keys and fields whose time is over, looking at up to about `budget` records and fields. True when more are due.
     pub fn expire_some(&mut self, budget: usize) -> bool {
         self.wheel.advance(self.now_ms);
-        if !self.settings.active_expire {
+        if !self.settings.active_expire || self.loading {
             return false;
         }
         let mut left = budget;
@@ -650,6 +679,7 @@ impl Shard {
                     entry.remove();
                     self.stats.expired += 1;
                     if let Some(name) = name {
+                        self.log_lapsed(db, &name);
                         self.notify(db, &name, notify::EXPIRED, "expired", true);
                     }
                     return 0;
@@ -672,7 +702,7 @@ impl Shard {
 
     /// When [`Shard::expire_some`] has something to do next, in wall-clock milliseconds.
     pub fn next_expiry(&self) -> Option<i64> {
-        if !self.settings.active_expire {
+        if !self.settings.active_expire || self.loading {
             None
         } else if self.wants_sweep() {
             Some(self.now_ms)

@@ -154,7 +154,10 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result {
             without_effect.join(", ")
         );
     }
-    Ok(call.gather(Core::apply_config, |_, reply, _| reply.ok()))
+    Ok(call.gather(Core::apply_config, |core, reply, _| {
+        core.follow_appendonly();
+        reply.ok();
+    }))
 }
 
 /// Does what a new value asks for beyond being read: must fail without effect, or be undone by a call with the old value.

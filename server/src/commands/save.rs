@@ -1,4 +1,4 @@
-//! SAVE, BGSAVE and LASTSAVE.
+//! SAVE, BGSAVE, BGREWRITEAOF and LASTSAVE.
 
 use super::{Answer, Call, ConnHandler};
 use crate::core::Core;
@@ -9,7 +9,7 @@ use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub const COMMANDS: &[Command<ConnHandler>] = &[SAVE, BGSAVE, LASTSAVE];
+pub const COMMANDS: &[Command<ConnHandler>] = &[SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE];
 
 const SAVE: Command<ConnHandler> = command("SAVE", exactly(1), save as ConnHandler)
     .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI | BARRIER)
@@ -81,6 +81,40 @@ fn bgsave(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
         core.answer(ticket, out);
     });
     Ok(Answer::Later)
+}
+
+const BGREWRITEAOF: Command<ConnHandler> =
+    command("BGREWRITEAOF", exactly(1), bgrewriteaof as ConnHandler)
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | BARRIER)
+        .doc(
+            "Makes the append-only file short again, in the background.",
+            "O(1)",
+            "1.0.0",
+            "server",
+        )
+        .route(Route::Connection);
+
+fn bgrewriteaof(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+    let running = call.core.shared.persistence.running();
+    let running = running.filter(|s| !s.is_cancelled()).map(|s| s.purpose);
+    let scheduled = match running {
+        Some(Purpose::AofBase) => {
+            return Err(CommandError::fixed(
+                "ERR Background append only file rewriting already in progress",
+            ));
+        }
+        Some(_) => true,
+        None => call.core.pubsub.in_exec || call.core.rewrite_log().is_err(),
+    };
+    if scheduled {
+        call.core.schedule_rewrite();
+        call.reply
+            .simple("Background append only file rewriting scheduled");
+    } else {
+        call.reply
+            .simple("Background append only file rewriting started");
+    }
+    Ok(Answer::Now)
 }
 
 const LASTSAVE: Command<ConnHandler> = command("LASTSAVE", exactly(1), lastsave as ConnHandler)

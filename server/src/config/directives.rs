@@ -309,30 +309,30 @@ directives! {
         "How often clients are looked after while loading.";
     "stop-writes-on-bgsave-error" [] stop_writes_on_bgsave_error: bool = "yes", ANY, MUTABLE,
         "Refuse writes after a failed snapshot.";
-    "appendonly" [] appendonly: bool = "no", ANY, MUTABLE | DENY_LOADING | PENDING, "Log every write.";
+    "appendonly" [] appendonly: bool = "no", ANY, MUTABLE | DENY_LOADING, "Log every write.";
     "appendfilename" [] appendfilename: Text = "appendonly.aof",
-        ANY.check(checks::appendfilename), IMMUTABLE | PENDING,
+        ANY.check(checks::appendfilename), IMMUTABLE,
         "Base name of the log's files.";
     "appenddirname" [] appenddirname: Text = "appendonlydir",
-        ANY.check(checks::appenddirname), IMMUTABLE | PENDING,
+        ANY.check(checks::appenddirname), IMMUTABLE,
         "Directory of the log.";
-    "appendfsync" [] appendfsync: AppendFsync = "everysec", ANY, MUTABLE | PENDING,
+    "appendfsync" [] appendfsync: AppendFsync = "everysec", ANY, MUTABLE,
         "When the log is synced to the disk.";
-    "no-appendfsync-on-rewrite" [] no_appendfsync_on_rewrite: bool = "no", ANY, MUTABLE | PENDING,
+    "no-appendfsync-on-rewrite" [] no_appendfsync_on_rewrite: bool = "no", ANY, MUTABLE,
         "Do not sync the log while it is rewritten.";
-    "auto-aof-rewrite-percentage" [] auto_aof_rewrite_percentage: u32 = "100", range(0, INT), MUTABLE | PENDING,
+    "auto-aof-rewrite-percentage" [] auto_aof_rewrite_percentage: u32 = "100", range(0, INT), MUTABLE,
         "Growth at which the log is rewritten.";
-    "auto-aof-rewrite-min-size" [] auto_aof_rewrite_min_size: u64 = "64mb", memory(0, I64), MUTABLE | PENDING,
+    "auto-aof-rewrite-min-size" [] auto_aof_rewrite_min_size: u64 = "64mb", memory(0, I64), MUTABLE,
         "Smallest log that is rewritten.";
-    "aof-load-truncated" [] aof_load_truncated: bool = "yes", ANY, MUTABLE | PENDING,
+    "aof-load-truncated" [] aof_load_truncated: bool = "yes", ANY, MUTABLE,
         "Load a log whose end is cut off.";
     "aof-use-rdb-preamble" [] aof_use_rdb_preamble: bool = "yes", ANY, MUTABLE | PENDING,
         "Rewrite the log as a snapshot.";
-    "aof-timestamp-enabled" [] aof_timestamp_enabled: bool = "no", ANY, MUTABLE | PENDING,
+    "aof-timestamp-enabled" [] aof_timestamp_enabled: bool = "no", ANY, MUTABLE,
         "Note times in the log.";
     "aof-rewrite-incremental-fsync" [] aof_rewrite_incremental_fsync: bool = "yes", ANY, MUTABLE | PENDING,
         "Sync a rewritten log in pieces.";
-    "aof-disable-auto-gc" [] aof_disable_auto_gc: bool = "no", ANY, MUTABLE | PENDING,
+    "aof-disable-auto-gc" [] aof_disable_auto_gc: bool = "no", ANY, MUTABLE,
         "Keep old files of the log.";
 
     // Replication.

@@ -14,10 +14,11 @@ use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
 use crate::request::cursor;
 use crate::transaction::{Kind, Loan};
-use ringwood_protocol::command::{LUA, Merge, Route};
+use ringwood_protocol::command::{LUA, Merge, Route, WRITE};
 use ringwood_protocol::reply::Version;
 use ringwood_shard::ctx::Args;
 use ringwood_shard::locks::Order;
+use ringwood_shard::log::Record;
 use ringwood_shard::watch::Name;
 
 /// What an owner does of a step.
@@ -67,6 +68,10 @@ pub struct Exclusive {
     holds: Vec<(u16, Order)>,
     own: Option<Order>,
     step: Step,
+    /// The transaction's, under which it is logged.
+    number: u64,
+    /// What it has changed, while it waits.
+    records: Vec<Record>,
 }
 
 impl Exclusive {
@@ -77,6 +82,8 @@ impl Exclusive {
             holds: Vec::new(),
             own: None,
             step: Step::Next,
+            number: 0,
+            records: Vec::new(),
         }
     }
     /// A core is held. The coordinator's own has its order in `own`.
@@ -132,9 +139,14 @@ impl Core {
     fn take_exclusive(&mut self, transaction: u32) -> (Ticket, Box<Exclusive>) {
         let t = self.transactions.remove(&transaction);
         let t = t.expect("a transaction under way");
-        let Kind::Exclusive(all) = t.kind else {
+        let Kind::Exclusive(mut all) = t.kind else {
             panic!("a step of a transaction without steps")
         };
+        // Put back by `keep_transaction`, it has no number.
+        all.number = all.number.max(t.number);
+        if self.shard.logging {
+            self.shard.log.resume(std::mem::take(&mut all.records));
+        }
         (t.ticket, all)
     }
 
@@ -201,7 +213,8 @@ impl Core {
         self.end_exclusive(*all);
     }
 
-    fn continue_later(&mut self, transaction: u32, ticket: Ticket, all: Box<Exclusive>) {
+    fn continue_later(&mut self, transaction: u32, ticket: Ticket, mut all: Box<Exclusive>) {
+        all.records = self.shard.log.end();
         self.keep_transaction(transaction, ticket, Kind::Exclusive(all));
     }
 
@@ -214,6 +227,11 @@ impl Core {
     ) {
         let (cores, merge) = self.cores_of(entry, &words.slices());
         let (db, version) = (all.exec.db, all.exec.version);
+        if self.shard.logging && entry.has(WRITE) {
+            // What came before is in everybody's log before all begin new files.
+            self.end_log_group(all.number);
+            self.begin_log_group();
+        }
         let mut replies: Vec<Option<Vec<u8>>> = (0..self.cores()).map(|_| None).collect();
         let mut left = 0;
         self.stats.called(entry);
@@ -390,6 +408,7 @@ impl Core {
 
     /// Lets all cores go, and the client.
     fn end_exclusive(&mut self, all: Exclusive) {
+        self.end_log_group(all.number);
         for (core, order) in all.holds {
             let back = Mail::GiveBack {
                 order: Some(order),

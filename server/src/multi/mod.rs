@@ -356,7 +356,14 @@ impl Core {
     }
 
     /// Runs a whole transaction whose keys are all here. With a ticket, EXEC's reply has a place already.
-    pub(crate) fn run_exec(&mut self, mut exec: Exec, ticket: Option<Ticket>) {
+    pub(crate) fn run_exec(&mut self, exec: Exec, ticket: Option<Ticket>) {
+        let begins = self.begin_log_group();
+        self.run_commands(exec, ticket);
+        if begins {
+            self.end_log_group(0);
+        }
+    }
+    fn run_commands(&mut self, mut exec: Exec, ticket: Option<Ticket>) {
         self.caller = exec.caller(self.id);
         self.acting = exec.user.clone();
         if exec.bare {
@@ -670,6 +677,7 @@ impl Core {
         self.caller = caller;
         // Only who may do everything has transactions run elsewhere.
         self.acting = None;
+        self.begin_log_group();
         let done = if entry.has(LUA) {
             let result = self.run_script(entry, args, db, version, None);
             result.map(|reply| out.extend_from_slice(&reply)).is_ok()
@@ -682,6 +690,7 @@ impl Core {
             }
             true
         };
+        self.end_log_group(0);
         if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
         }

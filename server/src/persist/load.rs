@@ -127,7 +127,7 @@ fn insert(
         hasher: &hasher,
         dialect: scanner.dialect,
     };
-    if record.expire_at.is_some_and(|at| at <= shard.now_ms) {
+    if record.expire_at.is_some_and(|at| at <= shard.due_ms()) {
         loaded.expired += 1;
         return Ok(());
     }

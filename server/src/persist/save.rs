@@ -1,8 +1,10 @@
 //! When snapshots are made, and what becomes of them: SAVE, BGSAVE, save points, the server's end.
 
 use super::snapshot::{Busy, Claim, Failure, Outcome, Purpose, Snapshot};
+use crate::commands::lock;
 use crate::core::Core;
 use crate::mailbox::Ticket;
+use ringwood_protocol::error::CommandError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 const RETRY: i64 = 5;
 
 /// What writes are refused with when snapshots fail.
-pub const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
+const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
     Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if \
     RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
 
@@ -195,9 +197,21 @@ impl Core {
         }
     }
 
-    /// Writes are refused, since snapshots fail.
+    /// Writes are refused, since snapshots fail or the log cannot be written.
     #[inline]
     pub(crate) fn is_disk_bad(&self) -> bool {
+        self.are_snapshots_failing() || self.shared.aof.refuses_writes()
+    }
+    /// What they are told.
+    #[cold]
+    pub(crate) fn disk_error(&self) -> CommandError {
+        if self.are_snapshots_failing() {
+            return CommandError::fixed(MISCONF);
+        }
+        let cause = lock(&self.shared.aof.error).clone();
+        CommandError::Text(format!("MISCONF Errors writing to the AOF file: {cause}").into())
+    }
+    fn are_snapshots_failing(&self) -> bool {
         self.shared.persistence.failed.load(Relaxed)
             && self.config.stop_writes_on_bgsave_error
             && !self.config.save.points().is_empty()

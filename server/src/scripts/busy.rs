@@ -273,9 +273,11 @@ impl Core {
         let mut chunks = std::mem::take(&mut self.chunks);
         self.serve(&mut chunks);
         self.chunks = chunks;
+        self.commit_log();
         self.mailbox.retry();
         self.send_parcels();
         self.send_replies();
+        self.hold_mail();
         self.within.now = false;
         result
     }

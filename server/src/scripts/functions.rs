@@ -70,6 +70,10 @@ impl Libraries {
     fn set(&self) -> MutexGuard<'_, Set> {
         crate::commands::lock(&self.set)
     }
+    /// Grows with every change.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
     pub fn list(&self) -> Vec<Listed> {
         self.set().libraries.values().cloned().collect()
     }

@@ -67,6 +67,8 @@ pub(super) struct ScriptHost<'a> {
     command: Args<'a>,
     /// The last call was refused before it ran.
     refused: bool,
+    /// Where its changes begin in the log's transaction.
+    logged: usize,
 }
 
 /// A command of the server's own in a script: whether it may ask all cores, and what they answer.
@@ -94,6 +96,7 @@ impl Core {
     }
     /// Waits for that. `None`: the server ends.
     fn await_answers(&mut self) -> Option<Vec<u8>> {
+        self.commit_log();
         loop {
             self.mailbox.retry();
             self.wake_receivers_now();
@@ -122,6 +125,7 @@ impl<'a> ScriptHost<'a> {
         command: Args<'a>,
     ) -> Self {
         core.shard.in_script = true;
+        let logged = core.shard.log.position();
         Self {
             core,
             db,
@@ -135,6 +139,7 @@ impl<'a> ScriptHost<'a> {
             function,
             command,
             refused: false,
+            logged,
         }
     }
 
@@ -162,6 +167,7 @@ impl<'a> ScriptHost<'a> {
             wide,
             called,
             slow,
+            logged,
             ..
         } = self;
         core.shard.in_script = false;
@@ -178,6 +184,7 @@ impl<'a> ScriptHost<'a> {
             // What was not undone (a key that was read, and whose time was over) stays told.
             let undone = |e: &KeyEvent| undo.iter().any(|b| b.name.0 == e.db && b.name.1 == e.key);
             core.shard.events.retain(|e| e.modified && !undone(e));
+            core.shard.log.undo(logged);
             for Before {
                 name: (db, key),
                 parts,
@@ -245,6 +252,11 @@ impl<'a> ScriptHost<'a> {
     ) {
         let core = &mut *self.core;
         let (cores, merge) = core.cores_of(entry, args);
+        if core.shard.logging && entry.has(WRITE) {
+            // What came before is in everybody's log before all begin new files. Nothing of this generation comes later.
+            core.end_log_group(u64::MAX);
+            core.begin_log_group();
+        }
         let words = Words::new(args.iter().copied());
         let mut replies: Vec<Option<Vec<u8>>> = (0..core.cores()).map(|_| None).collect();
         core.stats.called(entry);
@@ -490,7 +502,7 @@ impl Host for ScriptHost<'_> {
             return;
         }
         if entry.has(WRITE) && self.core.disk_bad && !self.wrote {
-            Reply::new(reply, version).error(crate::persist::save::MISCONF);
+            Reply::new(reply, version).command_error(&self.core.disk_error());
             return;
         }
         self.no_memory &= !entry.has(WRITE);

@@ -270,7 +270,7 @@ impl Core {
             return Ok(out);
         }
         if self.disk_bad && flags.is_some_and(|f| !f.no_writes) {
-            let error = CommandError::fixed(crate::persist::save::MISCONF);
+            let error = self.disk_error();
             Reply::new(&mut out, version).command_error(&error);
             self.stats.rejected(Some(entry), &error);
             return Ok(out);

@@ -10,7 +10,7 @@ use crate::run::Pair;
 /// Times to live may drift by how far apart the servers were asked.
 const TTL_TOLERANCE_MS: i64 = 5000;
 
-type Keys = BTreeMap<(usize, Vec<u8>), Vec<(Vec<Vec<u8>>, Check, Reply)>>;
+pub type Keys = BTreeMap<(usize, Vec<u8>), Vec<(Vec<Vec<u8>>, Check, Reply)>>;
 
 /// The first differences, if any, as text.
 pub fn compare(pair: &Pair) -> io::Result<Option<String>> {
@@ -51,7 +51,37 @@ pub fn compare(pair: &Pair) -> io::Result<Option<String>> {
     Ok((!found.is_empty()).then(|| found.join("\n    ")))
 }
 
-fn read(port: u16) -> io::Result<Keys> {
+/// Where two states of one server differ; the first few.
+pub fn differences(was: &Keys, is: &Keys) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, expected) in was {
+        let name = format!("db {} key \"{}\"", key.0, shown(&key.1, 100));
+        let Some(got) = is.get(key) else {
+            found.push(format!("{name} is missing ({})", expected[0].2.shown()));
+            continue;
+        };
+        for ((command, check, expected), (_, _, got)) in expected.iter().zip(got) {
+            // What was changed in place is read as it would be made anew, and by the settings of now.
+            let is_hll = |reply: &Reply| reply.raw.windows(5).take(9).any(|w| w == b"\nHYLL");
+            let how = command[0] == b"OBJECT" || is_hll(expected) && is_hll(got);
+            if let Some(text) = differ(*check, None, got, expected).filter(|_| !how) {
+                found.push(format!(
+                    "{name}, {}:\n    {text}",
+                    shown(&command.join(&b' '), 100)
+                ));
+                break;
+            }
+        }
+    }
+    for key in is.keys().filter(|key| !was.contains_key(*key)) {
+        let name = shown(&key.1, 100);
+        found.push(format!("db {} key \"{name}\" was not there", key.0));
+    }
+    found.truncate(8);
+    found
+}
+
+pub fn read(port: u16) -> io::Result<Keys> {
     let mut client = Client::connect(port)?;
     let mut keys = Keys::new();
     let ask: Vec<_> = (0..16)
@@ -96,6 +126,7 @@ fn read(port: u16) -> io::Result<Keys> {
             .collect();
         let mut replies = client.pipeline(&ask)?.into_iter();
         for ((name, kind), asked) in names.into_iter().zip(kinds).zip(asked) {
+            let expired = matches!(&kind.value, Value::Simple(kind) if kind[..] == *b"none");
             let mut known = vec![(about(&["TYPE"], &name, &[]), Check::Exact, kind)];
             known.extend(
                 asked
@@ -103,7 +134,9 @@ fn read(port: u16) -> io::Result<Keys> {
                     .zip(&mut replies)
                     .map(|((command, check), reply)| (command, check, reply)),
             );
-            keys.insert((db, name), known);
+            if !expired {
+                keys.insert((db, name), known);
+            }
         }
     }
     Ok(keys)

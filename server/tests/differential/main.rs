@@ -24,6 +24,7 @@ mod hll;
 mod keys;
 mod keyspace;
 mod lists;
+mod log;
 mod random;
 mod resp;
 mod run;

@@ -14,6 +14,7 @@ pub struct Server {
     pub port: u16,
     binary: PathBuf,
     shards: Option<usize>,
+    options: Vec<String>,
     dir: PathBuf,
     child: Child,
 }
@@ -21,10 +22,14 @@ pub struct Server {
 impl Server {
     /// Starts `binary` with Redis's directives. `shards` is for Ringwood only.
     pub fn start(binary: &Path, shards: Option<usize>) -> io::Result<Self> {
+        Self::start_with(binary, shards, &[])
+    }
+    pub fn start_with(binary: &Path, shards: Option<usize>, options: &[&str]) -> io::Result<Self> {
+        let options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
         let port = free_port()?;
         let dir = env::temp_dir().join(format!("ringwood-diff-{}-{port}", std::process::id()));
         fs::create_dir_all(&dir)?;
-        let child = spawn(binary, shards, port, &dir)?;
+        let child = spawn(binary, shards, port, &dir, &options)?;
         let file = binary
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -36,6 +41,7 @@ impl Server {
             port,
             binary: binary.to_path_buf(),
             shards,
+            options,
             dir,
             child,
         };
@@ -47,7 +53,9 @@ impl Server {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             if let Ok(mut client) = Client::connect(self.port)
-                && client.call(&["PING"]).is_ok()
+                && client
+                    .call(&["PING"])
+                    .is_ok_and(|reply| !reply.raw.starts_with(b"-LOADING"))
             {
                 return Ok(());
             }
@@ -82,8 +90,20 @@ impl Server {
     /// A fresh process in place of one that died or hangs.
     pub fn restart(&mut self) -> io::Result<()> {
         self.stop();
-        self.child = spawn(&self.binary, self.shards, self.port, &self.dir)?;
+        self.child = spawn(
+            &self.binary,
+            self.shards,
+            self.port,
+            &self.dir,
+            &self.options,
+        )?;
         self.wait()
+    }
+    /// The same with another number of shards.
+    #[allow(dead_code, reason = "the snapshots' test has no need of it")]
+    pub fn restart_with(&mut self, shards: Option<usize>) -> io::Result<()> {
+        self.shards = shards;
+        self.restart()
     }
 
     /// Its folder, with its files.
@@ -101,7 +121,7 @@ impl Server {
         let _ = self.child.wait();
     }
 
-    fn log_tail(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let log = fs::read(self.dir.join("log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
@@ -122,7 +142,13 @@ impl Drop for Server {
     }
 }
 
-fn spawn(binary: &Path, shards: Option<usize>, port: u16, dir: &Path) -> io::Result<Child> {
+fn spawn(
+    binary: &Path,
+    shards: Option<usize>,
+    port: u16,
+    dir: &Path,
+    options: &[String],
+) -> io::Result<Child> {
     let log = fs::File::create(dir.join("log"))?;
     let mut command = Command::new(binary);
     command
@@ -136,7 +162,7 @@ fn spawn(binary: &Path, shards: Option<usize>, port: u16, dir: &Path) -> io::Res
     if let Some(shards) = shards {
         command.args(["--shards", &shards.to_string()]);
     }
-    command.spawn()
+    command.args(options).spawn()
 }
 
 /// A port nobody listens on. From RINGWOOD_DIFF_PORT up if that is set, else one that the kernel gives.

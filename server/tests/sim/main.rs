@@ -64,6 +64,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         rejected_connections: AtomicU64::new(0),
         memory: ringwood::stats::MemoryGauge::new(count),
         persistence: Default::default(),
+        aof: Default::default(),
         command_logs: Default::default(),
         latency: Default::default(),
         run_id: "simulation".into(),

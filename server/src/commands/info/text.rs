@@ -314,7 +314,8 @@ fn memory(v: &View<'_>, out: &mut String) {
 }
 
 fn persistence(v: &View<'_>, out: &mut String) {
-    line!(out, "loading", 0);
+    let loading = v.core.shared.aof.loading.load(Relaxed);
+    line!(out, "loading", u8::from(loading));
     line!(out, "async_loading", 0);
     let state = &v.core.shared.persistence;
     let running = state.running();
@@ -352,13 +353,7 @@ fn persistence(v: &View<'_>, out: &mut String) {
         state.loaded_expired.load(Relaxed)
     );
     line!(out, "rdb_last_load_keys_loaded", state.loaded.load(Relaxed));
-    line!(out, "aof_enabled", 0);
-    line!(out, "aof_rewrite_in_progress", 0);
-    line!(out, "aof_rewrite_scheduled", 0);
-    line!(out, "aof_last_rewrite_time_sec", -1);
-    line!(out, "aof_current_rewrite_time_sec", -1);
-    line!(out, "aof_last_bgrewrite_status", "ok");
-    line!(out, "aof_last_write_status", "ok");
+    crate::aof::info::lines(v.core, out);
 }
 
 fn stats(v: &View<'_>, out: &mut String) {

@@ -175,7 +175,7 @@ pub fn view<'a>(
     db: usize,
     key: Key<'_>,
 ) -> Result<Option<View<'a>>, CommandError> {
-    let now_ms = shard.now_ms;
+    let now_ms = shard.due_ms();
     match shard.read(db, key) {
         Some(entry) if entry.kind() != Type::Hash => Err(CommandError::WrongType),
         found => Ok(found.map(|entry| View::of(entry, now_ms))),
@@ -189,7 +189,7 @@ pub fn view_to_change<'a>(
     db: usize,
     key: Key<'_>,
 ) -> Result<Option<View<'a>>, CommandError> {
-    let now_ms = shard.now_ms;
+    let now_ms = shard.due_ms();
     let entry = open(shard, db, key)?;
     Ok(entry.map(|entry| View::of(entry.into_ref(), now_ms)))
 }

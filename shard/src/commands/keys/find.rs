@@ -21,7 +21,7 @@ pub const KEYS: Command<Handler> = command("KEYS", exactly(2), keys as Handler)
 
 fn keys(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let matcher = Matcher::new(args[1]);
-    let (db, now) = (ctx.db, ctx.shard.now_ms);
+    let (db, now) = (ctx.db, ctx.shard.due_ms());
     let mut found: Vec<&[u8]> = Vec::new();
     let look = |entry: EntryRef<'_>| {
         // An expired key is not shown, and left for the background to delete: this may see millions.

@@ -29,7 +29,7 @@ fn randomkey(ctx: &mut Ctx<'_>, _: Args<'_>) -> CommandResult {
         let Some(entry) = ctx.shard.keyspace.nth(db, n) else {
             unreachable!("{n} is below the number of keys");
         };
-        let expired = entry.expire_at().is_some_and(|at| at <= ctx.shard.now_ms);
+        let expired = entry.expire_at().is_some_and(|at| at <= ctx.shard.due_ms());
         if !expired {
             ctx.reply.array(2);
             ctx.reply.integer(len as i64);

@@ -165,7 +165,7 @@ fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
                 if !options.wants(entry) {
                     return;
                 }
-                if entry.expire_at().is_some_and(|at| at <= shard.now_ms) {
+                if entry.expire_at().is_some_and(|at| at <= shard.due_ms()) {
                     expired.push(entry.key().to_vec());
                 } else {
                     found.push(entry.key());

@@ -89,7 +89,9 @@ fn blmove(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     if !move_element(ctx, args[1], args[2], from, to)? {
         return wait(ctx, args[1], timeout_ms);
     }
-    ctx.log_as(&[b"LMOVE", args[1], args[2], end_word(from), end_word(to)]);
+    if !ctx.are_logged_apart(args[1], args[2]) {
+        ctx.log_as(&[b"LMOVE", args[1], args[2], end_word(from), end_word(to)]);
+    }
     Ok(())
 }
 fn brpoplpush(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
@@ -97,7 +99,9 @@ fn brpoplpush(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     if !move_element(ctx, args[1], args[2], End::Back, End::Front)? {
         return wait(ctx, args[1], timeout_ms);
     }
-    ctx.log_as(&[b"RPOPLPUSH", args[1], args[2]]);
+    if !ctx.are_logged_apart(args[1], args[2]) {
+        ctx.log_as(&[b"RPOPLPUSH", args[1], args[2]]);
+    }
     Ok(())
 }
 
@@ -148,5 +152,9 @@ fn move_element(
     ctx.modified(destination, notify::LIST, value::push_event(to));
     value::removed(ctx, source, value::pop_event(from));
     ctx.reply.bulk(&element);
+    if ctx.are_logged_apart(source, destination) {
+        ctx.log_as(&[value::pop_name(from), source]);
+        ctx.log_as(&[value::push_name(to), destination, &element]);
+    }
     Ok(true)
 }

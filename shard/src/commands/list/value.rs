@@ -41,6 +41,12 @@ pub fn pop_name(end: End) -> &'static [u8] {
         End::Back => b"RPOP",
     }
 }
+pub fn push_name(end: End) -> &'static [u8] {
+    match end {
+        End::Front => b"LPUSH",
+        End::Back => b"RPUSH",
+    }
+}
 pub fn end_word(end: End) -> &'static [u8] {
     match end {
         End::Front => b"left",

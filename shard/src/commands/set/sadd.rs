@@ -136,5 +136,9 @@ fn smove(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         ctx.modified(destination, notify::SET, "sadd");
     }
     ctx.reply.integer(1);
+    if ctx.are_logged_apart(source, destination) {
+        ctx.log_as(&[b"SREM", source, member]);
+        ctx.log_as(&[b"SADD", destination, member]);
+    }
     Ok(())
 }

@@ -74,7 +74,7 @@ impl<'a> Pattern<'a> {
         if !self.key(element, key) {
             return None;
         }
-        let now_ms = shard.now_ms;
+        let now_ms = shard.due_ms();
         let key = shard.key(key);
         let entry = shard.read(db, key)?;
         match self {

@@ -1,0 +1,469 @@
+//! A core's end of the log: what a command did, what a transaction did, and writing it down.
+
+use super::{LogFile, parts};
+use crate::config::enums::AppendFsync;
+use crate::core::{Core, Shared};
+use crate::mailbox::Mail;
+use crate::registry::Registry;
+use crate::request::DataCall;
+use ringwood_protocol::command::{Route, WRITE};
+use ringwood_shard::ctx::{Args, Log};
+use ringwood_shard::log::{Owner, Record, group};
+use ringwood_shard::object::Type;
+use ringwood_shard::rdb::dump;
+use ringwood_shard::shard::Shard;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{Error, ErrorKind, Result, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+/// How long a write waits for a sync under way, as in Redis.
+const SYNC_PATIENCE_NS: u64 = 2_000_000_000;
+/// How soon a failed write is tried again.
+const RETRY_NS: u64 = 1_000_000_000;
+/// A buffer larger than this is not kept.
+const SPARE_MAX: usize = 1 << 20;
+
+/// What is to be written, in order.
+#[derive(Debug)]
+enum Piece {
+    /// From this offset on.
+    Bytes(Vec<u8>, usize),
+    /// A new generation of files, which this command opens.
+    Generation(Vec<u8>),
+}
+
+/// A core's file, and what does not yet stand in it.
+#[derive(Debug, Default)]
+pub struct CoreLog {
+    file: Option<Arc<LogFile>>,
+    generation: u64,
+    queue: VecDeque<Piece>,
+    spare: Vec<u8>,
+    /// Since when a write waits for a sync, or 0.
+    waits_since_ns: u64,
+    failing: bool,
+    retry_ns: u64,
+    /// The function libraries that the log has; only core 0 writes them.
+    libraries: u64,
+    /// The second of the last time stamp.
+    stamped: i64,
+}
+
+/// Notes what a data command did. `changed`: it said so; `ok`: it answered with no error.
+pub(crate) fn note(
+    shard: &mut Shard,
+    call: &DataCall<'_>,
+    args: Args<'_>,
+    log: Log,
+    changed: bool,
+    ok: bool,
+) {
+    if matches!(call.entry.spec.route, Route::AllShards(_)) {
+        // On every core, whatever each has: all begin a new file.
+        if call.entry.has(WRITE) && ok {
+            shard.log.mark(call.db, args);
+        }
+        return;
+    }
+    match log {
+        Log::Nothing => {}
+        Log::Verbatim if !changed => {}
+        Log::Verbatim => append(shard, call.db, args),
+        Log::As(commands) => {
+            // Several are one transaction.
+            let begins = commands.len() > 1 && shard.log.begin();
+            for words in &commands {
+                let words: Vec<&[u8]> = words.iter().map(|w| &**w).collect();
+                append(shard, call.db, &words);
+            }
+            if begins {
+                let records = shard.log.end();
+                shard.log.append_group(&group(&records));
+            }
+        }
+    }
+}
+
+/// Notes one command.
+fn append(shard: &mut Shard, db: usize, words: Args<'_>) {
+    if !shard.log.in_transaction() {
+        return shard.log.append(db, words, Owner::Core(0));
+    }
+    let changed = shard.log.take_changed();
+    let mut keys = Vec::new();
+    if let Some(entry) = Registry::get().resolve(words) {
+        entry.key_indexes(words, &mut keys);
+    }
+    let mut owners = keys.iter().map(|&k| shard.log.owner_of(words[k]));
+    let first = owners.next();
+    if let Some(owner) = first
+        && owners.all(|other| other == owner)
+    {
+        return shard.log.append(db, words, owner);
+    }
+    // Its keys are in several files: what became of those that it changed.
+    for (db, key) in changed {
+        image(shard, db, &key);
+    }
+}
+
+/// Notes what is at a key now.
+fn image(shard: &mut Shard, db: usize, key: &[u8]) {
+    let owner = shard.log.owner_of(key);
+    let Some(entry) = shard.keyspace.get(db, shard.key(key)) else {
+        return shard.log.append(db, &[b"DEL", key], owner);
+    };
+    let expire_at = entry.expire_at().map(|at| at.to_string());
+    if entry.kind() == Type::String {
+        let value = entry.bytes().to_vec();
+        return match &expire_at {
+            None => shard.log.append(db, &[b"SET", key, &value], owner),
+            Some(at) => {
+                let words: [&[u8]; 5] = [b"SET", key, &value, b"PXAT", at.as_bytes()];
+                shard.log.append(db, &words, owner);
+            }
+        };
+    }
+    let payload = dump::dump(entry, shard.settings.rdb_compression);
+    let at = expire_at.unwrap_or_else(|| "0".into());
+    let words: [&[u8]; 6] = [
+        b"RESTORE",
+        key,
+        at.as_bytes(),
+        &payload,
+        b"REPLACE",
+        b"ABSTTL",
+    ];
+    shard.log.append(db, &words, owner);
+}
+
+impl Core {
+    // ---- transactions ----
+
+    /// Changes from here on belong together. False if they do already, or nobody logs.
+    pub(crate) fn begin_log_group(&mut self) -> bool {
+        self.shard.logging && self.shard.log.begin()
+    }
+    /// They are all there: each core gets its part. `number`: the transaction's, if others hold slots for it.
+    pub(crate) fn end_log_group(&mut self, number: u64) {
+        let records = self.shard.log.end();
+        for run in records.split_inclusive(|record| record.owner == Owner::All) {
+            let (run, global) = match run.split_last() {
+                Some((last, run)) if last.owner == Owner::All => (run, Some(last)),
+                _ => (run, None),
+            };
+            self.share_log(number, run);
+            if let Some(Record { db, words, .. }) = global {
+                let words: Vec<&[u8]> = words.iter().map(|w| &**w).collect();
+                self.shard.log.mark(*db, &words);
+            }
+        }
+    }
+
+    fn share_log(&mut self, number: u64, records: &[Record]) {
+        let own = self.id as u16;
+        let mut by_core: BTreeMap<u16, Vec<&Record>> = BTreeMap::new();
+        for record in records {
+            let Owner::Core(core) = record.owner else {
+                continue;
+            };
+            let core = if self.cores() == 1 { own } else { core };
+            by_core.entry(core).or_default().push(record);
+        }
+        let parts: Vec<(u16, Vec<u8>)> = by_core
+            .into_iter()
+            .map(|(core, records)| (core, group(records)))
+            .collect();
+        let always = self.config.appendfsync == AppendFsync::Always;
+        match parts.as_slice() {
+            [] => {}
+            [(core, bytes)] if *core == own => self.shard.log.append_group(bytes),
+            // The reply leaves from here: with `always` it is to be on disk here first.
+            [(core, _)] if !always => {
+                let core = *core as usize;
+                let part = parts.into_iter().next();
+                let bytes = part.map_or_else(Vec::new, |(_, bytes)| bytes);
+                self.mailbox.send(core, Mail::Log(bytes));
+            }
+            _ => {
+                let mut told: Vec<u16> = parts.iter().map(|(core, _)| *core).collect();
+                if !told.contains(&own) {
+                    told.push(own);
+                }
+                for core in told {
+                    let mut bytes = Vec::new();
+                    parts::write(&mut bytes, number, &parts, core);
+                    if core == own {
+                        self.shard.log.append_group(&bytes);
+                    } else {
+                        self.mailbox.send(core as usize, Mail::Log(bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    // ---- writing ----
+
+    /// This core's changes are logged from now on.
+    pub(crate) fn start_logging(&mut self) {
+        self.shard.loading = false;
+        let generation = self.shared.aof.generation();
+        match self.shared.aof.take_file(generation, self.id as u16, &[]) {
+            Ok(file) => self.log.file = Some(file),
+            Err(error) => {
+                tracing::error!("Opening the append only file: {error}");
+                std::process::exit(1);
+            }
+        }
+        self.log.generation = generation;
+        self.log.libraries = self.shared.scripts.libraries.version();
+        self.shard.log.owners = self.shared.owners.iter().copied().collect();
+        self.shard.logging = true;
+    }
+
+    /// Writes down what has changed, before anybody hears of it.
+    #[inline]
+    pub(crate) fn commit_log(&mut self) {
+        if !self.shard.logging {
+            return;
+        }
+        if self.id == 0 && self.log.libraries != self.shared.scripts.libraries.version() {
+            self.log_libraries();
+        }
+        if !self.shard.log.is_empty() || !self.log.queue.is_empty() {
+            self.write_log();
+        }
+        if self.config.appendfsync == AppendFsync::Always {
+            self.mailbox.release();
+        }
+    }
+    /// With `always`, mail that leaves before the log is on disk is held back.
+    pub(crate) fn hold_mail(&mut self) {
+        if self.shard.logging && self.config.appendfsync == AppendFsync::Always {
+            self.mailbox.hold();
+        }
+    }
+
+    #[cold]
+    fn log_libraries(&mut self) {
+        self.log.libraries = self.shared.scripts.libraries.version();
+        let payload = self.function_dump();
+        let words: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &payload, b"FLUSH"];
+        self.shard.log.append(0, &words, Owner::Core(0));
+    }
+
+    fn write_log(&mut self) {
+        if self.config.aof_timestamp_enabled {
+            self.log.stamp(self.now.unix_ms / 1000);
+        }
+        let spare = std::mem::take(&mut self.log.spare);
+        let taken = self.shard.log.take(spare);
+        self.log.queue_up(taken.bytes, taken.marks);
+        let now = self.now.mono_ns;
+        if self.log.failing && now < self.log.retry_ns {
+            return;
+        }
+        let always = self.config.appendfsync == AppendFsync::Always;
+        if self.log.must_wait(now) && !always {
+            return;
+        }
+        let result = self
+            .log
+            .write(&self.shared, self.id as u16)
+            .and_then(|()| match always {
+                true => self.log.file.as_ref().map_or(Ok(()), |file| file.sync()),
+                false => Ok(()),
+            });
+        match result {
+            Ok(()) if self.log.failing => {
+                self.log.failing = false;
+                self.shared.aof.failing.fetch_sub(1, Relaxed);
+                tracing::warn!("AOF write error looks solved. The server can write again.");
+            }
+            Ok(()) => {}
+            Err(error) if always => {
+                // What was promised cannot be kept: as in Redis, this is the end.
+                tracing::error!(
+                    "Can't recover from AOF write error when the AOF fsync policy is 'always': {error}. Exiting..."
+                );
+                std::process::exit(1);
+            }
+            Err(error) => {
+                tracing::warn!("Error writing to the AOF file: {error}");
+                self.log.retry_ns = now + RETRY_NS;
+                *crate::commands::lock(&self.shared.aof.error) = cause(&error);
+                if !std::mem::replace(&mut self.log.failing, true) {
+                    self.shared.aof.failing.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The core ends: what it has written is to be on disk.
+    pub(crate) fn end_log(&mut self) {
+        if !self.shard.logging {
+            return;
+        }
+        self.log.retry_ns = 0;
+        self.write_log();
+        if !self.log.queue.is_empty() {
+            tracing::error!("The server ends, and the log lacks its last changes");
+        }
+        if let Some(file) = &self.log.file
+            && let Err(error) = file.sync()
+        {
+            tracing::error!("Fail to fsync the AOF file: {error}");
+        }
+    }
+}
+
+/// An error as clients are told it: without the number.
+fn cause(error: &Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((text, _)) => text.to_owned(),
+        None => text,
+    }
+}
+
+impl CoreLog {
+    /// The generation in which what is logged next will stand.
+    pub fn generation_after(&self, log: &ringwood_shard::log::Log) -> u64 {
+        let queued = self
+            .queue
+            .iter()
+            .filter(|p| matches!(p, Piece::Generation(_)));
+        self.generation + (queued.count() + log.marks()) as u64
+    }
+    /// Bytes that do not yet stand in the file.
+    pub fn waiting(&self) -> usize {
+        let bytes = |piece: &Piece| match piece {
+            Piece::Bytes(bytes, from) => bytes.len() - from,
+            Piece::Generation(bytes) => bytes.len(),
+        };
+        self.queue.iter().map(bytes).sum()
+    }
+
+    /// The file, and where it will end when all is written.
+    pub fn target(&self) -> Option<super::wait::Target> {
+        let file = self.file.clone()?;
+        let to = file.written.load(Acquire) + self.waiting() as u64;
+        Some((file, to))
+    }
+    fn queue_up(&mut self, bytes: Vec<u8>, marks: Vec<(usize, Vec<u8>)>) {
+        let mut from = 0;
+        for (at, command) in marks {
+            if at > from {
+                self.queue
+                    .push_back(Piece::Bytes(bytes[from..at].to_vec(), 0));
+            }
+            self.queue.push_back(Piece::Generation(command));
+            from = at;
+        }
+        if bytes.len() > from {
+            self.queue.push_back(Piece::Bytes(bytes, from));
+        } else {
+            self.keep(bytes);
+        }
+    }
+    /// `aof-timestamp-enabled`: a line that says when what follows was written.
+    fn stamp(&mut self, seconds: i64) {
+        if self.stamped != seconds {
+            self.stamped = seconds;
+            let line = format!("#TS:{seconds}\r\n");
+            self.queue.push_back(Piece::Bytes(line.into_bytes(), 0));
+        }
+    }
+    fn keep(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() <= SPARE_MAX {
+            bytes.clear();
+            self.spare = bytes;
+        }
+    }
+
+    /// True while a sync is under way that a write might have to wait for, up to a limit.
+    fn must_wait(&mut self, now: u64) -> bool {
+        let syncing = self.file.as_ref().is_some_and(|f| f.syncing.load(Acquire));
+        match (syncing, self.waits_since_ns) {
+            (false, _) => {
+                self.waits_since_ns = 0;
+                false
+            }
+            (true, 0) => {
+                self.waits_since_ns = now;
+                true
+            }
+            (true, since) => now < since + SYNC_PATIENCE_NS,
+        }
+    }
+
+    fn write(&mut self, shared: &Shared, core: u16) -> Result<()> {
+        while let Some(piece) = self.queue.front_mut() {
+            match piece {
+                Piece::Generation(command) => {
+                    let next = self.generation + 1;
+                    let file = shared.aof.take_file(next, core, command)?;
+                    self.file = Some(file);
+                    self.generation = next;
+                }
+                Piece::Bytes(bytes, from) => {
+                    let file = self.file.as_ref().expect("opened when logging began");
+                    while *from < bytes.len() {
+                        match (&file.file).write(&bytes[*from..]) {
+                            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                            Ok(written) => {
+                                *from += written;
+                                file.written.fetch_add(written as u64, Release);
+                            }
+                            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+            }
+            if let Some(Piece::Bytes(bytes, _)) = self.queue.pop_front() {
+                self.keep(bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Syncs the files about once a second, for `appendfsync everysec`.
+pub fn start_syncing(shared: &Arc<Shared>) -> Result<()> {
+    let shared = shared.clone();
+    let sync = move || {
+        while !shared.stopping.load(Acquire) {
+            std::thread::sleep(Duration::from_secs(1));
+            let config = crate::commands::lock(&shared.config).clone();
+            let spared = config.no_appendfsync_on_rewrite && shared.persistence.running().is_some();
+            if config.appendfsync == AppendFsync::Everysec && !spared {
+                sync_all(&shared);
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("aof-fsync".into())
+        .spawn(sync)
+        .map(|_| ())
+}
+
+fn sync_all(shared: &Shared) {
+    for file in shared.aof.open_files() {
+        file.syncing.store(true, Release);
+        let result = file.sync();
+        file.syncing.store(false, Release);
+        match result {
+            Ok(()) => shared.aof.sync_failed.store(false, Relaxed),
+            Err(error) => {
+                tracing::warn!("Fail to fsync the AOF file: {error}");
+                *crate::commands::lock(&shared.aof.error) = cause(&error);
+                shared.aof.sync_failed.store(true, Relaxed);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The append-only file: every change, written down so that it outlives the process. Redis's directory and manifest, with commands
+//! as Redis writes them; a stock Redis can load it.
+//!
+//! - The shard gathers what changed (`ringwood_shard::log`), at the end of every turn the core writes it ([`log`]): before any
+//!   reply of the turn leaves. With `appendfsync always` it also waits for the disk, and holds back its mail until then.
+//! - Each core has a file of its own. A key's changes are all in one core's file, so the files can be read one after the other (Redis) or at the
+//!   same time (Ringwood). What changes keys in all files (FLUSHALL, SWAPDB) begins a new *generation* of files and stands once, before
+//!   all of it.
+//! - A transaction over several cores is in each of their files, with copies: see [`parts`].
+//! - A snapshot makes it short again: see [`rewrite`].
+//! - At the start the files are looked through, then each core is sent the commands of a file as by a client ([`replay`]).
+
+pub mod info;
+pub mod log;
+pub mod manifest;
+pub mod parts;
+pub mod replay;
+pub mod rewrite;
+pub mod scan;
+pub mod wait;
+
+use crate::config::Config;
+use manifest::{Entry, Kind, Manifest};
+use parts::FileHead;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{Result, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A file that a core writes.
+#[derive(Debug)]
+pub struct LogFile {
+    file: File,
+    /// Bytes that are whole commands.
+    pub written: AtomicU64,
+    /// How many of them are on disk.
+    pub synced: AtomicU64,
+    /// It is being synced in the background: a write might have to wait for that.
+    pub syncing: AtomicBool,
+}
+
+impl LogFile {
+    pub fn sync(&self) -> Result<()> {
+        let written = self.written.load(Ordering::Acquire);
+        if self.synced.load(Ordering::Relaxed) < written {
+            self.file.sync_data()?;
+            self.synced.fetch_max(written, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// What all cores know of the log.
+#[derive(Default)]
+pub struct State {
+    files: Mutex<Option<Files>>,
+    /// The log is being read: clients are told so.
+    pub loading: AtomicBool,
+    /// Cores that have not read all of theirs.
+    pub readers: AtomicUsize,
+    /// Cores whose last write failed, and why.
+    pub failing: AtomicUsize,
+    pub sync_failed: AtomicBool,
+    pub error: Mutex<String>,
+    /// Writes that waited for the disk because a sync was under way.
+    pub delayed: AtomicU64,
+    rewrite: Mutex<rewrite::Status>,
+    /// The generation that began at the point of the last rewrite's snapshot.
+    cut: AtomicU64,
+}
+
+/// The files, and what the manifest says of them.
+pub struct Files {
+    dir: PathBuf,
+    /// `appendfilename`
+    name: String,
+    cores: u16,
+    pub manifest: Manifest,
+    /// The newest.
+    generation: u64,
+    /// Made, and not yet taken by their cores.
+    ready: HashMap<(u64, u16), Arc<LogFile>>,
+    /// Those that may have to be synced.
+    open: Vec<Arc<LogFile>>,
+    /// By generation: the number of its first file.
+    first_seqs: BTreeMap<u64, u64>,
+    /// Bytes of files that are no longer open.
+    rest: u64,
+    /// Bytes of all files when the log was last short.
+    rewritten_size: u64,
+    /// The manifest tells of the files. Not before there is a base, if the log did not begin with the server.
+    is_announced: bool,
+    /// `aof-disable-auto-gc`: files that are given up stay.
+    keeps_history: bool,
+}
+
+impl State {
+    fn files(&self) -> std::sync::MutexGuard<'_, Option<Files>> {
+        crate::commands::lock(&self.files)
+    }
+    pub fn is_on(&self) -> bool {
+        self.files().is_some()
+    }
+    /// Writes are refused: the log cannot be written.
+    #[inline]
+    pub fn refuses_writes(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) > 0 || self.sync_failed.load(Ordering::Relaxed)
+    }
+    /// The file of a core in a generation. The first core that comes makes the generation, with `global` before all else.
+    fn take_file(&self, generation: u64, core: u16, global: &[u8]) -> Result<Arc<LogFile>> {
+        let mut files = self.files();
+        let Some(files) = files.as_mut() else {
+            return Err(std::io::Error::other("the log is off"));
+        };
+        if files.generation < generation {
+            files.begin_generation(global)?;
+        }
+        let file = files.ready.remove(&(generation, core));
+        file.ok_or_else(|| std::io::Error::other("a core's file of the log is not there"))
+    }
+    /// Begins to log: the generation that the cores take their first files from.
+    pub fn start(&self, mut files: Files) -> Result<()> {
+        files.begin_generation(&[])?;
+        *self.files() = Some(files);
+        Ok(())
+    }
+    /// Bytes of all files, and as many as they were when the log was last short.
+    pub fn sizes(&self) -> Option<(u64, u64)> {
+        let files = self.files();
+        files.as_ref().map(|f| (f.size(), f.rewritten_size))
+    }
+    pub fn syncs_under_way(&self) -> usize {
+        let files = self.files();
+        let open = files.iter().flat_map(|files| &files.open);
+        open.filter(|file| file.syncing.load(Ordering::Relaxed))
+            .count()
+    }
+    fn generation(&self) -> u64 {
+        self.files().as_ref().map_or(0, |files| files.generation)
+    }
+    /// Files that have something to be synced; those that are no longer written are forgotten once that is done.
+    fn open_files(&self) -> Vec<Arc<LogFile>> {
+        let mut files = self.files();
+        let Some(files) = files.as_mut() else {
+            return Vec::new();
+        };
+        let mut closed = 0;
+        files.open.retain(|file| {
+            let written = file.written.load(Ordering::Acquire);
+            let is_open =
+                Arc::strong_count(file) > 1 || file.synced.load(Ordering::Acquire) < written;
+            closed += if is_open { 0 } else { written };
+            is_open
+        });
+        files.rest += closed;
+        files.open.clone()
+    }
+}
+
+impl Files {
+    pub fn new(config: &Config, cores: u16, manifest: Manifest, generation: u64) -> Result<Self> {
+        let dir = config.dir.path().join(config.appenddirname.as_path());
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self {
+            dir,
+            name: config.appendfilename.to_string(),
+            cores,
+            manifest,
+            generation,
+            ready: HashMap::new(),
+            open: Vec::new(),
+            first_seqs: BTreeMap::new(),
+            rest: 0,
+            rewritten_size: 0,
+            is_announced: true,
+            keeps_history: config.aof_disable_auto_gc,
+        })
+    }
+
+    /// For a log that begins while the server runs: what a manifest tells of is given up when the new one has a base.
+    fn anew(config: &Config, cores: u16) -> Result<Self> {
+        let mut files = Self::new(config, cores, Manifest::default(), 0)?;
+        let path = files.dir.join(format!("{}.manifest", files.name));
+        match std::fs::read(&path) {
+            Ok(text) => match Manifest::parse(&text) {
+                Ok(manifest) => files.manifest = manifest,
+                Err(broken) => return Err(std::io::Error::other(broken.to_string())),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        files.is_announced = false;
+        Ok(files)
+    }
+
+    /// Bytes of all files.
+    fn size(&self) -> u64 {
+        let written = self
+            .open
+            .iter()
+            .map(|file| file.written.load(Ordering::Acquire));
+        self.rest + written.sum::<u64>()
+    }
+    /// The log begins with files of this size.
+    fn measure(&mut self) -> Result<()> {
+        let entries = self.manifest.base.iter().chain(&self.manifest.incremental);
+        let sizes = entries.map(|entry| Ok(std::fs::metadata(self.dir.join(&entry.name))?.len()));
+        self.rest = sizes.sum::<Result<u64>>()?;
+        self.rewritten_size = self.rest;
+        Ok(())
+    }
+
+    /// Makes the next file of every core, and says so in the manifest before anything is written into them.
+    fn begin_generation(&mut self, global: &[u8]) -> Result<()> {
+        let generation = self.generation + 1;
+        let mut manifest = self.manifest.clone();
+        let mut made = Vec::new();
+        for core in 0..self.cores {
+            let seq = manifest.last_seq() + 1;
+            let name = format!("{}.{seq}.incr.aof", self.name);
+            let path = self.dir.join(&name);
+            let mut file = OpenOptions::new()
+                .create(true)
+                .write(true)
+                .truncate(true)
+                .open(&path)?;
+            let head = FileHead {
+                generation,
+                core,
+                cores: self.cores,
+            };
+            let mut bytes = head.to_line().into_bytes();
+            if core == 0 && !global.is_empty() {
+                bytes.extend_from_slice(parts::global_line(global.len()).as_bytes());
+                bytes.extend_from_slice(global);
+            }
+            file.write_all(&bytes)?;
+            file.sync_data()?;
+            let written = bytes.len() as u64;
+            made.push(Arc::new(LogFile {
+                file,
+                written: written.into(),
+                synced: written.into(),
+                syncing: AtomicBool::new(false),
+            }));
+            manifest.incremental.push(Entry {
+                name,
+                seq,
+                kind: Kind::Incremental,
+            });
+        }
+        if self.is_announced {
+            self.write_manifest(&manifest)?;
+        }
+        self.first_seqs
+            .insert(generation, self.manifest.last_seq() + 1);
+        self.manifest = manifest;
+        self.generation = generation;
+        for (core, file) in made.into_iter().enumerate() {
+            self.open.push(file.clone());
+            self.ready.insert((generation, core as u16), file);
+        }
+        Ok(())
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.dir.join(format!("{}.manifest", self.name));
+        let temporary = self.dir.join(format!("temp-{}.manifest", self.name));
+        let mut file = File::create(&temporary)?;
+        file.write_all(manifest.to_text().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)?;
+        sync_folder(&self.dir)
+    }
+}
+
+/// A new name is on disk when its folder is.
+fn sync_folder(dir: &Path) -> Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,437 @@
+//! Reading the log at the start. The files are looked through first, so that it is known what is whole; then each core is sent
+//! the commands of its file over a socket pair, as by a client: so they take the same way as when they were new, over all cores if
+//! need be, and files of other servers, or of another number of cores, need no way of their own. While that lasts nothing expires and other clients
+//! are told to wait.
+
+use super::manifest::{self, Kind, Manifest};
+use super::scan::{Found, Scanner, Stop, Survey, survey};
+use super::{Files, parts::FileHead};
+use crate::config::Config;
+use crate::registry::{Entry, Registry};
+use ringwood_protocol::error::CommandError;
+use ringwood_shard::log::write_command;
+use ringwood_shard::rdb::scan as rdb;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What is to be read.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// A snapshot, to begin with.
+    pub base: Option<PathBuf>,
+    generations: Vec<Generation>,
+}
+
+/// Files that were written at the same time; no key is in two of them.
+#[derive(Debug, Default)]
+struct Generation {
+    number: Option<u64>,
+    sources: Vec<Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    path: PathBuf,
+    /// Where the commands begin.
+    start: u64,
+    survey: Survey,
+    /// Parts of transactions that other files tell of and this one lacks, in order.
+    missing: Vec<Vec<u8>>,
+}
+
+impl Source {
+    fn head(&self) -> Option<FileHead> {
+        self.survey.head
+    }
+}
+
+impl Plan {
+    pub fn has_commands(&self) -> bool {
+        !self.generations.is_empty()
+    }
+}
+
+/// Looks through what is there. What was cut off is cut off the file, files without anything are given up.
+pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
+    let dir = config.dir.path().join(config.appenddirname.as_path());
+    let name = config.appendfilename.to_string();
+    let io = |what: &Path, error| format!("{}: {error}", what.display());
+    std::fs::create_dir_all(&dir).map_err(|e| io(&dir, e))?;
+    let path = dir.join(format!("{name}.manifest"));
+    let mut manifest = match std::fs::read(&path) {
+        Ok(text) => Manifest::parse(&text).map_err(|broken| broken.to_string())?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => adopt(config, &dir, &name)?,
+        Err(e) => return Err(io(&path, e)),
+    };
+    let mut plan = Plan::default();
+    if let Some(base) = &manifest.base {
+        let path = dir.join(&base.name);
+        let start = snapshot_end(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        if start > 0 {
+            plan.base = Some(path.clone());
+        }
+        let len = std::fs::metadata(&path).map_err(|e| io(&path, e))?.len();
+        if len > start {
+            let survey = look_through(&path, start, config)?;
+            plan.generations.push(Generation {
+                number: None,
+                sources: vec![Source {
+                    path,
+                    start,
+                    survey,
+                    missing: Vec::new(),
+                }],
+            });
+        }
+    }
+    let mut newest = 0;
+    let last = manifest.incremental.last().map(|entry| entry.seq);
+    let mut empty = HashSet::new();
+    let mut heads = Vec::new();
+    for entry in &manifest.incremental {
+        let path = dir.join(&entry.name);
+        let survey = look_through(&path, 0, config)?;
+        newest = newest.max(survey.head.map_or(0, |head| head.generation));
+        heads.push((entry, path, survey));
+    }
+    for (entry, path, survey) in heads {
+        let number = survey.head.map(|head| head.generation);
+        // Only what was written last may be cut off.
+        let is_last = Some(entry.seq) == last || number.is_some_and(|n| n == newest);
+        if let Some(Stop::CutOff) = survey.stop {
+            if !is_last {
+                let text = "the truncated file is not the last file";
+                return Err(format!("{}: {text}", path.display()));
+            }
+            cut(&path, survey.end)?;
+        }
+        if survey.commands == 0 && survey.transactions.is_empty() {
+            empty.insert(entry.seq);
+            continue;
+        }
+        let source = Source {
+            path,
+            start: 0,
+            survey,
+            missing: Vec::new(),
+        };
+        match plan.generations.last_mut() {
+            Some(g) if number.is_some() && g.number == number => g.sources.push(source),
+            _ => plan.generations.push(Generation {
+                number,
+                sources: vec![source],
+            }),
+        }
+    }
+    for generation in &mut plan.generations {
+        generation.find_missing();
+    }
+    let without = |entry: &manifest::Entry| empty.contains(&entry.seq);
+    let mut given_up: Vec<manifest::Entry> = std::mem::take(&mut manifest.history);
+    given_up.extend(manifest.incremental.iter().filter(|e| without(e)).cloned());
+    // The numbers of files go on from the last.
+    manifest
+        .incremental
+        .retain(|e| !without(e) || Some(e.seq) == last);
+    given_up.retain(|e| Some(e.seq) != last || e.kind == Kind::History);
+    let mut files = Files::new(config, cores, manifest, newest).map_err(|e| io(&dir, e))?;
+    files.measure().map_err(|e| io(&dir, e))?;
+    for entry in given_up {
+        // What stays is passed over the next time.
+        let _ = std::fs::remove_file(dir.join(entry.name));
+    }
+    Ok((plan, files))
+}
+
+/// A log of before Redis 7, which was one file, becomes the base.
+fn adopt(config: &Config, dir: &Path, name: &str) -> Result<Manifest, String> {
+    let mut manifest = Manifest::default();
+    let old = config.dir.path().join(name);
+    if !old.is_file() {
+        return Ok(manifest);
+    }
+    tracing::info!("Successfully migrated an old-style AOF: it is the base file from now on");
+    let moved = std::fs::rename(&old, dir.join(name));
+    moved.map_err(|e| format!("{}: {e}", old.display()))?;
+    manifest.base = Some(manifest::Entry {
+        name: name.to_owned(),
+        seq: 1,
+        kind: Kind::Base,
+    });
+    let text = manifest.to_text();
+    let path = dir.join(format!("{name}.manifest"));
+    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(manifest)
+}
+
+/// Where the snapshot ends with which a file begins; 0 if it begins with none.
+fn snapshot_end(path: &Path) -> Result<u64, String> {
+    let mut file = File::open(path).map_err(|e| format!("cannot open: {e}"))?;
+    let mut magic = [0; 5];
+    match file.read_exact(&mut magic) {
+        Ok(()) if magic == *b"REDIS" => {}
+        _ => return Ok(0),
+    }
+    if path.extension().is_some_and(|extension| extension == "rdb") {
+        return file.metadata().map(|m| m.len()).map_err(|e| e.to_string());
+    }
+    file.rewind().map_err(|e| e.to_string())?;
+    let mut scanner = rdb::Scanner::new(1024);
+    scanner.skip_checksum();
+    let (mut bytes, mut wanted) = (Vec::new(), 8 << 20);
+    loop {
+        let before = bytes.len();
+        let read = (&mut file).take(wanted as u64).read_to_end(&mut bytes);
+        read.map_err(|e| format!("cannot read: {e}"))?;
+        let progress = scanner.scan(&bytes, |_| {}).map_err(|e| e.to_string())?;
+        if progress.done {
+            return Ok(scanner.offset());
+        }
+        if bytes.len() - before < wanted {
+            return Err("the snapshot at its beginning is cut off".into());
+        }
+        bytes.drain(..progress.consumed);
+        wanted = if progress.consumed == 0 {
+            bytes.len().max(8 << 20)
+        } else {
+            8 << 20
+        };
+    }
+}
+
+fn open_at(path: &Path, start: u64) -> std::io::Result<Scanner<BufReader<File>>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut scanner = Scanner::new(BufReader::with_capacity(1 << 20, file));
+    scanner.offset = start;
+    Ok(scanner)
+}
+
+fn look_through(path: &Path, start: u64, config: &Config) -> Result<Survey, String> {
+    let shown = path.display();
+    let mut scanner = open_at(path, start).map_err(|e| format!("{shown}: {e}"))?;
+    let mut found = survey(&mut scanner);
+    found.end = found.end.max(start);
+    match &found.stop {
+        None => {}
+        Some(Stop::Io(error)) => {
+            return Err(format!(
+                "Unrecoverable error reading the append only file {shown}: {error}"
+            ));
+        }
+        Some(Stop::Format) => {
+            return Err(format!(
+                "Bad file format reading the append only file {shown}, at offset {}: make a backup of your AOF file, then use \
+                 redis-check-aof --fix <filename.manifest>",
+                scanner.offset
+            ));
+        }
+        Some(Stop::CutOff) if !config.aof_load_truncated => {
+            return Err(format!(
+                "Unexpected end of file reading the append only file {shown}. You can: 1) Make a backup of your AOF file, then \
+                 use redis-check-aof --fix <filename.manifest>. 2) Alternatively you can set the 'aof-load-truncated' configuration option \
+                 to yes and restart the server."
+            ));
+        }
+        Some(Stop::CutOff) => {}
+    }
+    Ok(found)
+}
+
+fn cut(path: &Path, end: u64) -> Result<(), String> {
+    let shown = path.display();
+    tracing::warn!("!!! Warning: short read while loading the AOF file {shown}!!!");
+    tracing::warn!("Truncating the AOF {shown} at offset {end}");
+    let file = std::fs::OpenOptions::new().write(true).open(path);
+    file.and_then(|file| {
+        file.set_len(end)?;
+        file.sync_all()
+    })
+    .map_err(|e| format!("Error truncating the AOF file {shown}: {e}"))?;
+    tracing::warn!("AOF {shown} loaded anyway because aof-load-truncated is enabled");
+    Ok(())
+}
+
+impl Generation {
+    /// Parts that a file lacks of transactions of which another tells.
+    fn find_missing(&mut self) {
+        let mut told: BTreeMap<u64, BTreeMap<u16, Vec<u8>>> = BTreeMap::new();
+        for source in &self.sources {
+            for parts in &source.survey.transactions {
+                let known = told.entry(parts.number).or_default();
+                known.extend(parts.others.iter().cloned());
+            }
+        }
+        for source in &mut self.sources {
+            let Some(head) = source.head() else { continue };
+            let has: HashSet<u64> = source
+                .survey
+                .transactions
+                .iter()
+                .map(|t| t.number)
+                .collect();
+            let lacks = told.iter().filter(|(number, _)| !has.contains(number));
+            let missing = lacks.filter_map(|(_, parts)| parts.get(&head.core).cloned());
+            source.missing = missing.collect();
+            if !source.missing.is_empty() {
+                tracing::warn!(
+                    "{} lacks the end of {} transactions, which other files have",
+                    source.path.display(),
+                    source.missing.len()
+                );
+            }
+        }
+    }
+}
+
+/// Sends everything to the cores: `sockets` by core. Returns when all of it has been carried out.
+pub fn feed(plan: &Plan, sockets: Vec<UnixStream>) -> Result<(), String> {
+    let barrier = Barrier::new(sockets.len());
+    let cores = sockets.len();
+    let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(core, socket)| {
+                let barrier = &barrier;
+                scope.spawn(move || Feeder::new(socket).feed(plan, core, cores, barrier))
+            })
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err("a reader of the log panicked".into()))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    results.into_iter().collect()
+}
+
+struct Feeder {
+    to: BufWriter<UnixStream>,
+}
+
+impl Feeder {
+    fn new(socket: UnixStream) -> Self {
+        Self {
+            to: BufWriter::with_capacity(256 << 10, socket),
+        }
+    }
+
+    fn feed(
+        mut self,
+        plan: &Plan,
+        core: usize,
+        cores: usize,
+        barrier: &Barrier,
+    ) -> Result<(), String> {
+        // The others must not wait for one that has failed.
+        let mut result = self.send(&[b"CLIENT", b"REPLY", b"OFF"]);
+        for generation in &plan.generations {
+            if core == 0 && result.is_ok() {
+                result = self.globals(generation);
+            }
+            barrier.wait();
+            if result.is_ok() {
+                result = self.shares(generation, core, cores);
+            }
+            barrier.wait();
+        }
+        result
+    }
+
+    /// What concerns all files of the generation.
+    fn globals(&mut self, generation: &Generation) -> Result<(), String> {
+        for source in &generation.sources {
+            if source.survey.global_end > 0 {
+                self.range(source, source.start, source.survey.global_end)?;
+            }
+        }
+        self.settle()
+    }
+
+    fn shares(&mut self, generation: &Generation, core: usize, cores: usize) -> Result<(), String> {
+        for source in &generation.sources {
+            let reader = source.head().map_or(0, |head| head.core as usize % cores);
+            if reader != core {
+                continue;
+            }
+            self.send(&[b"SELECT", b"0"])?;
+            let from = source.survey.global_end.max(source.start);
+            self.range(source, from, source.survey.end)?;
+            for part in &source.missing {
+                self.to.write_all(part).map_err(lost)?;
+            }
+        }
+        self.settle()
+    }
+
+    /// Sends the commands of a part of a file.
+    fn range(&mut self, source: &Source, from: u64, to: u64) -> Result<(), String> {
+        let shown = source.path.display();
+        let mut scanner = open_at(&source.path, from).map_err(|e| format!("{shown}: {e}"))?;
+        let registry = Registry::get();
+        let mut words: Vec<&[u8]> = Vec::new();
+        while scanner.offset < to {
+            match scanner.next() {
+                Ok(Found::Command) => {}
+                Ok(Found::Annotation) => continue,
+                Ok(Found::End) | Err(_) => {
+                    return Err(format!("{shown} has changed while it was read"));
+                }
+            }
+            words.clear();
+            let named: Vec<&[u8]> = scanner.words().collect();
+            if registry.resolve(&named).is_none() {
+                return Err(format!(
+                    "Unknown command '{}' reading the append only file {shown}",
+                    named[0].escape_ascii()
+                ));
+            }
+            self.to.write_all(&scanner.raw).map_err(lost)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, words: &[&[u8]]) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        write_command(&mut bytes, words);
+        self.to.write_all(&bytes).map_err(lost)
+    }
+
+    /// Waits until all that was sent is done. DBSIZE concerns all keys, so it waits for everything before it.
+    fn settle(&mut self) -> Result<(), String> {
+        self.send(&[b"CLIENT", b"REPLY", b"ON"])?;
+        self.send(&[b"DBSIZE"])?;
+        self.send(&[b"CLIENT", b"REPLY", b"OFF"])?;
+        self.to.flush().map_err(lost)?;
+        let (mut socket, mut byte, mut lines) = (self.to.get_ref(), [0], 0);
+        while lines < 2 {
+            socket.read_exact(&mut byte).map_err(lost)?;
+            lines += usize::from(byte[0] == b'\n');
+        }
+        Ok(())
+    }
+}
+
+/// A command of the log answered with an error. As in Redis, reading goes on: it may have done so when it was new.
+#[cold]
+pub(crate) fn failed(entry: Option<&Entry>, error: &CommandError) {
+    // What is wrong is seen from a few.
+    if FAILED.fetch_add(1, Ordering::Relaxed) < 20 {
+        let name = entry.map_or("a command", |entry| &entry.name);
+        let text = error.text();
+        tracing::warn!("{name} of the append only file answered with an error: {text}");
+    }
+}
+/// How many did.
+pub(crate) static FAILED: AtomicU64 = AtomicU64::new(0);
+
+fn lost(error: std::io::Error) -> String {
+    format!("a core has ended while it read the log: {error}")
+}

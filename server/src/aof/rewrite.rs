@@ -1,0 +1,340 @@
+//! BGREWRITEAOF: the log becomes short again. A snapshot of one point in the order of transactions becomes the base; at that point every core
+//! begins a new file, and when the snapshot is there the files of before are given up. Nothing forks, nobody waits.
+//!
+//! Switching the log on goes the same way: it begins at the snapshot's point, and the manifest speaks of it when the snapshot is there.
+
+use super::manifest::{Entry, Kind, Manifest};
+use super::{Files, State};
+use crate::commands::lock;
+use crate::core::Core;
+use crate::mailbox::Ticket;
+use crate::persist::snapshot::{Busy, Failure, Outcome, Purpose, Snapshot};
+use ringwood_shard::log::Log;
+use std::io::Result;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+/// How soon a rewrite that failed is tried again by itself.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// How rewriting goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    /// One is under way.
+    pub since: Option<Instant>,
+    /// One begins when the snapshot that is under way has ended.
+    pub scheduled: bool,
+    pub last_seconds: i64,
+    /// When the last one failed.
+    failed: Option<Instant>,
+    pub count: u64,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            since: None,
+            scheduled: false,
+            last_seconds: -1,
+            failed: None,
+            count: 0,
+        }
+    }
+}
+
+impl Status {
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+}
+
+/// What a new base is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The log is on, and becomes shorter.
+    Shorter,
+    /// The log begins with it.
+    Begin,
+    /// The log is off and stays so.
+    Once,
+}
+
+impl State {
+    pub fn rewrite_status(&self) -> Status {
+        *lock(&self.rewrite)
+    }
+    fn change_rewrite(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut lock(&self.rewrite));
+    }
+}
+
+impl Files {
+    /// The next base file.
+    fn next_base(&self) -> Entry {
+        let seq = 1 + self.manifest.base.as_ref().map_or(0, |base| base.seq);
+        let name = format!("{}.{seq}.base.rdb", self.name);
+        let kind = Kind::Base;
+        Entry { name, seq, kind }
+    }
+
+    /// A new base is there: what was written before its point is given up, all that is of an earlier generation than `cut`.
+    fn take_base(&mut self, cut: u64, size: u64) -> Result<()> {
+        let mut manifest = Manifest {
+            base: Some(self.next_base()),
+            ..Manifest::default()
+        };
+        let first = self.first_seqs.get(&cut).copied().unwrap_or(u64::MAX);
+        let (old, new): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.manifest.incremental)
+            .into_iter()
+            .partition(|entry| entry.seq < first);
+        let old = old.into_iter().chain(self.manifest.base.take());
+        let history = |entry: Entry| Entry {
+            kind: Kind::History,
+            ..entry
+        };
+        manifest.history = old
+            .map(history)
+            .chain(self.manifest.history.drain(..))
+            .collect();
+        manifest.incremental = new;
+        self.is_announced = true;
+        self.write_manifest(&manifest)?;
+        let given_up = match self.keeps_history {
+            true => Vec::new(),
+            false => std::mem::take(&mut manifest.history),
+        };
+        for entry in given_up {
+            // What stays is passed over, and named history by the manifest until the next rewrite.
+            let path = self.dir.join(&entry.name);
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!("Error deleting {}: {error}", path.display());
+                manifest.history.push(entry);
+            }
+        }
+        self.write_manifest(&manifest)?;
+        self.manifest = manifest;
+        self.first_seqs.retain(|generation, _| *generation >= cut);
+        self.rest = size;
+        self.rewritten_size = self.size();
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Begins BGREWRITEAOF.
+    pub(crate) fn rewrite_log(&mut self) -> std::result::Result<(), Busy> {
+        let aof = &self.shared.aof;
+        let why = match (aof.is_on(), self.config.appendonly) {
+            (true, _) => Why::Shorter,
+            (false, true) => Why::Begin,
+            (false, false) => Why::Once,
+        };
+        if let Some(running) = self
+            .shared
+            .persistence
+            .running()
+            .filter(|s| !s.is_cancelled())
+        {
+            return Err(Busy::With(running.purpose));
+        }
+        let path = match self.prepare_base(why) {
+            Ok(path) => path,
+            Err(error) => {
+                tracing::warn!("Can't open the append-only file: {error}");
+                self.rewrite_failed();
+                return Ok(());
+            }
+        };
+        let at_cut = move |core: &mut Core| match why {
+            Why::Shorter => core.begin_next_file(),
+            Why::Begin => {
+                core.start_logging();
+                core.note_cut();
+            }
+            Why::Once => {}
+        };
+        let then = move |core: &mut Core, snapshot: &Snapshot, outcome: Outcome| {
+            core.base_written(why, snapshot, outcome);
+        };
+        let claim = match self.claim_snapshot(Purpose::AofBase, path) {
+            Ok(claim) => claim,
+            Err(busy) => {
+                if why == Why::Begin {
+                    self.shared.aof.end();
+                }
+                return Err(busy);
+            }
+        };
+        self.begin_snapshot(claim, at_cut, |_| {}, then);
+        self.shared.aof.change_rewrite(|status| {
+            (status.since, status.scheduled) = (Some(Instant::now()), false);
+        });
+        tracing::info!("Background append only file rewriting started");
+        Ok(())
+    }
+
+    /// Where the new base goes.
+    fn prepare_base(&self, why: Why) -> Result<PathBuf> {
+        let aof = &self.shared.aof;
+        let path = |files: &Files| files.dir.join(files.next_base().name);
+        if let Some(files) = &*aof.files() {
+            return Ok(path(files));
+        }
+        let files = Files::anew(&self.config, self.cores() as u16)?;
+        let path = path(&files);
+        if why == Why::Begin {
+            aof.start(files)?;
+        }
+        Ok(path)
+    }
+
+    fn base_written(&mut self, why: Why, snapshot: &Snapshot, outcome: Outcome) {
+        let written = match outcome {
+            Ok(_) => self
+                .give_up_old_files(why, &snapshot.path)
+                .map_err(Failure::Io),
+            Err(failure) => Err(failure),
+        };
+        let aof = &self.shared.aof;
+        aof.change_rewrite(|status| {
+            status.since = None;
+            status.last_seconds = snapshot.begun.elapsed().as_secs() as i64;
+        });
+        match written {
+            Ok(()) => {
+                aof.change_rewrite(|status| {
+                    (status.failed, status.count) = (None, status.count + 1)
+                });
+                tracing::info!("Background AOF rewrite terminated with success");
+                return;
+            }
+            Err(Failure::Cancelled) => {
+                tracing::warn!("Background AOF rewrite terminated: nobody wants it any more");
+            }
+            Err(failure) => {
+                tracing::warn!("Background AOF rewrite terminated with error: {failure}");
+                self.rewrite_failed();
+            }
+        }
+        if why == Why::Begin && self.shared.aof.is_on() {
+            // Without its base it is no log.
+            self.stop_log();
+        }
+    }
+    fn rewrite_failed(&self) {
+        let now = Instant::now();
+        self.shared
+            .aof
+            .change_rewrite(|status| status.failed = Some(now));
+    }
+    fn give_up_old_files(&self, why: Why, base: &Path) -> Result<()> {
+        let size = std::fs::metadata(base)?.len();
+        let aof = &self.shared.aof;
+        if why == Why::Once {
+            let mut files = Files::anew(&self.config, self.cores() as u16)?;
+            return files.take_base(u64::MAX, size);
+        }
+        match aof.files().as_mut() {
+            Some(files) => {
+                files.keeps_history = self.config.aof_disable_auto_gc;
+                files.take_base(aof.cut.load(Acquire), size)
+            }
+            None => Err(std::io::Error::other("the log was switched off")),
+        }
+    }
+
+    /// The snapshot's point: what comes from here on stands in files that outlive the rewrite.
+    fn begin_next_file(&mut self) {
+        self.shard.log.mark_cut();
+        self.note_cut();
+    }
+    fn note_cut(&self) {
+        let generation = self.log.generation_after(&self.shard.log);
+        self.shared.aof.cut.store(generation, Release);
+    }
+
+    /// `appendonly` may have changed.
+    pub(crate) fn follow_appendonly(&mut self) {
+        let aof = &self.shared.aof;
+        if aof.loading.load(Acquire) {
+            return;
+        }
+        let status = aof.rewrite_status();
+        match (self.config.appendonly, aof.is_on()) {
+            (true, false) if status.failed.is_none_or(|at| at.elapsed() > RETRY) => {
+                if self.rewrite_log().is_err() {
+                    self.shared
+                        .aof
+                        .change_rewrite(|status| status.scheduled = true);
+                }
+            }
+            (false, true) => self.stop_log(),
+            _ => {}
+        }
+    }
+
+    fn stop_log(&mut self) {
+        if self.shared.persistence.runs(Purpose::AofBase) {
+            self.cancel_snapshot();
+        }
+        let ask = |core: &mut Core| {
+            core.end_log();
+            core.shard.logging = false;
+            core.shard.log = Log::default();
+            core.log = Default::default();
+            Vec::new()
+        };
+        let conclude = |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| core.shared.aof.end();
+        self.visit_all(Ticket::NOBODY, Arc::new(ask), Box::new(conclude));
+    }
+
+    /// Ten times a second, on one core: is there something to rewrite?
+    pub(crate) fn log_cron(&mut self) {
+        if self.id != 0 || self.loading {
+            return;
+        }
+        self.follow_appendonly();
+        let (aof, config) = (&self.shared.aof, &self.config);
+        let status = aof.rewrite_status();
+        if self.shared.persistence.running().is_some() || status.since.is_some() {
+            return;
+        }
+        let mut wanted = status.scheduled;
+        let percentage = u64::from(config.auto_aof_rewrite_percentage);
+        if let Some((size, base)) = aof.sizes()
+            && percentage > 0
+            && size > config.auto_aof_rewrite_min_size
+            && status.failed.is_none_or(|at| at.elapsed() > RETRY)
+        {
+            let growth = (size * 100 / base.max(1)).saturating_sub(100);
+            if growth >= percentage {
+                tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
+                wanted = true;
+            }
+        }
+        if wanted && self.rewrite_log().is_err() {
+            self.shared
+                .aof
+                .change_rewrite(|status| status.scheduled = true);
+        }
+    }
+
+    /// BGREWRITEAOF has to wait for a snapshot.
+    pub(crate) fn schedule_rewrite(&self) {
+        self.shared
+            .aof
+            .change_rewrite(|status| status.scheduled = true);
+    }
+}
+
+impl State {
+    /// The log is off.
+    fn end(&self) {
+        *self.files() = None;
+        self.sync_failed.store(false, Relaxed);
+    }
+}

@@ -1,0 +1,317 @@
+//! Reading a file of the log: where its commands are, what its annotations say, and where it ends if it was cut off.
+
+use super::parts::{self, FileHead, Line, Parts};
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::ops::Range;
+use std::path::Path;
+
+/// A command's words, and a word's bytes, as Redis limits them.
+const WORDS_MAX: u64 = 1 << 31;
+const BYTES_MAX: u64 = 4 << 30;
+/// The longest line that is no annotation.
+const NUMBER_MAX: u64 = 64;
+const ANNOTATION_MAX: u64 = 1024;
+
+/// Why reading ends early.
+#[derive(Debug)]
+pub enum Stop {
+    /// In the middle of a command.
+    CutOff,
+    /// What is there is none.
+    Format,
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => Self::CutOff,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// [`Scanner::raw`] and [`Scanner::words`] have it.
+    Command,
+    /// Without its `\n`, in [`Scanner::raw`].
+    Annotation,
+    End,
+}
+
+/// Goes through a file command by command.
+pub struct Scanner<R> {
+    input: R,
+    /// Behind what was found last.
+    pub offset: u64,
+    pub raw: Vec<u8>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl Scanner<BufReader<File>> {
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        Ok(Self::new(BufReader::with_capacity(
+            1 << 20,
+            File::open(path)?,
+        )))
+    }
+}
+
+impl<R: BufRead> Scanner<R> {
+    pub fn new(input: R) -> Self {
+        Self {
+            input,
+            offset: 0,
+            raw: Vec::new(),
+            ranges: Vec::new(),
+        }
+    }
+
+    pub fn words(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.ranges.iter().map(|range| &self.raw[range.clone()])
+    }
+    fn is(&self, name: &[u8]) -> bool {
+        self.ranges.len() == 1 && self.words().all(|word| word.eq_ignore_ascii_case(name))
+    }
+
+    pub fn next(&mut self) -> Result<Found, Stop> {
+        self.raw.clear();
+        self.ranges.clear();
+        let found = match self.input.fill_buf()?.first() {
+            None => return Ok(Found::End),
+            Some(b'#') => {
+                self.line(ANNOTATION_MAX)?;
+                self.raw.pop();
+                self.offset += 1;
+                Found::Annotation
+            }
+            Some(b'*') => {
+                let count = self.number(b'*')?;
+                if count == 0 || count > WORDS_MAX {
+                    return Err(Stop::Format);
+                }
+                for _ in 0..count {
+                    let len = self.number(b'$')?;
+                    if len > BYTES_MAX {
+                        return Err(Stop::Format);
+                    }
+                    let from = self.raw.len();
+                    let wanted = len + 2;
+                    let read = (&mut self.input).take(wanted).read_to_end(&mut self.raw)?;
+                    if (read as u64) < wanted {
+                        return Err(Stop::CutOff);
+                    }
+                    if !self.raw.ends_with(b"\r\n") {
+                        return Err(Stop::Format);
+                    }
+                    self.ranges.push(from..self.raw.len() - 2);
+                }
+                Found::Command
+            }
+            Some(_) => return Err(Stop::Format),
+        };
+        self.offset += self.raw.len() as u64;
+        Ok(found)
+    }
+
+    /// Appends a line to `raw`, with its end.
+    fn line(&mut self, max: u64) -> Result<(), Stop> {
+        let read = (&mut self.input)
+            .take(max)
+            .read_until(b'\n', &mut self.raw)?;
+        match self.raw.last() {
+            Some(b'\n') if read > 0 => Ok(()),
+            _ if (read as u64) < max => Err(Stop::CutOff),
+            _ => Err(Stop::Format),
+        }
+    }
+    fn number(&mut self, sign: u8) -> Result<u64, Stop> {
+        let from = self.raw.len();
+        self.line(NUMBER_MAX)?;
+        let line = self.raw[from..].strip_suffix(b"\r\n").ok_or(Stop::Format)?;
+        let digits = line.strip_prefix(&[sign]).ok_or(Stop::Format)?;
+        let text = std::str::from_utf8(digits).map_err(|_| Stop::Format)?;
+        text.parse().map_err(|_| Stop::Format)
+    }
+}
+
+/// What a file has.
+#[derive(Debug, Default)]
+pub struct Survey {
+    pub head: Option<FileHead>,
+    /// Where the commands that concern all files of its generation end.
+    pub global_end: u64,
+    /// Where what is whole ends.
+    pub end: u64,
+    pub commands: u64,
+    /// Transactions over several cores that it tells of, whole.
+    pub transactions: Vec<Parts>,
+    /// Why it ends there.
+    pub stop: Option<Stop>,
+}
+
+/// What is open where the file may end.
+enum Open {
+    Nothing,
+    /// MULTI … EXEC.
+    Multi,
+    /// `#RW:tx` and copies.
+    Copies(Parts),
+    /// The own part, up to this offset.
+    Own(Parts, u64),
+}
+
+/// Looks through a file.
+pub fn survey<R: BufRead>(scanner: &mut Scanner<R>) -> Survey {
+    let mut survey = Survey::default();
+    if let Err(stop) = look_through(scanner, &mut survey) {
+        survey.stop = Some(stop);
+    }
+    survey
+}
+
+fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Result<(), Stop> {
+    let mut open = Open::Nothing;
+    loop {
+        let found = scanner.next()?;
+        let offset = scanner.offset;
+        match (found, &mut open) {
+            (Found::End, Open::Nothing) => return Ok(()),
+            (Found::End, _) => return Err(Stop::CutOff),
+            (Found::Command, Open::Nothing) => {
+                survey.commands += 1;
+                if scanner.is(b"MULTI") {
+                    open = Open::Multi;
+                }
+            }
+            (Found::Command, Open::Multi) => {
+                survey.commands += 1;
+                if scanner.is(b"EXEC") {
+                    open = Open::Nothing;
+                }
+            }
+            (Found::Command, Open::Own(parts, end)) => {
+                survey.commands += 1;
+                match offset.cmp(end) {
+                    std::cmp::Ordering::Less => {}
+                    std::cmp::Ordering::Equal => {
+                        survey.transactions.push(std::mem::take(parts));
+                        open = Open::Nothing;
+                    }
+                    std::cmp::Ordering::Greater => return Err(Stop::Format),
+                }
+            }
+            (Found::Command, Open::Copies(_)) => return Err(Stop::Format),
+            (Found::Annotation, state) => {
+                let line = scanner.raw.strip_suffix(b"\r").unwrap_or(&scanner.raw);
+                match (parts::read(line).ok_or(Stop::Format)?, state) {
+                    (Line::Other, _) => {}
+                    (Line::File(head), Open::Nothing) if survey.commands == 0 => {
+                        survey.head = Some(head);
+                    }
+                    (Line::Global(len), Open::Nothing) if survey.commands == 0 => {
+                        survey.global_end = offset + len;
+                    }
+                    (Line::Tx(number), Open::Nothing) => {
+                        let others = Vec::new();
+                        open = Open::Copies(Parts { number, others });
+                    }
+                    (Line::Part(core, bytes), Open::Copies(parts)) => {
+                        match parts.others.iter_mut().find(|(of, _)| *of == core) {
+                            Some((_, known)) => known.extend_from_slice(&bytes),
+                            None => parts.others.push((core, bytes.into_owned())),
+                        }
+                    }
+                    (Line::Own(0), Open::Copies(parts)) => {
+                        survey.transactions.push(std::mem::take(parts));
+                        open = Open::Nothing;
+                    }
+                    (Line::Own(len), Open::Copies(parts)) => {
+                        open = Open::Own(std::mem::take(parts), offset + len);
+                    }
+                    _ => return Err(Stop::Format),
+                }
+            }
+        }
+        if matches!(open, Open::Nothing) {
+            survey.end = offset;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringwood_shard::log::write_command;
+
+    fn of(bytes: &[u8]) -> Survey {
+        survey(&mut Scanner::new(bytes))
+    }
+    fn commands(lines: &[&str]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for line in lines {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            write_command(&mut out, &words);
+        }
+        out
+    }
+
+    #[test]
+    fn a_whole_file_is_found_whole() {
+        let mut bytes = b"#RW:file 2 0 4\r\n".to_vec();
+        bytes.extend(commands(&["SET a 1", "MULTI", "INCR a", "EXEC"]));
+        bytes.extend(b"#TS:1\r\n");
+        let found = of(&bytes);
+        assert_eq!((found.end, found.commands), (bytes.len() as u64, 4));
+        assert!(found.stop.is_none());
+        assert_eq!(found.head.map(|h| h.cores), Some(4));
+    }
+
+    /// Cut anywhere, what is left is what was whole: never half a command, nor half a transaction.
+    #[test]
+    fn a_cut_file_ends_where_it_was_whole() {
+        let mut bytes = commands(&["SET a 1"]);
+        let mut wholes = vec![0, bytes.len()];
+        bytes.extend(commands(&["MULTI", "SET b 2", "SET c 3", "EXEC"]));
+        wholes.push(bytes.len());
+        let own = commands(&["MULTI", "SET d 4", "EXEC"]);
+        let parts = [(0, own), (1, commands(&["SET e 5"]))];
+        parts::write(&mut bytes, 9, &parts, 0);
+        wholes.push(bytes.len());
+        for cut in 0..=bytes.len() {
+            let found = of(&bytes[..cut]);
+            let whole = wholes.iter().copied().rfind(|end| *end <= cut).unwrap();
+            assert_eq!(found.end, whole as u64, "cut at {cut}");
+            match wholes.contains(&cut) {
+                true => assert!(found.stop.is_none(), "cut at {cut}"),
+                false => assert!(matches!(found.stop, Some(Stop::CutOff)), "cut at {cut}"),
+            }
+            let known = found.transactions.len();
+            assert_eq!(known, usize::from(cut == bytes.len()), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused() {
+        for wrong in [
+            "GET a\r\n",
+            "*0\r\n",
+            "*1\r\n:5\r\n",
+            "*1\r\n$3\r\nGETxx",
+            "*x\r\n",
+            "*1\n$4\r\nPING\r\n",
+            "#RW:own 5\r\n",
+            "#RW:tx 1\r\n*1\r\n$4\r\nPING\r\n",
+            "#RW:tx 1\r\n#RW:own 3\r\n*1\r\n$4\r\nPING\r\n",
+        ] {
+            let found = of(wrong.as_bytes());
+            assert!(
+                matches!(found.stop, Some(Stop::Format)),
+                "{wrong}: {found:?}"
+            );
+            assert_eq!(found.end, 0);
+        }
+    }
+}
