@@ -378,7 +378,7 @@ impl Feeder {
         let registry = Registry::get();
         let mut words: Vec<&[u8]> = Vec::new();
         while scanner.offset < to {
-            match scanner.next() {
+            match scanner.advance() {
                 Ok(Found::Command) => {}
                 Ok(Found::Annotation) => continue,
                 Ok(Found::End) | Err(_) => {

@@ -265,13 +265,11 @@ impl Core {
         }
         let status = aof.rewrite_status();
         match (self.config.appendonly, aof.is_on()) {
-            (true, false) if status.failed.is_none_or(|at| at.elapsed() > RETRY) => {
-                if self.rewrite_log().is_err() {
-                    self.shared
-                        .aof
-                        .change_rewrite(|status| status.scheduled = true);
-                }
-            }
+            (true, false) if status.failed.is_some_and(|at| at.elapsed() <= RETRY) => {}
+            (true, false) => match self.rewrite_log() {
+                Ok(()) => {}
+                Err(_) => self.schedule_rewrite(),
+            },
             (false, true) => self.stop_log(),
             _ => {}
         }

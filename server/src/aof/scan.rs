@@ -76,7 +76,7 @@ impl<R: BufRead> Scanner<R> {
         self.ranges.len() == 1 && self.words().all(|word| word.eq_ignore_ascii_case(name))
     }
 
-    pub fn next(&mut self) -> Result<Found, Stop> {
+    pub fn advance(&mut self) -> Result<Found, Stop> {
         self.raw.clear();
         self.ranges.clear();
         let found = match self.input.fill_buf()?.first() {
@@ -175,7 +175,7 @@ pub fn survey<R: BufRead>(scanner: &mut Scanner<R>) -> Survey {
 fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Result<(), Stop> {
     let mut open = Open::Nothing;
     loop {
-        let found = scanner.next()?;
+        let found = scanner.advance()?;
         let offset = scanner.offset;
         match (found, &mut open) {
             (Found::End, Open::Nothing) => return Ok(()),

@@ -23,7 +23,10 @@ impl Core {
     pub(crate) fn wait_for_log(&mut self, ticket: Ticket, version: Version, timeout_ms: u64) {
         let until = match timeout_ms {
             0 => u64::MAX,
-            ms => self.now.mono_ns.saturating_add(ms.saturating_mul(1_000_000)),
+            ms => self
+                .now
+                .mono_ns
+                .saturating_add(ms.saturating_mul(1_000_000)),
         };
         let targets: Arc<Mutex<Vec<Target>>> = Arc::default();
         let told = targets.clone();

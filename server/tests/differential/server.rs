@@ -138,7 +138,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
-        let _ = fs::remove_dir_all(&self.dir);
+        // What a failed test leaves can be kept to be looked at.
+        if !std::thread::panicking() || env::var_os("RINGWOOD_KEEP").is_none() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 

@@ -405,7 +405,7 @@ impl Block {
             let (ms, next) = number(next)?;
             let (seq, next) = number(next)?;
             let id = StreamId {
-                ms: self.first.ms.checked_add_signed(ms)?,
+                ms: self.first.ms.wrapping_add(ms as u64),
                 seq: self.first.seq.wrapping_add(seq as u64),
             };
             let deleted = flags as u8 & DELETED != 0;
@@ -451,6 +451,15 @@ mod tests {
         }
         block.check_invariants();
         block
+    }
+
+    /// Their distance does not fit a signed number, and wraps.
+    #[test]
+    fn ids_far_apart_come_back() {
+        let ids = [StreamId::new(6, 5), StreamId::new(u64::MAX, u64::MAX)];
+        let fields: &[&[u8]] = &[b"f", b"v"];
+        let made = block(&ids.map(|id| (id, fields)));
+        assert!(Block::from_bytes(ids[0], made.bytes().to_vec()).is_some());
     }
 
     /// Taken from Redis 8.2.3: DUMP of a stream with these three entries.
