@@ -1,12 +1,12 @@
 //! What the log says is what there was: random commands of all families, alone, in transactions and in scripts, with rewrites between them;
 //! the server is killed and started again, with as many shards or others, and every key has to be as it was.
 //!
-//! RINGWOOD_DIFF_SEED repeats a run's first seed, RINGWOOD_LOG_ROUNDS makes it longer.
+//! RINGWOOD_DIFF_SEED repeats a run's first seed, RINGWOOD_LOG_ROUNDS makes it longer, RINGWOOD_LOG_SHOW=key prints what is done to a key.
 
 use crate::grammar::{From, Generator, Spec};
 use crate::keyspace;
 use crate::random::Random;
-use crate::resp::{Client, args};
+use crate::resp::{Client, args, shown};
 use crate::server::Server;
 use crate::{FAMILIES, known, number, server_under_test};
 use std::io;
@@ -45,7 +45,18 @@ fn work(port: u16, specs: &[&'static Spec], random: &mut Random, seed: u64) -> i
         }
         // Whatever state a stream of random words has left the connection in.
         commands.push(args(&["SELECT", "0"]));
-        client.pipeline(&commands)?;
+        let replies = client.pipeline(&commands)?;
+        if let Ok(key) = std::env::var("RINGWOOD_LOG_SHOW") {
+            for (command, reply) in commands.iter().zip(&replies) {
+                if command.iter().any(|word| *word == key.as_bytes()) {
+                    println!(
+                        "{} -> {}",
+                        shown(&command.join(&b' '), 200),
+                        shown(&reply.raw, 100)
+                    );
+                }
+            }
+        }
     }
     Ok(())
 }

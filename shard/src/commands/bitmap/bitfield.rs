@@ -323,6 +323,9 @@ fn bitfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         ctx.modified(args[1], notify::STRING, "setbit");
         // Each change counts.
         ctx.shard.stats.dirty += changes - 1;
+    } else if grown {
+        // As in Redis nobody is told that there are zeros now; but they are not to be lost.
+        ctx.log_as(args);
     }
     Ok(())
 }
