@@ -83,7 +83,8 @@ fn what_the_log_says_is_what_there_was() {
         let mut specs: Vec<&'static Spec> =
             specs.filter(|s| !s.name.starts_with("DEBUG")).collect();
         let names = known(server.port, &specs).expect("COMMAND INFO");
-        specs.retain(|spec| names.contains(spec.name));
+        // What it removes of members of different scores depends on the encoding, here as in Redis.
+        specs.retain(|spec| names.contains(spec.name) && spec.name != "ZREMRANGEBYLEX");
         work(server.port, &specs, &mut random, seed).expect("a connection");
         let was = keyspace::read(server.port).expect("the keyspace");
         keys += was.len();
