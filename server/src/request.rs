@@ -1675,6 +1675,9 @@ pub(crate) fn run(
         shard.attention.tracking.writer = call.caller.client;
     }
     let dirty = shard.stats.dirty;
+    // Which keys it reads is known to nobody but itself: it is logged by what it made.
+    let by_result = shard.logging && entry.widens();
+    let group_begins = by_result && shard.log.begin();
     let mut ctx = Ctx::new(shard, call.db, reply, call.first_key);
     ctx.serving = call.serving;
     let result = handler(&mut ctx, args);
@@ -1689,7 +1692,13 @@ pub(crate) fn run(
     let (wants, log) = (ctx.wants, ctx.log);
     if shard.logging && wants.is_none() {
         let changed = shard.stats.dirty != dirty;
-        crate::aof::log::note(shard, call, args, log, changed, result.is_ok());
+        match by_result {
+            true => crate::aof::log::note_results(shard),
+            false => crate::aof::log::note(shard, call, args, log, changed, result.is_ok()),
+        }
+    }
+    if group_begins {
+        crate::aof::log::end_local_group(shard);
     }
     if shard.attention.tracking.on {
         crate::tracking::remember(shard, call, args, wants.is_some());

@@ -803,14 +803,13 @@ impl Core {
     }
 }
 
-/// The database that COPY's DB option names.
-fn copy_db(args: Args<'_>) -> Option<&[u8]> {
-    let options = args.iter().skip(3);
+/// The database that COPY's DB option names; of several the last counts.
+fn copy_db<'a>(args: Args<'a>) -> Option<&'a [u8]> {
+    let options = args.get(3..)?;
     let at = options
-        .clone()
-        .position(|w| w.eq_ignore_ascii_case(b"DB"))?
-        + 4;
-    args.get(at).copied()
+        .iter()
+        .rposition(|word| word.eq_ignore_ascii_case(b"DB"))?;
+    options.get(at + 1).copied()
 }
 
 /// The database into which a command reaches besides the client's: COPY and MOVE do.
@@ -858,5 +857,21 @@ impl Core {
         }
         let shares = by_core.into_iter().enumerate();
         shares.filter(|(_, names)| !names.is_empty()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_database_of_a_copy_counts() {
+        let db = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            copy_db(&words).map(<[u8]>::to_vec)
+        };
+        assert_eq!(db("COPY a b DB 15 REPLACE dB 5"), Some(b"5".to_vec()));
+        assert_eq!(db("COPY a DB DB 3"), Some(b"3".to_vec()));
+        assert_eq!((db("COPY a b DB"), db("COPY a b")), (None, None));
     }
 }

@@ -79,11 +79,22 @@ pub(crate) fn note(
                 append(shard, call.db, &words);
             }
             if begins {
-                let records = shard.log.end();
-                shard.log.append_group(&group(&records));
+                end_local_group(shard);
             }
         }
     }
+}
+
+/// Notes what became of the keys that a command changed.
+pub(crate) fn note_results(shard: &mut Shard) {
+    for (db, key) in shard.log.take_changed() {
+        image(shard, db, &key);
+    }
+}
+/// Changes of keys of this core that belong together are all there.
+pub(crate) fn end_local_group(shard: &mut Shard) {
+    let records = shard.log.end();
+    shard.log.append_group(&group(&records));
 }
 
 /// Notes one command.

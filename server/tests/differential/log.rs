@@ -83,8 +83,10 @@ fn what_the_log_says_is_what_there_was() {
         let mut specs: Vec<&'static Spec> =
             specs.filter(|s| !s.name.starts_with("DEBUG")).collect();
         let names = known(server.port, &specs).expect("COMMAND INFO");
-        // What it removes of members of different scores depends on the encoding, here as in Redis.
-        specs.retain(|spec| names.contains(spec.name) && spec.name != "ZREMRANGEBYLEX");
+        // What ZREMRANGEBYLEX removes of members of different scores depends on the encoding, here as in Redis, and so do the bytes of a
+        // HyperLogLog, which strings' commands may write into.
+        let exact = |name: &str| name != "ZREMRANGEBYLEX" && !name.starts_with("PF");
+        specs.retain(|spec| names.contains(spec.name) && exact(spec.name));
         work(server.port, &specs, &mut random, seed).expect("a connection");
         let was = keyspace::read(server.port).expect("the keyspace");
         keys += was.len();
