@@ -342,6 +342,7 @@ impl Mailbox {
     pub fn hold(&mut self) {
         self.held = true;
     }
+    #[inline]
     pub fn release(&mut self) {
         if std::mem::take(&mut self.held) {
             self.retry();

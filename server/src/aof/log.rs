@@ -239,7 +239,8 @@ impl Core {
     #[inline]
     pub(crate) fn commit_log(&mut self) {
         if !self.shard.logging {
-            return;
+            // It may have been held when this was otherwise, a moment ago.
+            return self.mailbox.release();
         }
         if self.id == 0 && self.log.libraries != self.shared.scripts.libraries.version() {
             self.log_libraries();
@@ -247,9 +248,7 @@ impl Core {
         if !self.shard.log.is_empty() || !self.log.queue.is_empty() {
             self.write_log();
         }
-        if self.config.appendfsync == AppendFsync::Always {
-            self.mailbox.release();
-        }
+        self.mailbox.release();
     }
     /// With `always`, mail that leaves before the log is on disk is held back.
     pub(crate) fn hold_mail(&mut self) {

@@ -23,6 +23,7 @@ mod harness;
 mod hll;
 mod large;
 mod lifecycle;
+mod log;
 mod logins;
 mod memory;
 mod observe;

@@ -17,6 +17,10 @@ pub struct Server {
 impl Server {
     /// Starts the binary under test; `options` are directives as on the command line.
     pub fn start(shards: usize, options: &[&str]) -> Self {
+        Self::start_through(&[], shards, options)
+    }
+    /// The same, by a command that runs the words behind it.
+    pub fn start_through(through: &[&str], shards: usize, options: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|l| l.local_addr())
             .expect("a free port")
@@ -24,7 +28,10 @@ impl Server {
         let dir = std::env::temp_dir().join(format!("ringwood-wire-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a folder");
         let log = File::create(dir.join("log")).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_ringwood"))
+        let mut words = through.to_vec();
+        words.push(env!("CARGO_BIN_EXE_ringwood"));
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(["--shards", &shards.to_string()])
             .args(options)
@@ -50,6 +57,15 @@ impl Server {
     }
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+    /// SIGKILL, while others may still use it.
+    pub fn kill(&self) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", "KILL", &pid]).status();
+        assert!(sent.expect("kill(1) runs").success());
     }
     /// Waits for the process to end by itself.
     pub fn ended(&mut self) -> ExitStatus {
