@@ -222,6 +222,15 @@ impl Client {
         }
     }
 
+    /// Takes a buffer that others have used for the replies to come, if it has none.
+    #[inline]
+    pub fn take_spare(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if self.out.capacity() == 0
+            && let Some(buffer) = spare.pop()
+        {
+            self.out = buffer;
+        }
+    }
     /// It acts as this user from now on.
     pub fn act_as(&mut self, user: Arc<User>) {
         self.restricted = user.is_restricted() && !self.loads;

@@ -2,7 +2,12 @@
 
 use crate::config::Config;
 use crate::core::Shared;
+use ringwood_protocol::error::CommandError;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// What a cluster's client is told that names keys of several slots.
+pub const CROSS_SLOT: CommandError =
+    CommandError::fixed("CROSSSLOT Keys in request don't hash to the same slot");
 
 /// One core as clients of the cluster see it.
 #[derive(Clone, Debug)]

@@ -387,8 +387,11 @@ impl Core {
     /// Takes over the newest users: clients get their user as it is now, or are closed if there is no such user any more or it may no longer
     /// hear what they listen to.
     pub fn take_users(&mut self) {
-        self.users = self.shared.acl.users();
-        let users = self.users.clone();
+        let users = self.shared.acl.users();
+        if Arc::ptr_eq(&users, &self.users) {
+            return;
+        }
+        self.users = users.clone();
         let open = users.default_user().is_open();
         let mut ended = Vec::new();
         for client in self.clients.iter_mut() {

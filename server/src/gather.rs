@@ -95,8 +95,8 @@ impl Core {
             ticket,
             entry,
             args,
-            db,
             version,
+            ..
         } = request;
         // One call, however many shares.
         self.stats.called(entry);
@@ -122,7 +122,7 @@ impl Core {
             share.slots.push(slot);
             let parcel = &mut *share.parcel;
             if parcel.items.last().is_none_or(|i| i.ticket != ticket) {
-                parcel.add(item(request, db, slot), &args[..1]);
+                parcel.add(item(request, slot), &args[..1]);
             }
             let words = &args[at..at + step];
             words.iter().for_each(|word| parcel.put(word));
@@ -162,8 +162,8 @@ impl Core {
             ticket,
             entry,
             args,
-            db,
             version,
+            ..
         } = request;
         self.stats.called(entry);
         // A node of a cluster speaks for itself; the client asks the others too.
@@ -173,7 +173,7 @@ impl Core {
         };
         let parts = cores.map(|core| {
             let mut parcel = self.spare_parcels.pop().unwrap_or_default();
-            let mut item = item(request, db, 0);
+            let mut item = item(request, 0);
             item.argc = args.len() as u32;
             parcel.add(item, args);
             (core, Slots::All, PartWork::Run(parcel))
@@ -311,11 +311,7 @@ impl Core {
                 random,
                 &mut reply,
             );
-            if command.ticket.core as usize == self.id {
-                self.answer_with(command.ticket, &reply);
-            } else {
-                self.answer(command.ticket, reply.clone());
-            }
+            self.answer_with(command.ticket, &reply);
         }
         for parcel in done.into_iter().flatten() {
             self.spare_parcel(parcel);
@@ -324,13 +320,13 @@ impl Core {
 }
 
 /// A share of a command, with its name for now.
-fn item(request: &Request<'_>, db: usize, slot: u16) -> Item {
+fn item(request: &Request<'_>, slot: u16) -> Item {
     Item {
         ticket: request.ticket,
         entry: request.entry,
         hash: 0,
         slot,
-        db: db as u16,
+        db: request.db as u16,
         version: request.version,
         argc: 1,
         reply_end: 0,

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod core;
 pub mod crash;
+mod files;
 pub mod gather;
 pub mod io;
 pub mod mailbox;

@@ -42,6 +42,16 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Whose a command is, for what is noted about it; its reply has no place of its own.
+    pub fn of(core: usize, conn: ConnId, client: u64, tracks: bool) -> Self {
+        Self {
+            core: core as u16,
+            conn,
+            seq: 0,
+            client,
+            tracks,
+        }
+    }
     /// For answers that nobody waits for.
     pub const NOBODY: Self = Self {
         core: 0,

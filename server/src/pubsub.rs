@@ -232,11 +232,7 @@ impl Sink<'_> {
             self.behind_reply.extend_from_slice(bytes);
             return;
         }
-        if client.out.capacity() == 0
-            && let Some(spare) = self.buffers.pop()
-        {
-            client.out = spare;
-        }
+        client.take_spare(self.buffers);
         client.push(bytes);
         if !client.dirty {
             client.dirty = true;

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use crate::blocking::may_block;
 use crate::client::{Client, Life, ReplyMode, Wait};
+use crate::cluster::CROSS_SLOT;
 use crate::commands::{Answer, Call};
 use crate::config::enums::PipelineOrder;
 use crate::core::Core;
@@ -170,11 +171,7 @@ impl Core {
         };
         client.last_active = self.now.mono_ns;
         client.serving = true;
-        if client.out.capacity() == 0
-            && let Some(spare) = self.buffers.pop()
-        {
-            client.out = spare;
-        }
+        client.take_spare(&mut self.buffers);
         let mut authenticated = client.authenticated;
         let db = client.db;
         let mut progress = client.progress.take();
@@ -457,13 +454,7 @@ impl Core {
         let (Some(entry), Some(client)) = (last.entry, self.clients.get(last.conn)) else {
             return;
         };
-        let caller = Ticket {
-            core: self.id as u16,
-            conn: last.conn,
-            seq: 0,
-            client: client.id,
-            tracks: false,
-        };
+        let caller = Ticket::of(self.id, last.conn, client.id, false);
         let args = &args[last.args.0..last.args.1];
         // One that waits is noted when it has been served; one of another core there.
         let waits = entry.has(BLOCKING) && !matches!(client.wait, Wait::No);
@@ -909,8 +900,7 @@ impl Core {
             .map(|&k| ringwood_protocol::slot::key_slot(args[k]))
             .collect();
         if cluster && slots.iter().any(|s| *s != slots[0]) {
-            let text = "CROSSSLOT Keys in request don't hash to the same slot";
-            return self.refuse(conn, Some(entry), CommandError::fixed(text));
+            return self.refuse(conn, Some(entry), CROSS_SLOT);
         }
         let owner = self.owner(slots[0]);
         if slots.iter().all(|&s| self.owner(s) == owner) {
@@ -986,13 +976,7 @@ impl Core {
         let client = clients.get_mut(conn).expect("looked up by the caller");
         let (db, version) = (client.db, client.version);
         let caller = match shard.attention.tracking.on {
-            true => Ticket {
-                core: *id as u16,
-                conn,
-                seq: 0,
-                client: client.id,
-                tracks: client.tracks(),
-            },
+            true => Ticket::of(*id, conn, client.id, client.tracks()),
             false => Ticket::NOBODY,
         };
         let out = client.reply_buffer();
@@ -1018,13 +1002,7 @@ impl Core {
             dirty.push(conn);
         }
         if let Some(client) = large {
-            let caller = Ticket {
-                core: self.id as u16,
-                conn,
-                seq: 0,
-                client,
-                tracks: false,
-            };
+            let caller = Ticket::of(self.id, conn, client, false);
             self.note_reply(caller, entry, args, len);
         }
         if !self.shard.events.is_empty() {
@@ -1090,8 +1068,7 @@ impl Core {
             .map(|&k| ringwood_protocol::slot::key_slot(args[k]));
         let slots: Vec<u16> = slots.collect();
         if cluster && slots.iter().any(|s| *s != slots[0]) {
-            let text = "CROSSSLOT Keys in request don't hash to the same slot";
-            return self.refuse(conn, Some(entry), CommandError::fixed(text));
+            return self.refuse(conn, Some(entry), CROSS_SLOT);
         }
         let owner = self.owner(slots[0]);
         if cluster && owner as usize != self.id {
@@ -1537,11 +1514,7 @@ impl Core {
         else {
             return;
         };
-        if client.out.capacity() == 0
-            && let Some(spare) = self.buffers.pop()
-        {
-            client.out = spare;
-        }
+        client.take_spare(&mut self.buffers);
         client.answer(ticket.seq, reply);
         let go_on = client.stalled && !client.is_waiting();
         match client.wait {

@@ -4,7 +4,6 @@ use super::rules::join_selectors;
 use super::{DEFAULT, User, Users};
 use crate::config::enums::AclPubsubDefault;
 use crate::config::{Config, Loaded, StartError, system_error};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Adds the user that these words describe: a name and rules. `declared`: names that came before, each of which may come once.
@@ -121,28 +120,13 @@ pub fn load(path: &Path, old: &Users, all_channels: bool) -> Result<Users, Strin
 
 /// Writes all users; the old file stays until the new one is whole and on disk.
 pub fn save(path: &Path, users: &Users) -> std::io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let mut new = tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    let result = (|| {
-        for user in users.iter() {
-            new.1.write_all(b"user ")?;
-            new.1.write_all(&user.describe())?;
-            new.1.write_all(b"\n")?;
-        }
-        new.1.sync_all()?;
-        std::fs::rename(&new.0, path)
-    })();
-    if result.is_err() {
-        // What was wrong is more important than what is left behind.
-        let _ = std::fs::remove_file(&new.0);
+    let mut text = Vec::new();
+    for user in users.iter() {
+        text.extend_from_slice(b"user ");
+        text.extend_from_slice(&user.describe());
+        text.push(b'\n');
     }
-    result
-}
-
-fn tempfile_in(folder: &Path) -> std::io::Result<(std::path::PathBuf, std::fs::File)> {
-    let path = folder.join(format!("users.acl.tmp-{}", std::process::id()));
-    let file = std::fs::File::create(&path)?;
-    Ok((path, file))
+    crate::files::replace(path, &text)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use parts::FileHead;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{Result, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -267,16 +267,6 @@ impl Files {
 
     fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let path = self.dir.join(format!("{}.manifest", self.name));
-        let temporary = self.dir.join(format!("temp-{}.manifest", self.name));
-        let mut file = File::create(&temporary)?;
-        file.write_all(manifest.to_text().as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)?;
-        sync_folder(&self.dir)
+        crate::files::replace(&path, manifest.to_text().as_bytes())
     }
-}
-
-/// A new name is on disk when its folder is.
-fn sync_folder(dir: &Path) -> Result<()> {
-    File::open(dir)?.sync_all()
 }

@@ -165,7 +165,8 @@ fn adopt(config: &Config, dir: &Path, name: &str) -> Result<Manifest, String> {
     });
     let text = manifest.to_text();
     let path = dir.join(format!("{name}.manifest"));
-    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    crate::files::replace(&path, text.as_bytes())
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(manifest)
 }
 

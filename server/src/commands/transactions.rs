@@ -86,9 +86,7 @@ fn watch(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
             .map(|k| ringwood_protocol::slot::key_slot(k))
             .collect();
         if slots.iter().any(|s| *s != slots[0]) {
-            return Err(CommandError::fixed(
-                "CROSSSLOT Keys in request don't hash to the same slot",
-            ));
+            return Err(crate::cluster::CROSS_SLOT);
         }
         let owner = call.core.owner(slots[0]);
         if owner as usize != call.core.id {

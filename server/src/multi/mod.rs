@@ -21,6 +21,7 @@ mod plan;
 
 use crate::acl::User;
 use crate::client::Wait;
+use crate::cluster::CROSS_SLOT;
 use crate::core::Core;
 use crate::io::{ConnId, Io};
 use crate::mailbox::{Mail, Ticket, WideScript, Words};
@@ -123,13 +124,7 @@ impl Exec {
     }
     /// Whose it is; `core`: that client's core.
     fn caller(&self, core: usize) -> Ticket {
-        Ticket {
-            core: core as u16,
-            conn: self.conn,
-            seq: 0,
-            client: self.client,
-            tracks: self.tracks,
-        }
+        Ticket::of(core, self.conn, self.client, self.tracks)
     }
 }
 
@@ -227,8 +222,7 @@ impl Core {
         }
         if client.cluster && plan.crosses_slots() {
             self.end_multi(conn);
-            let text = "CROSSSLOT Keys in request don't hash to the same slot";
-            return self.refuse(conn, None, CommandError::fixed(text));
+            return self.refuse(conn, None, CROSS_SLOT);
         }
         self.stats
             .called(self.registry.lookup(b"EXEC").expect("declared"));
@@ -719,8 +713,7 @@ impl Core {
         let mut plan = self.plan(&commands, db, cluster, &[]);
         plan.everything |= wide;
         if cluster && plan.crosses_slots() {
-            let text = "CROSSSLOT Keys in request don't hash to the same slot";
-            return self.refuse(conn, Some(entry), CommandError::fixed(text));
+            return self.refuse(conn, Some(entry), CROSS_SLOT);
         }
         // Who may not do everything is asked here.
         let other = plan.one_other_core(self.id);

@@ -169,7 +169,7 @@ impl<'s> Target<'s> {
             return Err(std::io::Error::other("cancelled"));
         }
         std::fs::rename(&self.snapshot.temporary, &self.snapshot.path)?;
-        sync_folder(&self.snapshot.path)
+        crate::files::sync_folder_of(&self.snapshot.path)
     }
 }
 
@@ -215,13 +215,5 @@ impl Drop for Beside {
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!("Cannot remove {}: {error}", self.path.display());
         }
-    }
-}
-
-/// A new name is on disk when its folder is.
-fn sync_folder(path: &Path) -> Result<()> {
-    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => File::open(".")?.sync_all(),
     }
 }

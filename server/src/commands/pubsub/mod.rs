@@ -35,9 +35,7 @@ fn check_slots(call: &Call<'_>, channels: Args<'_>) -> Result<(), CommandError> 
         return Ok(());
     };
     if slots.any(|other| other != slot) {
-        return Err(CommandError::fixed(
-            "CROSSSLOT Keys in request don't hash to the same slot",
-        ));
+        return Err(crate::cluster::CROSS_SLOT);
     }
     let owner = call.core.owner(slot);
     if owner as usize != call.core.id {
