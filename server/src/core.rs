@@ -27,6 +27,7 @@ use crate::request::{BatchStore, Chunk, Data, OpenParcel, Paused, ServeState, UN
 use crate::scripts::Scripts;
 use crate::scripts::debug::take_input;
 use crate::sequencer::Sequencer;
+use crate::spares::Spares;
 use crate::stats::{MemoryGauge, Meter, Sample, Stats};
 use crate::transaction::{Coordinated, Waiting};
 use ringwood_protocol::error::CommandError;
@@ -157,8 +158,7 @@ impl Clients {
     }
 }
 
-/// Replies' buffers kept for reuse, and how large one may be.
-const SPARE_BUFFERS: usize = 256;
+/// How large a buffer is kept for reuse.
 const SPARE_CAPACITY: usize = 64 << 10;
 /// How often clients and statistics are looked after.
 const CRON: Duration = Duration::from_millis(100);
@@ -222,8 +222,7 @@ pub struct Core {
     pub(crate) strict: bool,
     pub(crate) outbox: Vec<Option<Box<Parcel>>>,
     /// Boxed, as they travel.
-    #[allow(clippy::vec_box)]
-    pub(crate) spare_parcels: Vec<Box<Parcel>>,
+    pub(crate) spare_parcels: Spares<Box<Parcel>>,
     /// Clients with something to send.
     pub(crate) dirty: Vec<ConnId>,
     /// Clients whose output is over its soft limit.
@@ -250,7 +249,7 @@ pub struct Core {
     pub(crate) crowd: usize,
     /// Stalled connections whose next command is a script: they go on one by one.
     pub(crate) script_conns: VecDeque<ConnId>,
-    pub(crate) buffers: Vec<Vec<u8>>,
+    pub(crate) buffers: Spares<Vec<u8>>,
     questions: HashMap<u32, Asked>,
     next_question: u32,
     next_cron_ns: u64,
@@ -266,6 +265,7 @@ impl Core {
             .unwrap_or_else(|e| e.into_inner())
             .clone();
         let cores = mailbox.cores();
+        let spares = crate::spares::limit(config.maxmemory, cores);
         let now = io.now();
         let users = shared.acl.users();
         let mut core = Self {
@@ -311,7 +311,7 @@ impl Core {
             unlocked: false,
             strict: false,
             outbox: (0..cores).map(|_| None).collect(),
-            spare_parcels: Vec::new(),
+            spare_parcels: Spares::new(spares),
             dirty: Vec::new(),
             over_soft_limit: Vec::new(),
             going_on: Vec::new(),
@@ -327,7 +327,7 @@ impl Core {
             open_parcel: None,
             crowd: 0,
             script_conns: VecDeque::new(),
-            buffers: Vec::new(),
+            buffers: Spares::new(spares),
             questions: HashMap::new(),
             next_question: 0,
             next_cron_ns: 0,
@@ -374,6 +374,9 @@ impl Core {
         if self.config.maxmemory == 0 {
             self.room = Room::default();
         }
+        let spares = crate::spares::limit(self.config.maxmemory, self.cores());
+        self.spare_parcels.set_max(spares);
+        self.buffers.set_max(spares);
         self.publish_memory();
         let settings = settings(&self.config, &self.shard.settings);
         if *self.shard.settings != settings {
@@ -1085,12 +1088,8 @@ impl Core {
         }
     }
 
-    pub(crate) fn spare_buffer(&mut self, mut buf: Vec<u8>) {
-        if self.buffers.len() < SPARE_BUFFERS
-            && buf.capacity() > 0
-            && buf.capacity() <= SPARE_CAPACITY
-        {
-            buf.clear();
+    pub(crate) fn spare_buffer(&mut self, buf: Vec<u8>) {
+        if buf.capacity() <= SPARE_CAPACITY {
             self.buffers.push(buf);
         }
     }

@@ -27,6 +27,7 @@ pub mod scripts;
 pub mod sequencer;
 mod signals;
 pub mod sleeper;
+pub mod spares;
 pub mod start;
 pub mod stats;
 mod sync;

@@ -10,7 +10,10 @@
 //!   limit by no more than what a turn brought and these bounds.
 //! - Otherwise, and always for what it owes, a core lets its own keys go, for as long as `maxmemory-eviction-tenacity` allows in a turn. If that
 //!   is not enough, commands go on as in Redis, and so does eviction in the next turn.
-//! - Where no core may let any key go, commands that need memory are refused ([`Room::is_out`]).
+//! - Commands that need memory are refused ([`Room::is_out`]) where nothing can be done: no core has a key that may go, none has anything
+//!   deleted that is not freed yet (FLUSHALL, large values), and none owes anything. A core that has either is asked first.
+//! - What counts has to be somebody's: data, clients, scripts. What cores keep in reserve for themselves is bounded to a small part of the limit
+//!   ([`crate::spares`]), for keys should not go for it.
 
 use crate::core::{Control, Core};
 use crate::io::Io;
@@ -79,6 +82,8 @@ impl Core {
             let mine = &self.shared.memory.cores[self.id];
             mine.used.store(used, Relaxed);
             mine.evictable.store(evictable as u64, Relaxed);
+            let pending = self.shard.keyspace.free_pending();
+            mine.pending.store(pending as u64, Relaxed);
         }
     }
 
@@ -152,14 +157,18 @@ impl Core {
                 self.shard.keyspace.free_some(FREE_RUN);
                 continue;
             }
-            let Some(rule) = self.shard.settings.eviction else {
-                return true;
-            };
-            if !owing && let Some(core) = self.better_core(rule) {
+            if !owing
+                && let Some(rule) = self.shard.settings.eviction
+                && let Some(core) = self.better_core(rule)
+            {
                 self.ask_to_free(core, missing as u64);
                 continue;
             }
-            match self.evict_run() {
+            let evicted = match self.shard.settings.eviction {
+                Some(_) => self.evict_run(),
+                None => Evicted::Nothing,
+            };
+            match evicted {
                 Evicted::One => {}
                 Evicted::NotNow => {
                     self.room.busy = true;
@@ -168,8 +177,7 @@ impl Core {
                 Evicted::Nothing => {
                     // Whoever has something is asked; where that is under way already it will come.
                     let others = self.shared.memory.cores.iter().enumerate();
-                    let mut able = others
-                        .filter(|(core, c)| *core != self.id && c.evictable.load(Relaxed) > 0);
+                    let mut able = others.filter(|(core, c)| *core != self.id && c.is_able());
                     let Some((core, _)) = able.find(|(_, c)| c.owed.load(Relaxed) == 0) else {
                         return awaited == 0;
                     };

@@ -32,6 +32,7 @@ use crate::core::{Clients, Core};
 use crate::io::ConnId;
 use crate::mailbox::{Mail, Ticket};
 use crate::registry::Entry;
+use crate::spares::Spares;
 use crate::transaction::{Part, PartWork, hold};
 use directory::Audience;
 use listeners::{Listener, Listeners};
@@ -208,7 +209,7 @@ pub fn is_forbidden(entry: &Entry) -> bool {
 struct Sink<'a> {
     clients: &'a mut Clients,
     dirty: &'a mut Vec<ConnId>,
-    buffers: &'a mut Vec<Vec<u8>>,
+    buffers: &'a mut Spares<Vec<u8>>,
     executing: Option<ConnId>,
     behind_reply: &'a mut Vec<u8>,
 }

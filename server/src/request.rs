@@ -1485,11 +1485,8 @@ impl Core {
         self.spare_parcel(parcel);
     }
     /// Keeps a parcel's buffers for the next.
-    pub(crate) fn spare_parcel(&mut self, mut parcel: Box<Parcel>) {
-        if self.spare_parcels.len() < 64 {
-            parcel.clear();
-            self.spare_parcels.push(parcel);
-        }
+    pub(crate) fn spare_parcel(&mut self, parcel: Box<Parcel>) {
+        self.spare_parcels.push(parcel);
     }
 
     /// A reply has come for a ticket, of this core or of another.

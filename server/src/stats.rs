@@ -232,6 +232,8 @@ pub struct CoreMemory {
     pub rank: AtomicU64,
     /// Keys that may go.
     pub evictable: AtomicU64,
+    /// Entries that are deleted and not freed yet.
+    pub pending: AtomicU64,
     /// Bytes that other cores asked it to free, and that are not freed yet.
     pub owed: AtomicU64,
 }
@@ -244,8 +246,13 @@ impl CoreMemory {
             used: AtomicI64::new(0),
             rank: AtomicU64::new(Self::NONE),
             evictable: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
             owed: AtomicU64::new(0),
         }
+    }
+    /// True when it can free something.
+    pub fn is_able(&self) -> bool {
+        self.evictable.load(Ordering::Relaxed) > 0 || self.pending.load(Ordering::Relaxed) > 0
     }
 }
 

@@ -51,8 +51,7 @@ fn words(line: &str) -> Vec<String> {
 
 #[test]
 fn memory_stays_within_bounds_by_every_policy() {
-    // With several shards writes are now and then refused although keys could go: an open defect, in README.
-    for shards in std::iter::once(1) {
+    for shards in [1, 4] {
         let server = Server::start(shards, &["--save", ""]);
         let mut client = server.client();
         let base = info(&mut client, "used_memory");
@@ -69,7 +68,7 @@ fn memory_stays_within_bounds_by_every_policy() {
                 assert_eq!(client.call(&format!("SET plain{i} {value}")), "+OK\r\n");
             }
             let mut most = 0;
-            for round in 0..5 {
+            for round in 0..3 {
                 let command =
                     |i: usize| words(&format!("SET k{round}:{i} {value} EX {}", 1000 + i));
                 pipeline(&mut client, 8000, command, |i, reply| {
@@ -86,7 +85,7 @@ fn memory_stays_within_bounds_by_every_policy() {
                 most > limit - LIMIT / 8,
                 "{policy}: {most} of {limit}, {shards} shards"
             );
-            assert!(info(&mut client, "evicted_keys") > 20_000);
+            assert!(info(&mut client, "evicted_keys") > 10_000);
             let plain = client.call(&format!(
                 "EXISTS {}",
                 (0..200)
