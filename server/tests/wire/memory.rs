@@ -68,7 +68,7 @@ fn memory_stays_within_bounds_by_every_policy() {
                 assert_eq!(client.call(&format!("SET plain{i} {value}")), "+OK\r\n");
             }
             let mut most = 0;
-            for round in 0..3 {
+            for round in 0..2 {
                 let command =
                     |i: usize| words(&format!("SET k{round}:{i} {value} EX {}", 1000 + i));
                 pipeline(&mut client, 8000, command, |i, reply| {
@@ -85,7 +85,7 @@ fn memory_stays_within_bounds_by_every_policy() {
                 most > limit - LIMIT / 8,
                 "{policy}: {most} of {limit}, {shards} shards"
             );
-            assert!(info(&mut client, "evicted_keys") > 10_000);
+            assert!(info(&mut client, "evicted_keys") > 5000);
             let plain = client.call(&format!(
                 "EXISTS {}",
                 (0..200)
