@@ -12,6 +12,7 @@ use crate::blocking::Waiter;
 use crate::io::ConnId;
 use crate::multi::{Multi, Watcher};
 use crate::pubsub::Subscriptions;
+use crate::spares::Spares;
 use ringwood_protocol::reply::Version;
 use ringwood_protocol::resp::Progress;
 use std::collections::VecDeque;
@@ -224,7 +225,7 @@ impl Client {
 
     /// Takes a buffer that others have used for the replies to come, if it has none.
     #[inline]
-    pub fn take_spare(&mut self, spare: &mut Vec<Vec<u8>>) {
+    pub fn take_spare(&mut self, spare: &mut Spares<Vec<u8>>) {
         if self.out.capacity() == 0
             && let Some(buffer) = spare.pop()
         {
