@@ -461,6 +461,10 @@ impl Core {
         }
         self.send_gathered();
         self.publish_memory();
+        if self.gathers() {
+            self.background();
+            return Ok(());
+        }
         self.commit_log();
         self.send_parcels();
         if std::mem::take(&mut self.own_parts) {
@@ -515,7 +519,9 @@ impl Core {
 
     /// How long the next turn may wait for something to happen.
     fn wait(&mut self) -> Wait {
-        let backlog = self.mailbox.retry();
+        // Replies and mail of what waits to be written down wait with it.
+        let gathers = self.log.gather.left(self.now.mono_ns);
+        let backlog = self.mailbox.retry() && gathers.is_none();
         self.wake_receivers();
         let busy = !self.going_on.is_empty()
             || !self.shard.attention.touched.is_empty() && !self.locks.held_whole()
@@ -524,7 +530,7 @@ impl Core {
             || !self.early_control.is_empty()
             || !self.parcels.is_empty()
             || !self.early_events.is_empty()
-            || !self.dirty.is_empty()
+            || !self.dirty.is_empty() && gathers.is_none()
             || self.unlocked
             || self.room.busy
             || self.is_leaving()
@@ -552,8 +558,10 @@ impl Core {
             Duration::MAX
         };
         let until_snapshot = self.until_snapshot();
+        let until_written = gathers.map_or(Duration::MAX, Duration::from_nanos);
         Wait::AtMost(
             until_cron
+                .min(until_written)
                 .min(until_expiry)
                 .min(freeing)
                 .min(until_snapshot),

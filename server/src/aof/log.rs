@@ -3,6 +3,7 @@
 use super::{LogFile, parts};
 use crate::config::enums::AppendFsync;
 use crate::core::{Core, Shared};
+use crate::io::Io;
 use crate::mailbox::Mail;
 use crate::registry::Registry;
 use crate::request::DataCall;
@@ -49,6 +50,7 @@ pub struct CoreLog {
     libraries: u64,
     /// The second of the last time stamp.
     stamped: i64,
+    pub gather: super::gather::Gather,
 }
 
 /// Notes what a data command did. `changed`: it said so; `ok`: it answered with no error.
@@ -240,8 +242,10 @@ impl Core {
     pub(crate) fn commit_log(&mut self) {
         if !self.shard.logging {
             // It may have been held when this was otherwise, a moment ago.
+            self.log.gather.end();
             return self.mailbox.release();
         }
+        self.log.gather.end();
         if self.id == 0 && self.log.libraries != self.shared.scripts.libraries.version() {
             self.log_libraries();
         }
@@ -280,11 +284,17 @@ impl Core {
         if self.log.must_wait(now) && !always {
             return;
         }
+        let spared = self.config.no_appendfsync_on_rewrite;
+        let ordered = match self.config.appendfsync {
+            AppendFsync::Always => true,
+            AppendFsync::Everysec => !spared,
+            AppendFsync::No => false,
+        };
         let result = self
             .log
-            .write(&self.shared, self.id as u16)
+            .write(&self.shared, self.id as u16, ordered)
             .and_then(|()| match always {
-                true => self.log.file.as_ref().map_or(Ok(()), |file| file.sync()),
+                true => self.sync_log(),
                 false => Ok(()),
             });
         match result {
@@ -310,6 +320,17 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn sync_log(&mut self) -> Result<()> {
+        let Some(file) = &self.log.file else {
+            return Ok(());
+        };
+        let began = self.io.mono_ns();
+        let result = file.sync();
+        let took = self.io.mono_ns().saturating_sub(began);
+        self.log.gather.synced(self.dirty.len(), took);
+        result
     }
 
     /// The core ends: what it has written is to be on disk.
@@ -410,10 +431,15 @@ impl CoreLog {
         }
     }
 
-    fn write(&mut self, shared: &Shared, core: u16) -> Result<()> {
+    /// `ordered`: nothing of a generation may be on disk without what was before it. A file that a failing machine cut short
+    /// would otherwise lack changes on which those in the next one build.
+    fn write(&mut self, shared: &Shared, core: u16, ordered: bool) -> Result<()> {
         while let Some(piece) = self.queue.front_mut() {
             match piece {
                 Piece::Generation(command) => {
+                    if let Some(file) = self.file.as_ref().filter(|_| ordered) {
+                        file.sync()?;
+                    }
                     let next = self.generation + 1;
                     let file = shared.aof.take_file(next, core, command)?;
                     self.file = Some(file);

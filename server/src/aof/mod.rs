@@ -10,6 +10,7 @@
 //! - A snapshot makes it short again: see [`rewrite`].
 //! - At the start the files are looked through, then each core is sent the commands of a file as by a client ([`replay`]).
 
+pub mod gather;
 pub mod info;
 pub mod log;
 pub mod manifest;

@@ -71,7 +71,7 @@ pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
     let mut plan = Plan::default();
     if let Some(base) = &manifest.base {
         let path = dir.join(&base.name);
-        let start = snapshot_end(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let start = snapshot_end(&path).map_err(|e| unreadable(&path, e))?;
         if start > 0 {
             plan.base = Some(path.clone());
         }
@@ -89,20 +89,27 @@ pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
             });
         }
     }
-    let mut newest = 0;
     let last = manifest.incremental.last().map(|entry| entry.seq);
     let mut empty = HashSet::new();
     let mut heads = Vec::new();
     for entry in &manifest.incremental {
         let path = dir.join(&entry.name);
         let survey = look_through(&path, 0, config)?;
-        newest = newest.max(survey.head.map_or(0, |head| head.generation));
         heads.push((entry, path, survey));
     }
+    let generation = |survey: &Survey| survey.head.map_or(0, |head| head.generation);
+    let newest = heads.iter().map(|(.., survey)| generation(survey)).max();
+    let newest = newest.unwrap_or(0);
+    // Files that nothing was written into yet come behind what was written last.
+    let written = |(_, _, survey): &&(&manifest::Entry, PathBuf, Survey)| survey.has_something();
+    let latest = heads.iter().rfind(written);
+    let latest_seq = latest.map(|(entry, ..)| entry.seq);
+    let latest = latest.map_or(0, |(.., survey)| generation(survey));
     for (entry, path, survey) in heads {
         let number = survey.head.map(|head| head.generation);
         // Only what was written last may be cut off.
-        let is_last = Some(entry.seq) == last || number.is_some_and(|n| n == newest);
+        let is_last = latest_seq.is_none_or(|latest| entry.seq >= latest)
+            || number.is_some_and(|n| n >= latest);
         if let Some(Stop::CutOff) = survey.stop {
             if !is_last {
                 let text = "the truncated file is not the last file";
@@ -110,7 +117,7 @@ pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
             }
             cut(&path, survey.end)?;
         }
-        if survey.commands == 0 && survey.transactions.is_empty() {
+        if !survey.has_something() {
             empty.insert(entry.seq);
             continue;
         }
@@ -172,7 +179,7 @@ fn adopt(config: &Config, dir: &Path, name: &str) -> Result<Manifest, String> {
 
 /// Where the snapshot ends with which a file begins; 0 if it begins with none.
 fn snapshot_end(path: &Path) -> Result<u64, String> {
-    let mut file = File::open(path).map_err(|e| format!("cannot open: {e}"))?;
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
     let mut magic = [0; 5];
     match file.read_exact(&mut magic) {
         Ok(()) if magic == *b"REDIS" => {}
@@ -205,6 +212,13 @@ fn snapshot_end(path: &Path) -> Result<u64, String> {
     }
 }
 
+fn unreadable(path: &Path, error: impl std::fmt::Display) -> String {
+    format!(
+        "The append only file {} cannot be read: {error}",
+        path.display()
+    )
+}
+
 fn open_at(path: &Path, start: u64) -> std::io::Result<Scanner<BufReader<File>>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(start))?;
@@ -215,7 +229,7 @@ fn open_at(path: &Path, start: u64) -> std::io::Result<Scanner<BufReader<File>>>
 
 fn look_through(path: &Path, start: u64, config: &Config) -> Result<Survey, String> {
     let shown = path.display();
-    let mut scanner = open_at(path, start).map_err(|e| format!("{shown}: {e}"))?;
+    let mut scanner = open_at(path, start).map_err(|e| unreadable(path, e))?;
     let mut found = survey(&mut scanner);
     found.end = found.end.max(start);
     match &found.stop {

@@ -152,6 +152,13 @@ pub struct Survey {
     pub stop: Option<Stop>,
 }
 
+impl Survey {
+    /// It tells of a change.
+    pub fn has_something(&self) -> bool {
+        self.commands > 0 || !self.transactions.is_empty()
+    }
+}
+
 /// What is open where the file may end.
 enum Open {
     Nothing,

@@ -5,6 +5,7 @@
 //! Settings otherwise as in the differential test: RINGWOOD_BIN, RINGWOOD_PEERS, RINGWOOD_REQUIRE_PEERS.
 
 mod data;
+mod logs;
 #[allow(dead_code)]
 #[path = "../differential/resp.rs"]
 mod resp;
@@ -225,16 +226,21 @@ fn move_file(from: &mut Server, to: &mut Server, times: bool, background: bool) 
     }
     let got = target.call(&["FCALL", "moved", "0"]).expect("a reply");
     assert!(matches!(got.value, Value::Integer(7)), "{}", got.shown());
+    compare(&mut source, &mut target, times)
+}
+
+/// All keys of both are equal. How many there are.
+fn compare(source: &mut Client, target: &mut Client, times: bool) -> usize {
     let mut count = 0;
     for db in ["0", "9"] {
-        ok(&mut source, &["SELECT", db]);
-        ok(&mut target, &["SELECT", db]);
-        let names = keys(&mut source);
-        assert_eq!(names, keys(&mut target), "the keys of database {db}");
+        ok(source, &["SELECT", db]);
+        ok(target, &["SELECT", db]);
+        let names = keys(source);
+        assert_eq!(names, keys(target), "the keys of database {db}");
         for key in &names {
             assert_eq!(
-                show(&mut source, key, times),
-                show(&mut target, key, times),
+                show(source, key, times),
+                show(target, key, times),
                 "{}",
                 shown(key, 80)
             );

@@ -309,6 +309,10 @@ def copy_suite(peers, into):
     for name in ("redis-cli", "redis-benchmark"):
         if (peers / "bin" / name).exists() and not (into / "src" / name).exists():
             (into / "src" / name).symlink_to(peers / "bin" / name)
+    # Redis's server is its checker too, under that name.
+    checker = peers / "bin/redis-server-7.0"
+    if checker.exists() and not (into / "src/redis-check-aof").exists():
+        (into / "src/redis-check-aof").symlink_to(checker)
     for file, old, new in PATCHES:
         path = into / file
         text = path.read_text(encoding="latin-1")

@@ -90,12 +90,12 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
         }
         (b"DICT-RESIZING" | b"PAUSE-CRON", [_]) => ok(call),
         (b"RELOAD", words) => reload::reload(call, words),
-        (b"SET-SKIP-CHECKSUM-VALIDATION", [_]) | (b"LOADAOF", []) => {
-            Err(CommandError::err(format!(
-                "DEBUG {} needs persistence, which Ringwood does not have yet",
-                String::from_utf8_lossy(&name)
-            )))
-        }
+        (b"LOADAOF", []) => Err(CommandError::err(
+            "DEBUG LOADAOF is not there: the append only file is read when the server starts",
+        )),
+        (b"SET-SKIP-CHECKSUM-VALIDATION", [_]) => Err(CommandError::err(
+            "DEBUG SET-SKIP-CHECKSUM-VALIDATION is not there: checksums are looked at always",
+        )),
         (b"CHANGE-REPL-ID" | b"REPLICATE", _) => Err(CommandError::err(format!(
             "DEBUG {} needs replication, which Ringwood does not have yet",
             String::from_utf8_lossy(&name)
