@@ -3,6 +3,7 @@
 pub mod collections;
 pub mod commands;
 pub mod ctx;
+pub mod elements;
 pub mod evict;
 pub mod field_expiry;
 pub mod keyspace;

@@ -206,3 +206,33 @@ fn the_rate_of_commands_is_measured() {
         );
     }
 }
+
+/// Taken from Redis 8.2.3 after the same commands.
+#[test]
+fn debug_digest_is_that_of_redis() {
+    for shards in [1, 4] {
+        let server = Server::start(shards, &["--enable-debug-command", "yes"]);
+        let mut client = server.client();
+        for line in [
+            "SET a 1",
+            "RPUSH l 1 b 3",
+            "SADD s x y 3",
+            "ZADD z 1 a 0.1 b 1e30 c -inf d inf e 1e-7 f 123456.789 g 12345678901234567 h",
+            "HSET h f v g w",
+            "HEXPIRE h 1000 FIELDS 1 f",
+            "XADD st 1-1 f v g w",
+            "XADD st 2-1 x y",
+            "SET e x EX 1000",
+            "CONFIG SET zset-max-listpack-entries 2",
+            "ZADD z2 0.3 a 2.5 b 3 c",
+            "CONFIG SET hash-max-listpack-entries 1",
+            "HSET h2 a b c d",
+            "HEXPIRE h2 1000 FIELDS 1 a",
+        ] {
+            let reply = client.call(line);
+            assert!(!reply.starts_with('-'), "{line}: {reply}");
+        }
+        let digest = client.call("DEBUG DIGEST");
+        assert_eq!(digest, "+80624ba4a5a8004deb4ae5ff1811c97f606fe711\r\n");
+    }
+}

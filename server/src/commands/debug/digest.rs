@@ -3,7 +3,8 @@
 //! digests, each hashed once more; and that is mixed with the number of the database.
 
 use crate::core::Core;
-use ringwood_protocol::error::CommandError;
+use ringwood_protocol::number::double_text;
+use ringwood_shard::elements::{self, Element};
 use ringwood_shard::keyspace::EntryRef;
 use ringwood_shard::object::Type;
 use sha1::{Digest as _, Sha1};
@@ -41,54 +42,71 @@ fn type_number(kind: Type) -> u32 {
     }
 }
 
-fn add_value(digest: &mut Digest, entry: &EntryRef<'_>) -> Result<(), CommandError> {
-    digest.mix(&type_number(entry.kind()).to_be_bytes());
-    if entry.kind() != Type::String {
-        return Err(CommandError::err(format!(
-            "DEBUG DIGEST does not know type {} yet",
-            entry.kind().name()
-        )));
-    }
-    digest.mix(entry.bytes());
+fn add_value(digest: &mut Digest, entry: EntryRef<'_>) {
+    let kind = entry.kind();
+    digest.mix(&type_number(kind).to_be_bytes());
+    elements::each(entry, |element| match element {
+        Element::One(data) if kind == Type::Set => digest.add(data),
+        Element::One(data) => digest.mix(data),
+        Element::Field { name, value, .. } if kind == Type::Stream => {
+            digest.mix(name);
+            digest.mix(value);
+        }
+        Element::Field {
+            name,
+            value,
+            expires,
+        } => {
+            let mut field = Digest::default();
+            field.mix(name);
+            field.mix(value);
+            if expires {
+                field.add(b"!!hexpire!!");
+            }
+            digest.add(&field.0);
+        }
+        Element::Scored(member, score) => {
+            let mut pair = Digest::default();
+            pair.mix(member);
+            pair.mix(double_text(score).as_bytes());
+            digest.add(&pair.0);
+        }
+        Element::Id(id) => digest.mix(format!("{}.{}", id.ms, id.seq).as_bytes()),
+    });
     if entry.expire_at().is_some() {
         digest.add(b"!!expire!!");
     }
-    Ok(())
 }
 
-pub fn of_value(entry: &EntryRef<'_>) -> Result<Digest, CommandError> {
+pub fn of_value(entry: EntryRef<'_>) -> Digest {
     let mut digest = Digest::default();
-    add_value(&mut digest, entry)?;
-    Ok(digest)
+    add_value(&mut digest, entry);
+    digest
 }
 
 /// By database, where there are keys: the exclusive or of this core's keys.
 pub type Databases = Vec<(u32, Digest)>;
 
-pub fn of_databases(core: &mut Core) -> Result<Databases, CommandError> {
+pub fn of_databases(core: &mut Core) -> Databases {
     let keyspace = &core.shard.keyspace;
     let mut found = Vec::new();
     for db in (0..keyspace.databases()).filter(|db| keyspace.len(*db) > 0) {
         let mut sum = Digest::default();
-        let mut result = Ok(());
         keyspace.each(db, |entry| {
             let mut digest = Digest::default();
             digest.mix(entry.key());
-            if let Err(error) = add_value(&mut digest, &entry) {
-                result = Err(error);
-            }
+            add_value(&mut digest, entry);
             sum.add(&digest.0);
         });
-        result?;
         found.push((db as u32, sum));
     }
-    Ok(found)
+    found
 }
 
-pub fn of_all(parts: Vec<Result<Databases, CommandError>>) -> Result<Digest, CommandError> {
+pub fn of_all(parts: Vec<Databases>) -> Digest {
     let mut by_db = std::collections::BTreeMap::<u32, Digest>::new();
     for part in parts {
-        for (db, digest) in part? {
+        for (db, digest) in part {
             by_db.entry(db).or_default().xor(&digest);
         }
     }
@@ -97,7 +115,7 @@ pub fn of_all(parts: Vec<Result<Databases, CommandError>>) -> Result<Digest, Com
         all.mix(&db.to_be_bytes());
         all.xor(&keys);
     }
-    Ok(all)
+    all
 }
 
 #[cfg(test)]
@@ -117,7 +135,7 @@ mod tests {
         key.mix(b"1");
         let mut keys = Digest::default();
         keys.add(&key.0);
-        let all = of_all(vec![Ok(vec![(0, keys)]), Ok(Vec::new())]).unwrap();
+        let all = of_all(vec![vec![(0, keys)], Vec::new()]);
         assert_eq!(all.hex(), "943d800368fb9c0e951138f1bc0e313ac769d91f");
     }
 }
