@@ -38,7 +38,7 @@ impl Room {
     }
 }
 
-/// A core that owes more, or more than a 256th of the limit, is not asked for more.
+/// A core that owes more, or more than a 128th of the limit, is not asked for more.
 const OWED_MAX: u64 = 256 << 10;
 /// Keys are let go in runs of this many between looks at the clock.
 const RUN: usize = 16;
@@ -210,7 +210,7 @@ impl Core {
     }
 
     /// The core whose keys are to go rather than ours. Of those whose best candidates are about equal one is drawn by its number of keys, as
-    /// it would be if all keys were in one place.
+    /// it would be if all keys were in one place. One that owes much already (it does not get to run) is passed over for the next best.
     fn better_core(&mut self, rule: Rule) -> Option<usize> {
         if self.cores() == 1 {
             return None;
@@ -218,8 +218,10 @@ impl Core {
         let own = self.shard.eviction_rank().unwrap_or(CoreMemory::NONE);
         let random = self.shard.random();
         let cores = &self.shared.memory.cores;
+        let patience = (self.config.maxmemory / 128).min(OWED_MAX);
         let rank = |core: usize| match core == self.id {
             true => own,
+            false if cores[core].owed.load(Relaxed) > patience => CoreMemory::NONE,
             false => cores[core].rank.load(Relaxed),
         };
         let best = (0..cores.len()).map(rank).min()?;
@@ -235,9 +237,7 @@ impl Core {
             nth = nth.saturating_sub(keys(core));
             here
         })?;
-        let patience = (self.config.maxmemory / 256).min(OWED_MAX);
-        let free = cores[chosen].owed.load(Relaxed) <= patience;
-        (chosen != self.id && free).then_some(chosen)
+        (chosen != self.id).then_some(chosen)
     }
 
     fn ask_to_free(&mut self, core: usize, bytes: u64) {
