@@ -69,6 +69,8 @@ pub(super) struct ScriptHost<'a> {
     refused: bool,
     /// Where its changes begin in the log's transaction.
     logged: usize,
+    /// What it does from now on is logged: `redis.set_repl`.
+    logs: bool,
 }
 
 /// A command of the server's own in a script: whether it may ask all cores, and what they answer.
@@ -140,6 +142,7 @@ impl<'a> ScriptHost<'a> {
             command,
             refused: false,
             logged,
+            logs: true,
         }
     }
 
@@ -202,6 +205,7 @@ impl<'a> ScriptHost<'a> {
         let all = matches!(entry.spec.route, Route::AllShards(_) | Route::Cursor);
         let unnamed = entry.widens() && args.len() > 2;
         let mut names = self.core.key_names(entry, args, self.db);
+        let logged = self.core.shard.log.position();
         match &mut self.reach {
             Reach::Everything => {
                 let data = self.core.run_data(entry, args, self.db, version);
@@ -238,6 +242,10 @@ impl<'a> ScriptHost<'a> {
                 let data = core.run_data_quietly(entry, args, self.db, version);
                 out.extend_from_slice(&data);
             }
+        }
+        // What concerns all keys is logged by every core by itself.
+        if !self.logs && !all {
+            self.core.shard.log.undo(logged);
         }
     }
 
@@ -556,8 +564,9 @@ impl Host for ScriptHost<'_> {
         }
     }
 
-    /// There is neither log nor replica yet.
-    fn set_repl(&mut self, _: Replication) {}
+    fn set_repl(&mut self, replication: Replication) {
+        self.logs = replication.log;
+    }
 
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
         let entry = self.core.registry.resolve(args)?;
