@@ -31,7 +31,7 @@ impl Core {
         let targets: Arc<Mutex<Vec<Target>>> = Arc::default();
         let told = targets.clone();
         let ask = move |core: &mut Core| {
-            core.commit_log();
+            core.commit_log_at_once();
             crate::commands::lock(&told).extend(core.log.target());
             Vec::new()
         };
