@@ -50,6 +50,9 @@ impl Status {
     }
 }
 
+/// More files of the log than this, for each core, are too many: every FLUSHALL and SWAPDB makes one.
+const FILES_MAX: usize = 64;
+
 /// What a new base is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
@@ -303,16 +306,24 @@ impl Core {
         }
         let mut wanted = status.scheduled;
         let percentage = u64::from(config.auto_aof_rewrite_percentage);
+        let by_itself = percentage > 0 && status.failed.is_none_or(|at| at.elapsed() > RETRY);
         if let Some((size, base)) = aof.sizes()
-            && percentage > 0
+            && by_itself
             && size > config.auto_aof_rewrite_min_size
-            && status.failed.is_none_or(|at| at.elapsed() > RETRY)
         {
             let growth = (size * 100 / base.max(1)).saturating_sub(100);
             if growth >= percentage {
                 tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
                 wanted = true;
             }
+        }
+        let files = aof
+            .files()
+            .as_ref()
+            .map_or(0, |f| f.manifest.incremental.len());
+        if by_itself && files > FILES_MAX * self.cores() {
+            tracing::info!("Starting automatic rewriting of AOF of {files} files");
+            wanted = true;
         }
         if wanted && self.rewrite_log().is_err() {
             self.shared
