@@ -68,6 +68,8 @@ pub struct State {
     /// Writes that waited for the disk because a sync was under way.
     pub delayed: AtomicU64,
     rewrite: Mutex<rewrite::Status>,
+    /// Some core is switching the log on or off.
+    switching: AtomicBool,
     /// The generation that began at the point of the last rewrite's snapshot.
     cut: AtomicU64,
 }

@@ -13,7 +13,7 @@ use ringwood_shard::log::Log;
 use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 /// How soon a rewrite that failed is tried again by itself.
@@ -130,6 +130,14 @@ impl Files {
 impl Core {
     /// Begins BGREWRITEAOF.
     pub(crate) fn rewrite_log(&mut self) -> std::result::Result<(), Busy> {
+        if self.shared.aof.switching.swap(true, AcqRel) {
+            return Err(Busy::With(Purpose::AofBase));
+        }
+        let begun = self.begin_rewrite();
+        self.shared.aof.switching.store(false, Release);
+        begun
+    }
+    fn begin_rewrite(&mut self) -> std::result::Result<(), Busy> {
         let aof = &self.shared.aof;
         let why = match (aof.is_on(), self.config.appendonly) {
             (true, _) => Why::Shorter,
@@ -203,8 +211,10 @@ impl Core {
             Err(failure) => Err(failure),
         };
         let aof = &self.shared.aof;
+        // One that was cancelled may end when the next has begun.
+        let another = self.shared.persistence.runs(Purpose::AofBase);
         aof.change_rewrite(|status| {
-            status.since = None;
+            status.since = status.since.filter(|_| another);
             status.last_seconds = snapshot.begun.elapsed().as_secs() as i64;
         });
         match written {
@@ -216,7 +226,9 @@ impl Core {
                 return;
             }
             Err(Failure::Cancelled) => {
+                // By who switches the log off, or ends the server.
                 tracing::warn!("Background AOF rewrite terminated: nobody wants it any more");
+                return;
             }
             Err(failure) => {
                 tracing::warn!("Background AOF rewrite terminated with error: {failure}");
@@ -279,6 +291,10 @@ impl Core {
     }
 
     fn stop_log(&mut self) {
+        if self.shared.aof.switching.swap(true, AcqRel) {
+            // It is tried again by and by.
+            return;
+        }
         if self.shared.persistence.runs(Purpose::AofBase) {
             self.cancel_snapshot();
         }
@@ -289,7 +305,12 @@ impl Core {
             core.log = Default::default();
             Vec::new()
         };
-        let conclude = |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| core.shared.aof.end();
+        let conclude = |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| {
+            let mut files = core.shared.aof.files();
+            *files = None;
+            // Whoever sees that the log is off may switch it on.
+            core.shared.aof.switching.store(false, Release);
+        };
         self.visit_all(Ticket::NOBODY, Arc::new(ask), Box::new(conclude));
     }
 
