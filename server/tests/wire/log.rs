@@ -551,6 +551,8 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         allow(server.pid(), "unlimited");
         wait_for(&mut c, "aof_last_write_status", "ok");
         ok(&mut c, "SET k w");
+        // With `everysec` a write may wait for a sync that is under way.
+        assert_eq!(c.call("WAITAOF 1 0 0"), "*2\r\n:1\r\n:0\r\n");
         server.kill();
         drop(server);
         let (_server, mut c) = folder.server(shards, &[]);
