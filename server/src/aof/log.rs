@@ -13,6 +13,7 @@ use ringwood_shard::log::{Owner, Record, group};
 use ringwood_shard::object::Type;
 use ringwood_shard::rdb::dump;
 use ringwood_shard::shard::Shard;
+use ringwood_shard::watch::Name;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Error, ErrorKind, Result, Write};
 use std::sync::Arc;
@@ -89,9 +90,8 @@ pub(crate) fn note(
 
 /// Notes what became of the keys that a command changed.
 pub(crate) fn note_results(shard: &mut Shard) {
-    for (db, key) in shard.log.take_changed() {
-        image(shard, db, &key);
-    }
+    let changed = shard.log.take_changed();
+    images(shard, &changed);
 }
 /// Changes of keys of this core that belong together are all there.
 pub(crate) fn end_local_group(shard: &mut Shard) {
@@ -117,8 +117,12 @@ fn append(shard: &mut Shard, db: usize, words: Args<'_>) {
         return shard.log.append(db, words, owner);
     }
     // Its keys are in several files: what became of those that it changed.
+    images(shard, &changed);
+}
+
+fn images(shard: &mut Shard, changed: &[Name]) {
     for (db, key) in changed {
-        image(shard, db, &key);
+        image(shard, *db, key);
     }
 }
 
@@ -347,12 +351,25 @@ impl Core {
         self.log.retry_ns = 0;
         self.write_log();
         if !self.log.queue.is_empty() {
-            tracing::error!("The server ends, and the log lacks its last changes");
+            tracing::error!("The log ends without its last changes: they could not be written");
         }
         if let Some(file) = &self.log.file
             && let Err(error) = file.sync()
         {
             tracing::error!("Fail to fsync the AOF file: {error}");
+        }
+    }
+}
+
+impl Core {
+    /// The log is switched off.
+    pub(crate) fn stop_logging(&mut self) {
+        self.end_log();
+        self.shard.logging = false;
+        self.shard.log = Default::default();
+        if std::mem::take(&mut self.log).failing {
+            // Writes are refused for its sake no more.
+            self.shared.aof.failing.fetch_sub(1, Relaxed);
         }
     }
 }

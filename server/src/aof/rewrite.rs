@@ -9,11 +9,10 @@ use crate::commands::lock;
 use crate::core::Core;
 use crate::mailbox::Ticket;
 use crate::persist::snapshot::{Busy, Failure, Outcome, Purpose, Snapshot};
-use ringwood_shard::log::Log;
 use std::io::Result;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How soon a rewrite that failed is tried again by itself.
@@ -84,46 +83,49 @@ impl Files {
 
     /// A new base is there: what was written before its point is given up, all that is of an earlier generation than `cut`.
     fn take_base(&mut self, cut: u64, size: u64) -> Result<()> {
-        let mut manifest = Manifest {
-            base: Some(self.next_base()),
-            ..Manifest::default()
-        };
         let first = self.first_seqs.get(&cut).copied().unwrap_or(u64::MAX);
-        let (old, new): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.manifest.incremental)
+        // What is known of the files changes only when it is on disk: a full disk must not make them forgotten.
+        let known = self.manifest.clone();
+        let (old, new): (Vec<Entry>, Vec<Entry>) = known
+            .incremental
             .into_iter()
             .partition(|entry| entry.seq < first);
-        let old = old.into_iter().chain(self.manifest.base.take());
-        let history = |entry: Entry| Entry {
+        let old = old.into_iter().chain(known.base);
+        let history = old.map(|entry| Entry {
             kind: Kind::History,
             ..entry
+        });
+        let mut manifest = Manifest {
+            base: Some(self.next_base()),
+            history: history.chain(known.history).collect(),
+            incremental: new,
         };
-        manifest.history = old
-            .map(history)
-            .chain(self.manifest.history.drain(..))
-            .collect();
-        manifest.incremental = new;
+        self.write_manifest(&manifest)?;
         self.is_announced = true;
-        self.write_manifest(&manifest)?;
-        let given_up = match self.keeps_history {
-            true => Vec::new(),
-            false => std::mem::take(&mut manifest.history),
-        };
-        for entry in given_up {
-            // What stays is passed over, and named history by the manifest until the next rewrite.
-            let path = self.dir.join(&entry.name);
-            if let Err(error) = std::fs::remove_file(&path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!("Error deleting {}: {error}", path.display());
-                manifest.history.push(entry);
-            }
+        self.manifest = manifest.clone();
+        if !self.keeps_history {
+            // What cannot be deleted stays named history, until the next rewrite.
+            manifest.history.retain(|entry| !self.delete(entry));
+            self.write_manifest(&manifest)?;
+            self.manifest = manifest;
         }
-        self.write_manifest(&manifest)?;
-        self.manifest = manifest;
         self.first_seqs.retain(|generation, _| *generation >= cut);
         self.rest = size;
         self.rewritten_size = self.size();
         Ok(())
+    }
+
+    /// Deletes a file. False if it may still be there.
+    fn delete(&self, entry: &Entry) -> bool {
+        let path = self.dir.join(&entry.name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+            Err(error) => {
+                tracing::warn!("Error deleting {}: {error}", path.display());
+                false
+            }
+        }
     }
 }
 
@@ -175,7 +177,7 @@ impl Core {
             Ok(claim) => claim,
             Err(busy) => {
                 if why == Why::Begin {
-                    self.shared.aof.end();
+                    drop(self.shared.aof.end());
                 }
                 return Err(busy);
             }
@@ -299,15 +301,11 @@ impl Core {
             self.cancel_snapshot();
         }
         let ask = |core: &mut Core| {
-            core.end_log();
-            core.shard.logging = false;
-            core.shard.log = Log::default();
-            core.log = Default::default();
+            core.stop_logging();
             Vec::new()
         };
         let conclude = |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| {
-            let mut files = core.shared.aof.files();
-            *files = None;
+            let _off = core.shared.aof.end();
             // Whoever sees that the log is off may switch it on.
             core.shared.aof.switching.store(false, Release);
         };
@@ -347,9 +345,7 @@ impl Core {
             wanted = true;
         }
         if wanted && self.rewrite_log().is_err() {
-            self.shared
-                .aof
-                .change_rewrite(|status| status.scheduled = true);
+            self.schedule_rewrite();
         }
     }
 
@@ -362,9 +358,44 @@ impl Core {
 }
 
 impl State {
-    /// The log is off.
-    fn end(&self) {
-        *self.files() = None;
+    /// The log is off; nobody sees that before the guard goes.
+    fn end(&self) -> MutexGuard<'_, Option<Files>> {
+        let mut files = self.files();
+        *files = None;
         self.sync_failed.store(false, Relaxed);
+        files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// A disk that is full when the base is announced: the next manifest still tells of all files.
+    #[test]
+    fn files_are_not_forgotten_when_the_manifest_cannot_be_written() {
+        let name = format!("ringwood-aof-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let log = dir.join("log").to_str().unwrap().to_owned();
+        // An absolute path, so that it does not count from where the tests run.
+        let config = Config {
+            appenddirname: log.as_bytes().into(),
+            ..Config::default()
+        };
+        let mut files = Files::new(&config, 2, Manifest::default(), 0).unwrap();
+        files.begin_generation(&[]).unwrap();
+        files.begin_generation(&[]).unwrap();
+        let known = files.manifest.clone();
+        assert_eq!(known.incremental.len(), 4);
+        std::fs::rename(&files.dir, dir.join("gone")).unwrap();
+        assert!(files.take_base(2, 0).is_err());
+        assert_eq!(files.manifest, known);
+        std::fs::rename(dir.join("gone"), &files.dir).unwrap();
+        files.take_base(2, 0).unwrap();
+        let seqs: Vec<u64> = files.manifest.incremental.iter().map(|e| e.seq).collect();
+        assert_eq!(seqs, [3, 4]);
+        assert!(files.manifest.history.is_empty());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

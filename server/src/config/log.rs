@@ -154,8 +154,9 @@ impl<S: Subscriber> Layer<S> for Output {
             line(level, &text)
         };
         if let Err(error) = self.write(line.as_bytes()) {
-            // The last place to say it; nothing is left where this can fail loudly.
-            eprint!("cannot write the log: {error}: {line}");
+            // The last place to say it. When standard error is on the same full disk, the line is lost: `eprint!`
+            // would end the server for it.
+            _ = write!(io::stderr(), "cannot write the log: {error}: {line}");
         }
         if let Some(syslog) = self.syslog.as_ref().filter(|_| !raw) {
             syslog.send(level, &text);

@@ -2,24 +2,20 @@
 //! at all, whatever end a file has lost; damage and full disks are told, and nothing goes on as if they were not.
 
 use crate::harness::Random;
+use crate::persistence::{TemporaryFolder, info, wait_for};
 use crate::server::{Client, Server};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// A folder for the log, gone at the end.
-struct Folder(PathBuf);
+struct Folder(TemporaryFolder);
 
 impl Folder {
     fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Relaxed);
-        let name = format!("ringwood-log-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
+        Self(TemporaryFolder::new("log"))
     }
     fn options<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let dir = self.0.to_str().expect("a plain name");
@@ -63,6 +59,17 @@ impl Folder {
             thread::sleep(Duration::from_millis(10));
         }
     }
+    /// With the log of 40 keys, and one of its files.
+    fn with_log(shards: usize) -> (Self, PathBuf) {
+        let folder = Self::new();
+        let (server, mut c) = folder.server(shards, &[]);
+        for n in 0..40 {
+            ok(&mut c, &format!("SET k{n} v"));
+        }
+        drop(server);
+        let path = folder.log_files().pop().expect("a file of the log");
+        (folder, path)
+    }
     fn log_files(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(self.0.join("appendonlydir")).expect("a log's folder");
         let paths = files.map(|file| file.expect("a file").path());
@@ -71,13 +78,6 @@ impl Folder {
             .collect();
         paths.sort();
         paths
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What stays lies among temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -106,23 +106,6 @@ fn number(reply: &str) -> i64 {
 }
 fn get(c: &mut Client, key: &str) -> i64 {
     number(&c.call(&format!("GET {key}")))
-}
-fn info(c: &mut Client, field: &str) -> String {
-    let text = c.call("INFO persistence");
-    let line = text
-        .lines()
-        .find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {field} in {text}"))
-        .to_owned()
-}
-/// Waits until INFO has this line.
-#[track_caller]
-fn wait_for(c: &mut Client, field: &str, value: &str) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while info(c, field) != value {
-        assert!(Instant::now() < end, "{field} is {}", info(c, field));
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 #[track_caller]
 fn ok(c: &mut Client, line: &str) {
@@ -318,13 +301,7 @@ fn a_transaction_that_one_file_has_is_completed() {
 #[test]
 fn a_damaged_file_is_refused_and_named() {
     for shards in [1, 4] {
-        let folder = Folder::new();
-        let (server, mut c) = folder.server(shards, &[]);
-        for n in 0..40 {
-            ok(&mut c, &format!("SET k{n} v"));
-        }
-        drop(server);
-        let path = folder.log_files().pop().expect("a file of the log");
+        let (folder, path) = Folder::with_log(shards);
         let name = path.file_name().expect("a name").to_string_lossy();
         let bytes = std::fs::read(&path).expect("a file of the log");
         let command = b"*3\r\n$3\r\nSET";
@@ -360,13 +337,7 @@ fn a_damaged_file_is_refused_and_named() {
 #[test]
 fn a_file_that_was_cut_off_is_read_if_that_is_wanted() {
     for shards in [1, 4] {
-        let folder = Folder::new();
-        let (server, mut c) = folder.server(shards, &[]);
-        for n in 0..40 {
-            ok(&mut c, &format!("SET k{n} v"));
-        }
-        drop(server);
-        let path = folder.log_files().pop().expect("a file of the log");
+        let (folder, path) = Folder::with_log(shards);
         let name = path.file_name().expect("a name").to_string_lossy();
         let len = std::fs::metadata(&path).expect("a file of the log").len();
         cut(&path, len as usize - 3);
@@ -561,5 +532,23 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         for n in 0..written {
             assert_eq!(c.call(&format!("STRLEN k{n}")), ":10000\r\n");
         }
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_can_be_switched_off() {
+    for shards in [1, 4] {
+        let folder = Folder::new();
+        let through = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
+        let server = Server::start_through(&through, shards, &folder.options(&[]));
+        let mut c = loaded(&server);
+        allow(server.pid(), "100");
+        let end = Instant::now() + Duration::from_secs(20);
+        while c.call("SET k v") == "+OK\r\n" {
+            assert!(Instant::now() < end, "no write was refused");
+        }
+        ok(&mut c, "CONFIG SET appendonly no");
+        wait_for(&mut c, "aof_enabled", "0");
+        ok(&mut c, "SET k w");
     }
 }

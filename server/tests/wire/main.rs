@@ -27,6 +27,7 @@ mod log;
 mod logins;
 mod memory;
 mod observe;
+mod persistence;
 mod pipeline;
 mod pubsub;
 mod resp;

@@ -1,24 +1,18 @@
 //! Snapshots that are written while the server works: what they hold is what was there at one moment, over all keys and cores.
 
 use crate::harness::Random;
+use crate::persistence::{TemporaryFolder, info, wait_for};
 use crate::server::{Client, Server};
-use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A folder for snapshots, gone at the end.
-struct Folder(PathBuf);
+/// A folder for snapshots.
+struct Folder(TemporaryFolder);
 
 impl Folder {
     fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Relaxed);
-        let name = format!("ringwood-snapshots-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
+        Self(TemporaryFolder::new("snapshots"))
     }
     /// A server that has its snapshots here, with these save points.
     fn server(&self, shards: usize, save: &str) -> Server {
@@ -26,7 +20,7 @@ impl Folder {
         Server::start(shards, &["--dir", dir, "--save", save])
     }
     fn files(&self) -> Vec<String> {
-        let files = std::fs::read_dir(&self.0).expect("the folder");
+        let files = std::fs::read_dir(&*self.0).expect("the folder");
         let name = |file: std::io::Result<std::fs::DirEntry>| {
             let name = file.expect("a file").file_name();
             name.to_string_lossy().into_owned()
@@ -37,30 +31,6 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // It may have been removed by the test.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn info(c: &mut Client, field: &str) -> String {
-    let text = c.call("INFO persistence");
-    let line = text
-        .lines()
-        .find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {field} in {text}"))
-        .to_owned()
-}
-/// Waits until INFO has this line.
-#[track_caller]
-fn wait_for(c: &mut Client, field: &str, value: &str) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while info(c, field) != value {
-        assert!(Instant::now() < end, "{field} is {}", info(c, field));
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 fn bgsave(c: &mut Client) {
     assert_eq!(c.call("BGSAVE"), "+Background saving started\r\n");
 }
@@ -339,7 +309,7 @@ fn writes_are_refused_while_snapshots_fail() {
         let server = folder.server(shards, "3600 100000");
         let mut c = server.client();
         assert_eq!(c.call("SET k v"), "+OK\r\n");
-        std::fs::remove_dir_all(&folder.0).expect("it is ours");
+        std::fs::remove_dir_all(&*folder.0).expect("it is ours");
         bgsave(&mut c);
         wait_for(&mut c, "rdb_last_bgsave_status", "err");
         let refused = |reply: String| {
@@ -366,7 +336,7 @@ fn writes_are_refused_while_snapshots_fail() {
         assert_eq!(c.call("SET k w"), "+OK\r\n");
         c.call("CONFIG SET stop-writes-on-bgsave-error yes");
         refused(c.call("SET k x"));
-        std::fs::create_dir_all(&folder.0).expect("a folder");
+        std::fs::create_dir_all(&*folder.0).expect("a folder");
         bgsave(&mut c);
         wait_for(&mut c, "rdb_last_bgsave_status", "ok");
         assert_eq!(c.call("SET k x"), "+OK\r\n");
