@@ -315,8 +315,9 @@ impl Core {
     /// Serves blocked clients whose keys have changed, until nothing changes any more.
     #[cold]
     pub(crate) fn serve_blocked(&mut self) {
-        if self.locks.held_whole() {
-            // A transaction that holds every core is between two of its steps: nobody may see what it has done so far.
+        if self.locks.held_whole() || self.shard.loading {
+            // A transaction that holds every core is between two of its steps: nobody may see what it has done so far. Nor may anybody
+            // take of what is only half read from the log.
             return;
         }
         while !self.shard.attention.touched.is_empty() {

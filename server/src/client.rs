@@ -117,6 +117,8 @@ pub struct Client {
     pub progress: Option<Box<Progress>>,
     /// A large value is being received straight into the query buffer.
     pub receiving: bool,
+    /// The bytes that its buffer has room for.
+    pub receiving_max: usize,
     /// Requests wait until outstanding replies are there (a barrier), then go on from `query`.
     pub stalled: bool,
     /// What it is stalled before waits for the end of CLIENT PAUSE.
@@ -136,12 +138,16 @@ pub struct Client {
     /// The transaction that it is queueing.
     pub multi: Option<Box<Multi>>,
     pub watchers: Vec<Arc<Watcher>>,
+    /// Bytes that the watchers take, if there are any.
+    pub watch_memory: usize,
     /// In the core's list of clients with something to send.
     pub dirty: bool,
     /// A send is under way.
     pub sending: bool,
     /// Bytes of that send.
     pub in_flight: usize,
+    /// What it counts for `maxmemory-clients`.
+    pub counted: crate::client_limit::Counted,
     /// Since when the output is over its soft limit (monotonic nanoseconds), or 0.
     pub over_soft_limit_since: u64,
     pub out: Vec<u8>,
@@ -198,6 +204,7 @@ impl Client {
             query: Vec::new(),
             progress: None,
             receiving: false,
+            receiving_max: 0,
             stalled: false,
             paused: false,
             unread: false,
@@ -209,9 +216,11 @@ impl Client {
             alone: false,
             multi: None,
             watchers: Vec::new(),
+            watch_memory: 0,
             dirty: false,
             sending: false,
             in_flight: 0,
+            counted: Default::default(),
             over_soft_limit_since: 0,
             out: Vec::new(),
             pending: VecDeque::new(),
@@ -389,7 +398,14 @@ impl Client {
         let subscriptions = self.subscriptions.as_ref().map_or(0, |s| s.memory());
         let buffers = [&self.query, &self.out, &self.held, &self.late];
         let buffers: usize = buffers.iter().map(|b| b.capacity()).sum();
-        size_of::<Self>() + buffers + subscriptions
+        let multi = self.multi.as_ref().map_or(0, |m| m.memory());
+        let watched = match self.watchers.is_empty() {
+            true => 0,
+            false => self.watch_memory,
+        };
+        let tracker = self.tracker.as_ref().map_or(0, |t| t.memory());
+        let lent = self.receiving_max + self.in_flight;
+        size_of::<Self>() + buffers + lent + subscriptions + multi + watched + tracker
     }
     pub fn output_len(&self) -> usize {
         self.out.len() + self.held.len() + self.late.len() + self.in_flight

@@ -209,6 +209,9 @@ pub struct Core {
     pub(crate) log_waiters: Vec<crate::aof::wait::Waiting>,
     /// The log is being read: see [`crate::aof::replay`].
     pub(crate) loading: bool,
+    /// This core was asked for DEBUG LOADAOF.
+    pub(crate) reload: Option<crate::aof::reload::Asker>,
+    pub(crate) counts_before_reload: Option<Box<crate::aof::reload::Counts>>,
     /// Mail that came while a script waited for other mail, in order.
     pub(crate) early: Vec<(usize, Mail)>,
     /// Control messages that came while a slow script looked around, in order.
@@ -227,6 +230,7 @@ pub struct Core {
     pub(crate) dirty: Vec<ConnId>,
     /// Clients whose output is over its soft limit.
     pub(crate) over_soft_limit: Vec<ConnId>,
+    pub(crate) client_limit: crate::client_limit::ClientLimit,
     /// Clients whose requests go on after a barrier.
     pub(crate) going_on: Vec<ConnId>,
     /// CLIENT PAUSE: what waits, and until when (monotonic nanoseconds).
@@ -304,6 +308,8 @@ impl Core {
             log: Default::default(),
             log_waiters: Vec::new(),
             loading: false,
+            reload: None,
+            counts_before_reload: None,
             early: Vec::new(),
             early_control: Vec::new(),
             early_events: Vec::new(),
@@ -314,6 +320,7 @@ impl Core {
             spare_parcels: Spares::new(spares),
             dirty: Vec::new(),
             over_soft_limit: Vec::new(),
+            client_limit: Default::default(),
             going_on: Vec::new(),
             paused: Paused::No,
             paused_until_ns: 0,
@@ -378,6 +385,7 @@ impl Core {
         self.spare_parcels.set_max(spares);
         self.buffers.set_max(spares);
         self.publish_memory();
+        self.set_client_limit();
         let settings = settings(&self.config, &self.shard.settings);
         if *self.shard.settings != settings {
             self.shard.settings = Arc::new(settings);
@@ -441,6 +449,9 @@ impl Core {
         self.within.clear();
         if self.loading {
             self.loading = self.shared.aof.loading.load(Ordering::Acquire);
+            if !self.loading {
+                self.reloaded();
+            }
         }
         self.hold_mail();
         events.append(&mut self.early_events);
@@ -480,6 +491,7 @@ impl Core {
             self.send_stale();
         }
         self.send_replies();
+        self.limit_clients();
         self.background();
         Ok(())
     }
@@ -579,6 +591,7 @@ impl Core {
                 Event::Filled { conn, buf } => {
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.receiving = false;
+                        client.receiving_max = 0;
                         client.query = buf;
                         self.queue_query(conn);
                     }
@@ -588,6 +601,9 @@ impl Core {
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.sending = false;
                         client.in_flight = 0;
+                        if self.client_limit.is_on() {
+                            self.client_limit.note(conn);
+                        }
                         if client.life == Life::Open && client.out.is_empty() {
                             continue;
                         }
@@ -619,6 +635,9 @@ impl Core {
     fn received(&mut self, conn: ConnId, buf: crate::io::RecvBuf) {
         self.stats.bytes_in += buf.len() as u64;
         self.stats.reads += 1;
+        if self.client_limit.is_on() {
+            self.client_limit.note(conn);
+        }
         let held = match self.clients.get_mut(conn) {
             None => {
                 self.io.release(buf);
@@ -997,6 +1016,9 @@ impl Core {
         client.cluster = cluster;
         tracing::debug!("Accepted {}", client.peer);
         self.clients.insert(client);
+        if self.client_limit.is_on() {
+            self.client_limit.note(conn);
+        }
     }
 
     /// The connection that brings this core's part of the log.
@@ -1013,6 +1035,9 @@ impl Core {
     fn loader_ended(&mut self) {
         if self.shared.aof.readers.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
+        }
+        if self.shared.aof.reloading.load(Ordering::Acquire) {
+            return self.end_reload();
         }
         let ask = |core: &mut Core| {
             core.reset_stats();
@@ -1065,7 +1090,8 @@ impl Core {
         self.drop_subscriptions(conn);
         self.end_monitor(conn);
         self.end_tracking(conn);
-        if let Some(client) = self.clients.remove(conn) {
+        if let Some(mut client) = self.clients.remove(conn) {
+            self.client_limit.forget(&mut client);
             if client.loads {
                 self.loader_ended();
             }
@@ -1125,6 +1151,9 @@ impl Core {
 
     pub(crate) fn send_replies(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
+        if self.client_limit.is_on() {
+            self.client_limit.note_all(&dirty);
+        }
         for conn in dirty.drain(..) {
             let Some(client) = self.clients.get_mut(conn) else {
                 continue;
@@ -1211,6 +1240,7 @@ impl Core {
         self.log_cron();
         self.look_at_log_waiters();
         self.check_soft_limits();
+        self.client_limit_cron();
         self.limit_tracking();
         let timeout_ns = self.config.timeout as u64 * 1_000_000_000;
         if timeout_ns > 0 {

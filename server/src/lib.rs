@@ -5,6 +5,7 @@ pub mod aof;
 mod banner;
 pub mod blocking;
 pub mod client;
+pub mod client_limit;
 pub mod cluster;
 pub mod commands;
 pub mod config;

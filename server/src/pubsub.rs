@@ -60,7 +60,10 @@ impl Kind {
 
 /// A client's subscriptions, as it asked for them.
 #[derive(Default)]
-pub struct Subscriptions([NameMap<()>; 3]);
+pub struct Subscriptions([NameMap<()>; 3], NamesLen);
+
+/// Bytes of the names. They may be shared with other clients, but each keeps them alive.
+type NamesLen = usize;
 
 impl Subscriptions {
     pub fn of(&self, kind: Kind) -> &NameMap<()> {
@@ -94,16 +97,19 @@ impl Subscriptions {
         }
         let name = Name::from(name);
         map.get_or_insert(hash, &name);
+        self.1 += name.len();
         Some(name)
     }
     /// Ends one; its name if it was there.
     pub fn end(&mut self, kind: Kind, hash: u64, name: &[u8]) -> Option<Name> {
-        let removed = self.0[kind as usize].remove(hash, name);
-        removed.map(|(name, ())| name)
+        let (name, ()) = self.0[kind as usize].remove(hash, name)?;
+        self.1 -= name.len();
+        Some(name)
     }
     /// Ends all.
     pub fn take_all(&mut self) -> Vec<(Kind, u64, Name)> {
         let mut all = Vec::new();
+        self.1 = 0;
         for kind in Kind::ALL {
             let map = &mut self.0[kind as usize];
             while !map.is_empty() {
@@ -113,7 +119,7 @@ impl Subscriptions {
         all
     }
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.0.iter().map(NameMap::memory).sum::<usize>()
+        size_of::<Self>() + self.1 + self.0.iter().map(NameMap::memory).sum::<usize>()
     }
 }
 

@@ -358,6 +358,7 @@ impl Core {
                     let mut query = std::mem::take(&mut client.query);
                     query.reserve_exact(taken.need - query.len());
                     client.receiving = true;
+                    client.receiving_max = taken.need;
                     self.io.recv_into(conn, query, taken.need);
                 }
             }

@@ -40,6 +40,8 @@ pub struct Stats {
     pub query_limit_closes: u64,
     /// Clients that went over `client-output-buffer-limit`.
     pub output_limit_closes: u64,
+    /// Clients that went for `maxmemory-clients`.
+    pub evicted_clients: u64,
 }
 
 impl Stats {
@@ -236,6 +238,9 @@ pub struct CoreMemory {
     pub pending: AtomicU64,
     /// Bytes that other cores asked it to free, and that are not freed yet.
     pub owed: AtomicU64,
+    /// Bytes of its clients, and the class of the largest: see [`crate::client_limit`].
+    pub clients: AtomicU64,
+    pub largest_client: AtomicU64,
 }
 
 impl CoreMemory {
@@ -248,6 +253,8 @@ impl CoreMemory {
             evictable: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             owed: AtomicU64::new(0),
+            clients: AtomicU64::new(0),
+            largest_client: AtomicU64::new(0),
         }
     }
     /// True when it can free something.

@@ -241,6 +241,22 @@ impl Core {
         self.shard.logging = true;
     }
 
+    /// Puts everything on disk and notes nothing more, until [`Core::resume_logging`]. False if something could not be written.
+    pub(crate) fn pause_logging(&mut self) -> bool {
+        if !self.shard.logging {
+            return true;
+        }
+        self.end_log();
+        self.shard.logging = false;
+        self.log.queue.is_empty() && !self.shared.aof.refuses_writes()
+    }
+    /// Goes on in the same file. What happened meanwhile came from there.
+    pub(crate) fn resume_logging(&mut self) {
+        self.shard.log.forget_selection();
+        self.log.libraries = self.shared.scripts.libraries.version();
+        self.shard.logging = self.log.file.is_some();
+    }
+
     /// Writes down what has changed, before anybody hears of it.
     #[inline]
     pub(crate) fn commit_log(&mut self) {

@@ -8,13 +8,14 @@
 //!   all of it.
 //! - A transaction over several cores is in each of their files, with copies: see [`parts`].
 //! - A snapshot makes it short again: see [`rewrite`].
-//! - At the start the files are looked through, then each core is sent the commands of a file as by a client ([`replay`]).
+//! - At the start the files are looked through, then each core is sent the commands of a file as by a client ([`replay`]); [`reload`] does it once more.
 
 pub mod gather;
 pub mod info;
 pub mod log;
 pub mod manifest;
 pub mod parts;
+pub mod reload;
 pub mod replay;
 pub mod rewrite;
 pub mod scan;
@@ -61,6 +62,8 @@ pub struct State {
     pub loading: AtomicBool,
     /// Cores that have not read all of theirs.
     pub readers: AtomicUsize,
+    /// It is read once more, by DEBUG LOADAOF: the cores go on with what they were writing.
+    pub reloading: AtomicBool,
     /// Cores whose last write failed, and why.
     pub failing: AtomicUsize,
     pub sync_failed: AtomicBool,

@@ -56,18 +56,70 @@ impl Plan {
     }
 }
 
+/// What a look through the files of a manifest shows.
+struct Look {
+    plan: Plan,
+    /// The newest generation that there is a file of.
+    newest: u64,
+    /// Incremental files that nothing was written into.
+    empty: HashSet<u64>,
+    /// Files that were cut off, and where they end.
+    cut_off: Vec<(PathBuf, u64)>,
+}
+
 /// Looks through what is there. What was cut off is cut off the file, files without anything are given up.
 pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
     let dir = config.dir.path().join(config.appenddirname.as_path());
     let name = config.appendfilename.to_string();
     let io = |what: &Path, error| format!("{}: {error}", what.display());
     std::fs::create_dir_all(&dir).map_err(|e| io(&dir, e))?;
-    let path = dir.join(format!("{name}.manifest"));
-    let mut manifest = match std::fs::read(&path) {
-        Ok(text) => Manifest::parse(&text).map_err(|broken| broken.to_string())?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => adopt(config, &dir, &name)?,
-        Err(e) => return Err(io(&path, e)),
+    let mut manifest = match read_manifest(&dir, &name)? {
+        Some(manifest) => manifest,
+        None => adopt(config, &dir, &name)?,
     };
+    let look = look(config, &dir, &manifest)?;
+    for (path, end) in &look.cut_off {
+        cut(path, *end)?;
+    }
+    let last = manifest.incremental.last().map(|entry| entry.seq);
+    let without = |entry: &manifest::Entry| look.empty.contains(&entry.seq);
+    let mut given_up: Vec<manifest::Entry> = std::mem::take(&mut manifest.history);
+    given_up.extend(manifest.incremental.iter().filter(|e| without(e)).cloned());
+    // The numbers of files go on from the last.
+    manifest
+        .incremental
+        .retain(|e| !without(e) || Some(e.seq) == last);
+    given_up.retain(|e| Some(e.seq) != last || e.kind == Kind::History);
+    let mut files = Files::new(config, cores, manifest, look.newest).map_err(|e| io(&dir, e))?;
+    files.measure().map_err(|e| io(&dir, e))?;
+    for entry in given_up {
+        // What stays is passed over the next time.
+        let _ = std::fs::remove_file(dir.join(entry.name));
+    }
+    Ok((look.plan, files))
+}
+
+/// What a manifest on disk tells of, for reading only: no file is changed.
+pub fn plan(config: &Config) -> Result<Plan, String> {
+    let dir = config.dir.path().join(config.appenddirname.as_path());
+    let manifest = read_manifest(&dir, &config.appendfilename.to_string())?;
+    Ok(look(config, &dir, &manifest.unwrap_or_default())?.plan)
+}
+
+/// Nothing if there is none.
+fn read_manifest(dir: &Path, name: &str) -> Result<Option<Manifest>, String> {
+    let path = dir.join(format!("{name}.manifest"));
+    match std::fs::read(&path) {
+        Ok(text) => Manifest::parse(&text)
+            .map(Some)
+            .map_err(|broken| broken.to_string()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(format!("{}: {e}", path.display())),
+    }
+}
+
+fn look(config: &Config, dir: &Path, manifest: &Manifest) -> Result<Look, String> {
+    let io = |what: &Path, error| format!("{}: {error}", what.display());
     let mut plan = Plan::default();
     if let Some(base) = &manifest.base {
         let path = dir.join(&base.name);
@@ -89,8 +141,8 @@ pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
             });
         }
     }
-    let last = manifest.incremental.last().map(|entry| entry.seq);
     let mut empty = HashSet::new();
+    let mut cut_off = Vec::new();
     let mut heads = Vec::new();
     for entry in &manifest.incremental {
         let path = dir.join(&entry.name);
@@ -115,7 +167,7 @@ pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
                 let text = "the truncated file is not the last file";
                 return Err(format!("{}: {text}", path.display()));
             }
-            cut(&path, survey.end)?;
+            cut_off.push((path.clone(), survey.end));
         }
         if !survey.has_something() {
             empty.insert(entry.seq);
@@ -138,21 +190,12 @@ pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
     for generation in &mut plan.generations {
         generation.find_missing();
     }
-    let without = |entry: &manifest::Entry| empty.contains(&entry.seq);
-    let mut given_up: Vec<manifest::Entry> = std::mem::take(&mut manifest.history);
-    given_up.extend(manifest.incremental.iter().filter(|e| without(e)).cloned());
-    // The numbers of files go on from the last.
-    manifest
-        .incremental
-        .retain(|e| !without(e) || Some(e.seq) == last);
-    given_up.retain(|e| Some(e.seq) != last || e.kind == Kind::History);
-    let mut files = Files::new(config, cores, manifest, newest).map_err(|e| io(&dir, e))?;
-    files.measure().map_err(|e| io(&dir, e))?;
-    for entry in given_up {
-        // What stays is passed over the next time.
-        let _ = std::fs::remove_file(dir.join(entry.name));
-    }
-    Ok((plan, files))
+    Ok(Look {
+        plan,
+        newest,
+        empty,
+        cut_off,
+    })
 }
 
 /// A log of before Redis 7, which was one file, becomes the base.

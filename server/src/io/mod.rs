@@ -155,6 +155,8 @@ pub trait Io: Sized {
     /// the loop has yet to look at are not, so it takes them all before it calls this.
     /// If the peer ends first, there is [`Event::Eof`] or [`Event::Closed`], no `Filled`, and `buf` is dropped.
     fn recv_into(&mut self, conn: ConnId, buf: Vec<u8>, want: usize);
+    /// How many bytes the buffer of [`Io::recv_into`] holds by now; 0 if there is none.
+    fn received_into(&self, conn: ConnId) -> usize;
     /// Stops reading from a client whose replies or requests pile up; what has already arrived is still reported.
     fn pause(&mut self, conn: ConnId);
     /// Reads again.

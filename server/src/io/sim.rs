@@ -285,6 +285,10 @@ impl Io for SimIo {
             conn.into = Some((buf, want));
         }
     }
+    fn received_into(&self, conn: ConnId) -> usize {
+        let into = self.conns.get(conn).and_then(|c| c.into.as_ref());
+        into.map_or(0, |(buf, _)| buf.len())
+    }
     fn pause(&mut self, conn: ConnId) {
         if let Some(conn) = self.conns.get_mut(conn) {
             conn.paused = true;

@@ -159,6 +159,9 @@ impl Io for World {
     fn recv_into(&mut self, conn: ConnId, buf: Vec<u8>, want: usize) {
         each!(self, io => io.recv_into(conn, buf, want))
     }
+    fn received_into(&self, conn: ConnId) -> usize {
+        each!(self, io => io.received_into(conn))
+    }
     fn pause(&mut self, conn: ConnId) {
         each!(self, io => io.pause(conn))
     }

@@ -54,13 +54,17 @@ pub struct Multi {
     pub commands: Vec<Queued>,
     /// A command could not be queued: EXEC refuses.
     pub aborted: bool,
+    /// Bytes of the commands' words.
+    words_memory: usize,
 }
 
 impl Multi {
-    /// Bytes, for CLIENT LIST.
+    fn push(&mut self, command: Queued) {
+        self.words_memory += command.words.memory();
+        self.commands.push(command);
+    }
     pub fn memory(&self) -> usize {
-        let each = |c: &Queued| c.words.memory() + size_of::<Queued>();
-        self.commands.iter().map(each).sum()
+        self.words_memory + self.commands.capacity() * size_of::<Queued>()
     }
 }
 
@@ -75,6 +79,10 @@ pub struct Watcher {
 }
 
 impl Watcher {
+    fn memory(&self) -> usize {
+        let names = self.keys.iter().map(|(_, key)| key.len());
+        size_of::<Self>() + self.keys.len() * size_of::<Name>() + names.sum::<usize>()
+    }
     pub fn has_changed(&self) -> bool {
         self.changed.load(Ordering::Acquire)
     }
@@ -175,7 +183,7 @@ impl Core {
         let client = self.clients.get_mut(conn).expect("looked up above");
         let multi = client.multi.as_mut().expect("the caller's");
         let words = Words::new(args.iter().copied());
-        multi.commands.push(Queued { entry, words });
+        multi.push(Queued { entry, words });
         self.queued = true;
         self.reply_now(conn, |reply| reply.simple("QUEUED"));
         Some(Flow::Next)
@@ -864,6 +872,10 @@ impl Core {
             left: AtomicUsize::new(owners.len()),
         });
         let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        if client.watchers.is_empty() {
+            client.watch_memory = 0;
+        }
+        client.watch_memory += watcher.memory();
         client.watchers.push(watcher.clone());
         if *owners == [self.id as u16] {
             self.take_note(&watcher);

@@ -37,6 +37,12 @@ pub struct Tracker {
 }
 
 impl Tracker {
+    pub fn memory(&self) -> usize {
+        let prefixes = self.prefixes.iter().map(|p| p.len());
+        size_of::<Self>()
+            + self.prefixes.capacity() * size_of::<Box<[u8]>>()
+            + prefixes.sum::<usize>()
+    }
     /// Whether the keys that it reads now are remembered.
     pub fn remembers(&self) -> bool {
         let left_out = match self.caching {

@@ -95,6 +95,10 @@ impl Client {
     pub fn send(&mut self, bytes: &[u8]) {
         self.0.get_mut().write_all(bytes).expect("it takes bytes");
     }
+    /// The same; false if the server has closed the connection.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.0.get_mut().write_all(bytes).is_ok()
+    }
     /// Sends a request of these words.
     pub fn ask(&mut self, words: &[&str]) {
         assert!(self.try_ask(words), "it takes bytes");

@@ -6,6 +6,7 @@
 use super::{Answer, Args, Call, CommandError, ConnHandler};
 use crate::client::{Client, Life};
 use crate::core::Core;
+use crate::io::Io;
 use crate::pubsub::Kind as Sub;
 use ringwood_protocol::command::*;
 use ringwood_protocol::number::parse_i64;
@@ -203,7 +204,7 @@ pub(crate) fn line(core: &Core, client: &Client, running: Option<Args<'_>>, out:
             .as_ref()
             .map_or(-1, |m| m.commands.len() as i64),
         client.watchers.iter().map(|w| w.keys.len()).sum::<usize>(),
-        client.query.len() + request,
+        client.query.len() + core.io.received_into(client.conn) + request,
         client.query.capacity() - client.query.len(),
         client.multi.as_ref().map_or(0, |m| m.memory()),
         client.out.capacity(),

@@ -90,9 +90,7 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
         }
         (b"DICT-RESIZING" | b"PAUSE-CRON", [_]) => ok(call),
         (b"RELOAD", words) => reload::reload(call, words),
-        (b"LOADAOF", []) => Err(CommandError::err(
-            "DEBUG LOADAOF is not there: the append only file is read when the server starts",
-        )),
+        (b"LOADAOF", []) => crate::aof::reload::reload(call),
         (b"SET-SKIP-CHECKSUM-VALIDATION", [_]) => Err(CommandError::err(
             "DEBUG SET-SKIP-CHECKSUM-VALIDATION is not there: checksums are looked at always",
         )),
@@ -427,6 +425,8 @@ fn help(call: &mut Call<'_>) -> Result {
             "    Shows the use of the tables.",
             "LISTPACK <key>",
             "    Shows the size of a packed value.",
+            "LOADAOF",
+            "    Puts the append only file on disk, forgets all keys and reads it.",
             "LOG <message>",
             "    Writes to the server's log.",
             "OBJECT <key>",

@@ -394,7 +394,7 @@ fn stats(v: &View<'_>, out: &mut String) {
     line!(out, "expired_keys", all.expired);
     line!(out, "expired_subkeys", all.expired_fields);
     line!(out, "evicted_keys", all.evicted);
-    line!(out, "evicted_clients", 0);
+    line!(out, "evicted_clients", all.evicted_clients);
     line!(out, "keyspace_hits", all.hits);
     line!(out, "keyspace_misses", all.misses);
     let names = shared.directory.read();

@@ -502,6 +502,11 @@ impl Io for Uring {
         self.arm(conn);
     }
 
+    fn received_into(&self, conn: ConnId) -> usize {
+        let into = self.conns.get(conn).and_then(|c| c.into.as_ref());
+        into.map_or(0, |into| into.buf.len())
+    }
+
     fn pause(&mut self, conn: ConnId) {
         let Some(state) = self.conns.get_mut(conn) else {
             return;

@@ -1,0 +1,129 @@
+//! DEBUG LOADAOF: what the log says is what there was, and the server goes on with it.
+
+use crate::persistence::TemporaryFolder;
+use crate::server::{Client, Server};
+
+fn digest(c: &mut Client) -> String {
+    c.call("DEBUG DIGEST")
+}
+fn ok(c: &mut Client, line: &str) {
+    assert_eq!(c.call(line), "+OK\r\n", "{line}");
+}
+/// Changes of every kind, over all cores.
+fn fill(c: &mut Client, round: usize) {
+    for n in 0..30 {
+        ok(c, &format!("SET {round}:{n} value"));
+        c.call(&format!("HSET h{n} f{round} 1"));
+        c.call(&format!("RPUSH l{n} a{round} b c"));
+        c.call(&format!("LPOP l{n}"));
+        c.call(&format!("EXPIRE {round}:{n} {}", 1000 + n));
+    }
+    ok(c, "MULTI");
+    c.call(&format!("RENAME {round}:1 renamed"));
+    c.call("INCR counter");
+    assert!(c.call("EXEC").starts_with("*2"));
+    ok(c, "SELECT 3");
+    ok(c, &format!("SET elsewhere {round}"));
+    ok(c, "SELECT 0");
+    ok(c, "SWAPDB 3 4");
+    ok(c, "MSET x 1 y 2 z 3");
+}
+
+#[test]
+fn the_log_is_read_again_and_written_on() {
+    for shards in [1, 4] {
+        let folder = TemporaryFolder::new("reload");
+        let dir = folder.to_str().expect("a plain name");
+        let options = ["--dir", dir, "--save", "", "--enable-debug-command", "yes"];
+        let logged: Vec<&str> = options
+            .iter()
+            .copied()
+            .chain(["--appendonly", "yes"])
+            .collect();
+        let server = Server::start(shards, &logged);
+        let mut c = server.client();
+        fill(&mut c, 0);
+        // A list that the log fills and empties: who waits for it gets nothing of that.
+        assert_eq!(c.call("RPUSH q of-the-log"), ":1\r\n");
+        assert_eq!(c.call("DEL q"), ":1\r\n");
+        let mut waiting = server.client();
+        waiting.ask(&["BLPOP", "q", "0"]);
+        while !c.call("INFO clients").contains("blocked_clients:1") {
+            std::thread::yield_now();
+        }
+        let calls = |c: &mut Client| {
+            c.call("INFO commandstats")
+                .contains("cmdstat_hset:calls=30,")
+        };
+        assert!(calls(&mut c));
+        for round in 1..4 {
+            let before = digest(&mut c);
+            ok(&mut c, "DEBUG LOADAOF");
+            assert_eq!(digest(&mut c), before, "{shards} shards");
+            // The log's commands are not counted as clients'.
+            assert!(round > 1 || calls(&mut c));
+            fill(&mut c, round);
+            if round == 2 {
+                assert!(c.call("BGREWRITEAOF").starts_with('+'));
+                while c
+                    .call("INFO persistence")
+                    .contains("aof_rewrite_in_progress:1")
+                {
+                    std::thread::yield_now();
+                }
+            }
+        }
+        assert_eq!(c.call("RPUSH q new"), ":1\r\n");
+        assert_eq!(
+            waiting.reply().expect("it was served"),
+            "*2\r\n$1\r\nq\r\n$3\r\nnew\r\n"
+        );
+        let before = digest(&mut c);
+        // Switched off, what the files say is what comes.
+        ok(&mut c, "CONFIG SET appendonly no");
+        while c.call("INFO persistence").contains("aof_enabled:1") {
+            std::thread::yield_now();
+        }
+        ok(&mut c, "SET lost 1");
+        ok(&mut c, "DEBUG LOADAOF");
+        assert_eq!(digest(&mut c), before, "{shards} shards, switched off");
+        drop(server);
+        let server = Server::start(shards, &logged);
+        let mut c = server.client();
+        while c.call("PING").starts_with("-LOADING") {}
+        assert_eq!(digest(&mut c), before, "{shards} shards, after a start");
+    }
+}
+
+/// What cannot be read is found before anything is forgotten.
+#[test]
+fn a_damaged_log_changes_nothing() {
+    for shards in [1, 3] {
+        let folder = TemporaryFolder::new("reload");
+        let dir = folder.to_str().expect("a plain name");
+        let options = [
+            "--dir",
+            dir,
+            "--save",
+            "",
+            "--enable-debug-command",
+            "yes",
+            "--appendonly",
+            "yes",
+        ];
+        let server = Server::start(shards, &options);
+        let mut c = server.client();
+        fill(&mut c, 0);
+        let before = digest(&mut c);
+        let manifest = folder.join("appendonlydir/appendonly.aof.manifest");
+        let text = std::fs::read_to_string(&manifest).expect("a manifest");
+        std::fs::write(&manifest, "file nothing.aof seq 1 type b\n").expect("it can be changed");
+        assert!(c.call("DEBUG LOADAOF").starts_with("-ERR"));
+        assert_eq!(digest(&mut c), before);
+        std::fs::write(&manifest, text).expect("it can be changed");
+        ok(&mut c, "SET one more");
+        let before = digest(&mut c);
+        ok(&mut c, "DEBUG LOADAOF");
+        assert_eq!(digest(&mut c), before);
+    }
+}
