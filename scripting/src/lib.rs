@@ -119,6 +119,12 @@ pub trait Host {
         Interrupt::Continue
     }
 
+    /// Whether the script shall end now, after a call that answered with an error. Nothing of it is wanted any more, and it
+    /// cannot catch that.
+    fn abandons(&self) -> bool {
+        false
+    }
+
     /// Whether the last call was refused before it ran. Asked by the debugger only.
     fn refused(&self) -> bool {
         false

@@ -150,6 +150,10 @@ fn command(lua: Lua) -> Result<bool, Raise> {
         return Err(Raise::Object("ERR internal error".to_string()));
     }
     let failed = reply.first() == Some(&b'-');
+    // SAFETY: as above.
+    if failed && unsafe { (*host.as_ptr()).abandons() } {
+        crate::vm::kill(lua);
+    }
     if let Some(session) = session {
         // SAFETY: as above.
         let refused = unsafe { (*host.as_ptr()).refused() };

@@ -390,16 +390,18 @@ impl Vm {
             watch.begin(self.lua.0);
         }
         let status = self.lua.pcall(args, 1, handler);
+        let mut signalled = false;
         if let Some(watch) = &self.watch {
             watch.end();
-            // SAFETY: as above; a hook that was set and not called yet, or that kills, ends here.
-            unsafe {
-                if (*shared).killed || watch.signalled() {
-                    ffi::lua_sethook(self.lua.0, None, 0, 0);
-                }
-                (*shared).killed = false;
-                (*shared).watch = None;
+            signalled = watch.signalled();
+        }
+        // SAFETY: as above; a hook that was set and not called yet, or that kills, ends here.
+        unsafe {
+            if (*shared).killed || signalled {
+                ffi::lua_sethook(self.lua.0, None, 0, 0);
             }
+            (*shared).killed = false;
+            (*shared).watch = None;
         }
         // SAFETY: as above.
         let panic = unsafe {
@@ -484,20 +486,31 @@ pub(crate) unsafe extern "C-unwind" fn on_hook(l: *mut ffi::State, _: *mut ffi::
     }
 }
 
+/// Ends the running script at its next instruction, and at every one from then on, so that no `pcall` in it keeps it alive.
+#[cold]
+pub(crate) fn kill(lua: Lua) {
+    // SAFETY: the Vm's shared state; no reference stays. `protected` takes the hook away.
+    unsafe {
+        (*Shared::of(lua)).killed = true;
+        ffi::lua_sethook(lua.0, Some(on_hook), ffi::MASK_LINE | ffi::MASK_COUNT, 1);
+    }
+}
+
 /// Asks the host; true if the script goes on.
 fn interrupted(lua: Lua) -> bool {
     let shared = Shared::of(lua);
     // SAFETY: the Vm's shared state, set up by `protected`, during which alone hooks are called; no reference stays. Scripts
     // are interrupted between their instructions, so the host is not in a call of theirs.
     unsafe {
+        if (*shared).killed {
+            return false;
+        }
         ffi::lua_sethook(lua.0, None, 0, 0);
         let (Some(host), Some(watch)) = ((*shared).host, (*shared).watch) else {
             return true;
         };
         let elapsed = watch.as_ref().elapsed();
-        let killed = if (*shared).killed {
-            true
-        } else if (*shared).registered.is_some() {
+        let killed = if (*shared).registered.is_some() {
             // A library has only to register its functions; nobody is asked.
             elapsed > LOAD_TIME_MAX
         } else {
@@ -510,9 +523,7 @@ fn interrupted(lua: Lua) -> bool {
             }
         };
         if killed {
-            (*shared).killed = true;
-            // At every instruction from now on, so that no `pcall` in the script keeps it alive.
-            ffi::lua_sethook(lua.0, Some(on_hook), ffi::MASK_LINE | ffi::MASK_COUNT, 1);
+            kill(lua);
         }
         !killed
     }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 struct Echo {
     logged: Vec<(LogLevel, Vec<u8>)>,
     replication: Vec<Replication>,
+    /// It was called with ENOUGH.
+    had_enough: bool,
 }
 
 impl Host for Echo {
@@ -20,6 +22,10 @@ impl Host for Echo {
                 let size = std::str::from_utf8(size).unwrap().parse().unwrap();
                 reply.bulk(&vec![b'x'; size]);
             }
+            [b"ENOUGH"] => {
+                self.had_enough = true;
+                reply.error("ERR enough");
+            }
             [b"COUNT", rest @ ..] => reply.integer(rest.len() as i64),
             _ => reply.bulk(args[args.len() - 1]),
         }
@@ -29,6 +35,9 @@ impl Host for Echo {
     }
     fn set_repl(&mut self, replication: Replication) {
         self.replication.push(replication);
+    }
+    fn abandons(&self) -> bool {
+        self.had_enough
     }
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
         match args[0] {
@@ -135,6 +144,27 @@ fn a_panic_of_the_host_passes_through() {
         let panic = result.expect_err(body);
         assert_eq!(panic.downcast_ref(), Some(&"as the test wants"));
         assert_eq!(run(&mut vm, &mut host, "return 1"), ":1\r\n");
+    }
+}
+
+/// No watchdog is there to end them.
+#[test]
+fn a_script_that_the_host_abandons_catches_nothing() {
+    let mut vm = vm();
+    for body in [
+        "while true do redis.pcall('ENOUGH') end",
+        "while true do pcall(redis.call, 'ENOUGH') end",
+        "while true do pcall(function() redis.call('ENOUGH') end) end",
+        "for i = 1, 500 do redis.call('COUNT') end while not tonumber(redis.pcall('ENOUGH')) do end",
+        "local f = coroutine.wrap(function() while true do redis.pcall('ENOUGH') end end) while true do pcall(f) end",
+        "xpcall(function() redis.call('ENOUGH') end, function() while true do end end) while true do end",
+    ] {
+        let mut host = Echo::default();
+        let reply = run(&mut vm, &mut host, body);
+        assert!(host.had_enough && reply.starts_with('-'), "{body}: {reply}");
+        // The next script is not harmed.
+        let reply = run(&mut vm, &mut Echo::default(), "return pcall(error, 'x')");
+        assert_eq!(reply, "$-1\r\n", "{body}");
     }
 }
 

@@ -202,8 +202,8 @@ pub struct Core {
     pub(crate) snapshots: Snapshots,
     /// The last snapshot was written: from then on nothing runs here that could change anything, until the server ends or the snapshot has failed.
     pub(crate) ending: bool,
-    /// Writes are refused, since snapshots fail: as of this turn's beginning.
-    pub(crate) disk_bad: bool,
+    /// Writes are refused, for the disk or for want of replicas: as of this turn's beginning.
+    pub(crate) refuses_writes: bool,
     pub(crate) log: crate::aof::log::CoreLog,
     /// WAITAOF's clients.
     pub(crate) log_waiters: Vec<crate::aof::wait::Waiting>,
@@ -304,7 +304,7 @@ impl Core {
             room: Room::default(),
             snapshots: Snapshots::default(),
             ending: false,
-            disk_bad: false,
+            refuses_writes: false,
             log: Default::default(),
             log_waiters: Vec::new(),
             loading: false,
@@ -391,6 +391,7 @@ impl Core {
             self.shard.settings = Arc::new(settings);
         }
         self.shard.listening = crate::pubsub::events::wanted(&self.config);
+        self.refuses_writes = self.is_write_refused();
         // `requirepass` changes the default user.
         self.take_users();
     }
@@ -465,7 +466,7 @@ impl Core {
             self.control(message);
         }
         self.look_at_memory();
-        self.disk_bad = self.is_disk_bad();
+        self.refuses_writes = self.is_write_refused();
         self.run_parts();
         if !self.ending {
             self.serve_all();

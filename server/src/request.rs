@@ -592,8 +592,8 @@ impl Core {
             {
                 break 'run flow;
             }
-            if self.disk_bad
-                && let Some(flow) = self.refuse_for_disk(conn, entry)
+            if self.refuses_writes
+                && let Some(flow) = self.refuse_write(conn, entry)
             {
                 break 'run flow;
             }
@@ -697,14 +697,16 @@ impl Core {
         let text = format!("EXECABORT Transaction discarded because of: {text}");
         Some(self.refuse(conn, Some(entry), CommandError::Text(text.into())))
     }
-    /// Refuses a command that writes, since snapshots fail or the log cannot be written. As in Redis, PING too, so that whoever checks the server's health hears of it.
+    /// Refuses a command that writes, since snapshots fail, or the log cannot be written, or replicas are missing. As in Redis,
+    /// where it is for the disk, PING too, so that whoever checks the server's health hears of it.
     #[cold]
-    fn refuse_for_disk(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
-        let error = self.disk_error();
+    fn refuse_write(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
+        let error = self.write_error();
         match entry.spec.name {
             "EXEC" if entry.parent.is_none() => self.refuse_exec_with(conn, entry, WRITE, &error),
             name => {
-                (entry.has(WRITE) || name == "PING").then(|| self.refuse(conn, Some(entry), error))
+                let health = name == "PING" && self.is_disk_bad();
+                (entry.has(WRITE) || health).then(|| self.refuse(conn, Some(entry), error))
             }
         }
     }

@@ -21,6 +21,15 @@ pub struct CommandStats {
     pub failed: u64,
 }
 
+/// What a script that may have to start again has called until now.
+#[derive(Debug, Default)]
+pub struct ScriptCalls {
+    /// By the registry's index.
+    pub called: Vec<u32>,
+    /// Which command, whether it was refused, and the error's first word.
+    pub errors: Vec<(Option<u32>, bool, Box<str>)>,
+}
+
 /// One core's counters.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -85,6 +94,35 @@ impl Stats {
             self.commands[entry.index].rejected += 1;
         }
         self.count(error);
+    }
+    /// A command that a script may not call; by the error's first word.
+    #[cold]
+    pub fn refused(&mut self, entry: Option<&Entry>, code: &str) {
+        if let Some(entry) = entry {
+            self.commands[entry.index].rejected += 1;
+        }
+        self.count_word(code);
+    }
+    /// Takes back what a script has counted that starts again; CONFIG RESETSTAT may have come between.
+    #[cold]
+    pub fn take_back(&mut self, calls: &ScriptCalls) {
+        for &index in &calls.called {
+            let calls = &mut self.commands[index as usize].calls;
+            *calls = calls.saturating_sub(1);
+        }
+        for (index, refused, code) in &calls.errors {
+            if let Some(index) = index {
+                let command = &mut self.commands[*index as usize];
+                let count = match refused {
+                    true => &mut command.rejected,
+                    false => &mut command.failed,
+                };
+                *count = count.saturating_sub(1);
+            }
+            if let Some(count) = self.errors.get_mut(&**code) {
+                *count = count.saturating_sub(1);
+            }
+        }
     }
     fn count(&mut self, error: &CommandError) {
         let text = error.text();

@@ -366,10 +366,10 @@ directives! {
         memory(0, I64), MUTABLE | PENDING,
         "Changes a replica holds during a full sync.";
     "min-replicas-to-write" ["min-slaves-to-write"] min_replicas_to_write: u32 = "0",
-        range(0, INT), MUTABLE | PENDING,
+        range(0, INT), MUTABLE,
         "Replicas without which writes are refused.";
     "min-replicas-max-lag" ["min-slaves-max-lag"] min_replicas_max_lag: u32 = "10",
-        range(0, INT), MUTABLE | PENDING,
+        range(0, INT), MUTABLE,
         "Seconds after which a replica does not count.";
     "repl-ping-replica-period" ["repl-ping-slave-period"] repl_ping_replica_period: u32 = "10",
         range(1, INT), MUTABLE | PENDING,

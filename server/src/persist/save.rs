@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 const RETRY: i64 = 5;
 
 /// What writes are refused with when snapshots fail.
+const NOREPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
 const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
     Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if \
     RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
@@ -197,16 +198,30 @@ impl Core {
         }
     }
 
-    /// Writes are refused, since snapshots fail or the log cannot be written.
+    /// Snapshots fail or the log cannot be written.
     #[inline]
     pub(crate) fn is_disk_bad(&self) -> bool {
         self.are_snapshots_failing() || self.shared.aof.refuses_writes()
     }
+    /// Writes are refused: for the disk, or for want of replicas. What the log brings was written before.
+    #[inline]
+    pub(crate) fn is_write_refused(&self) -> bool {
+        self.is_disk_bad() || self.lacks_replicas()
+    }
+    /// There are no replicas yet, so any number that shall be there is more than there are.
+    fn lacks_replicas(&self) -> bool {
+        self.config.min_replicas_to_write > 0
+            && self.config.min_replicas_max_lag > 0
+            && !self.loading
+    }
     /// What they are told.
     #[cold]
-    pub(crate) fn disk_error(&self) -> CommandError {
+    pub(crate) fn write_error(&self) -> CommandError {
         if self.are_snapshots_failing() {
             return CommandError::fixed(MISCONF);
+        }
+        if !self.shared.aof.refuses_writes() {
+            return CommandError::fixed(NOREPLICAS);
         }
         let cause = lock(&self.shared.aof.error).clone();
         CommandError::Text(format!("MISCONF Errors writing to the AOF file: {cause}").into())

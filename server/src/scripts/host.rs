@@ -127,6 +127,8 @@ impl<'a> ScriptHost<'a> {
         command: Args<'a>,
     ) -> Self {
         core.shard.in_script = true;
+        core.scripts.calls.called.clear();
+        core.scripts.calls.errors.clear();
         let logged = core.shard.log.position();
         Self {
             core,
@@ -184,6 +186,7 @@ impl<'a> ScriptHost<'a> {
         let wide = wide || !messages.is_empty() && !core.publish_counted(&messages);
         core.monitor_calls(called, wide);
         if wide {
+            core.stats.take_back(&core.scripts.calls);
             // What was not undone (a key that was read, and whose time was over) stays told.
             let undone = |e: &KeyEvent| undo.iter().any(|b| b.name.0 == e.db && b.name.1 == e.key);
             core.shard.events.retain(|e| e.modified && !undone(e));
@@ -420,6 +423,85 @@ impl<'a> ScriptHost<'a> {
         self.slow = Some(slow);
     }
 
+    /// Runs a command that the script may call.
+    fn carry_out(
+        &mut self,
+        entry: Option<&'static Entry>,
+        args: Args<'_>,
+        version: Version,
+        reply: &mut Vec<u8>,
+    ) {
+        self.refused = true;
+        if let Some(text) = refusal(entry, args, self.read_only) {
+            Reply::new(reply, version).error(text);
+            return;
+        }
+        let entry = entry.expect("not refused");
+        if let Some(error) = self.core.forbidden_in_script(entry, args) {
+            Reply::new(reply, version).error(&error);
+            return;
+        }
+        if self.no_memory && entry.has(DENYOOM) {
+            Reply::new(reply, version).command_error(&CommandError::OutOfMemory);
+            return;
+        }
+        if entry.has(WRITE) && self.core.refuses_writes && !self.wrote {
+            Reply::new(reply, version).command_error(&self.core.write_error());
+            return;
+        }
+        self.refused = false;
+        self.no_memory &= !entry.has(WRITE);
+        if entry.has(WRITE) {
+            self.wrote = true;
+            if self.slow.as_ref().is_some_and(|slow| !slow.may_write()) {
+                // The next look at it ends it.
+                self.refused = true;
+                return Reply::new(reply, version).error(KILLED);
+            }
+        }
+        if !self.wide {
+            match entry.spec.run {
+                Run::Server(handler) => {
+                    self.server(entry, handler, args, &mut Reply::new(reply, version));
+                }
+                Run::Shard(_) => self.data(entry, args, version, reply),
+            }
+        }
+        if self.core.monitors.any() && !self.wide {
+            let words = Words::new(args.iter().copied());
+            self.called.push((self.db, entry, words));
+        }
+    }
+
+    /// Counts a call by what it answered. Data commands count themselves; where the script may have to start again, that is
+    /// noted.
+    fn count(&mut self, entry: Option<&'static Entry>, reply: &[u8]) {
+        let core = &mut *self.core;
+        let error = reply.strip_prefix(b"-").map(|text| {
+            let word = text.split(u8::is_ascii_whitespace).next();
+            String::from_utf8_lossy(word.unwrap_or_default())
+        });
+        let server = entry.is_some_and(|e| matches!(e.spec.run, Run::Server(_)));
+        match (&error, entry) {
+            (Some(code), _) if self.refused => core.stats.refused(entry, code),
+            (Some(code), Some(entry)) if server => core.stats.error_reply(entry, code),
+            _ => {}
+        }
+        if let Some(entry) = entry.filter(|_| server && !self.refused) {
+            core.stats.called(entry);
+        }
+        if let Reach::Declared { .. } = self.reach {
+            let calls = &mut core.scripts.calls;
+            let index = entry.map(|e| e.index as u32);
+            if !self.refused {
+                calls.called.extend(index);
+            }
+            if let Some(code) = error {
+                calls.errors.push((index, self.refused, code.into()));
+            }
+        }
+    }
+
     /// Any other of them, as without a client.
     fn handle(
         &mut self,
@@ -438,7 +520,6 @@ impl<'a> ScriptHost<'a> {
             reply: reply.reborrow(),
         };
         let answer = handler(&mut call, args);
-        core.stats.called(entry);
         match answer {
             Ok(Answer::Now) => {}
             Ok(Answer::Later) if !core.scripts.asking.allowed => self.wide = true,
@@ -449,7 +530,6 @@ impl<'a> ScriptHost<'a> {
             Err(error) => {
                 reply.rewind(mark);
                 reply.command_error(&error);
-                core.stats.error(entry, &error);
             }
         }
     }
@@ -494,49 +574,16 @@ impl Host for ScriptHost<'_> {
     fn call(&mut self, args: &[&[u8]], version: Version, reply: &mut Vec<u8>) {
         let from = reply.len();
         let entry = self.core.registry.resolve(args);
-        self.refused = true;
-        if let Some(text) = refusal(entry, args, self.read_only) {
-            Reply::new(reply, version).error(text);
-            return;
-        }
-        let entry = entry.expect("not refused");
-        if let Some(error) = self.core.forbidden_in_script(entry, args) {
-            Reply::new(reply, version).error(&error);
-            return;
-        }
-        self.refused = false;
-        if self.no_memory && entry.has(DENYOOM) {
-            Reply::new(reply, version).command_error(&CommandError::OutOfMemory);
-            return;
-        }
-        if entry.has(WRITE) && self.core.disk_bad && !self.wrote {
-            Reply::new(reply, version).command_error(&self.core.disk_error());
-            return;
-        }
-        self.no_memory &= !entry.has(WRITE);
-        if entry.has(WRITE) {
-            self.wrote = true;
-            if self.slow.as_ref().is_some_and(|slow| !slow.may_write()) {
-                // The next look at it ends it.
-                return Reply::new(reply, version).error(KILLED);
-            }
-        }
-        if !self.wide {
-            match entry.spec.run {
-                Run::Server(handler) => {
-                    self.server(entry, handler, args, &mut Reply::new(reply, version));
-                }
-                Run::Shard(_) => self.data(entry, args, version, reply),
-            }
-        }
-        if self.core.monitors.any() && !self.wide {
-            let words = Words::new(args.iter().copied());
-            self.called.push((self.db, entry, words));
-        }
+        self.carry_out(entry, args, version, reply);
         if self.wide {
             reply.truncate(from);
-            Reply::new(reply, version).error("ERR the script starts again");
+            return Reply::new(reply, version).error("ERR the script starts again");
         }
+        self.count(entry, &reply[from..]);
+    }
+
+    fn abandons(&self) -> bool {
+        self.wide
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {

@@ -19,6 +19,7 @@ mod memory;
 
 use crate::core::Core;
 use crate::registry::Entry;
+use crate::stats::ScriptCalls;
 use host::{Reach, ScriptHost};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
@@ -90,6 +91,8 @@ pub(crate) struct Scripts {
     wide_functions: HashSet<Vec<u8>>,
     own: functions::Own,
     pub(super) asking: host::Asking,
+    /// What the script that runs has called, where it may have to start again. Kept for its capacity.
+    calls: ScriptCalls,
     pub(super) debug: debug::Debugging,
     /// [`Library::flushes`] when `known` was right.
     flushes: u64,
@@ -269,8 +272,8 @@ impl Core {
             self.stats.rejected(Some(entry), &error);
             return Ok(out);
         }
-        if self.disk_bad && flags.is_some_and(|f| !f.no_writes) {
-            let error = self.disk_error();
+        if self.refuses_writes && flags.is_some_and(|f| !f.no_writes) {
+            let error = self.write_error();
             Reply::new(&mut out, version).command_error(&error);
             self.stats.rejected(Some(entry), &error);
             return Ok(out);
@@ -302,6 +305,9 @@ impl Core {
         let wide = host.finish();
         self.scripts.vm = Some(vm);
         if wide {
+            // It is counted when it runs again.
+            let calls = &mut self.stats.commands[entry.index].calls;
+            *calls = calls.saturating_sub(1);
             match &target {
                 Target::Script(script) => self.scripts.wide.insert(script.sha),
                 Target::Function(_) => {
@@ -311,10 +317,11 @@ impl Core {
             };
             return Err(Wide);
         }
-        if let Err(error) = result
-            && !error.counted
-        {
-            self.stats.error_reply(entry, &error.code);
+        if let Err(error) = result {
+            match error.counted {
+                true => self.stats.commands[entry.index].failed += 1,
+                false => self.stats.error_reply(entry, &error.code),
+            }
         }
         Ok(out)
     }

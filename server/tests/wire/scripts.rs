@@ -353,3 +353,111 @@ fn scripts_that_want_all_memory_fail() {
         assert_eq!(c.call(&["SET", "k", "v"]), ok(), "{setup:?}");
     }
 }
+
+/// How often a command was called and refused, and failed, as INFO has it.
+fn counted(c: &mut Client, name: &str) -> String {
+    let Value::Bulk(text) = c.call(&["INFO", "commandstats"]) else {
+        panic!("not a bulk");
+    };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let line = format!("cmdstat_{name}:");
+    let found = text.lines().find_map(|l| l.strip_prefix(&line));
+    let fields = found.unwrap_or_default().split(',');
+    let fields: Vec<&str> = fields.filter(|f| !f.contains("usec")).collect();
+    fields.join(",")
+}
+fn errors(c: &mut Client) -> String {
+    let Value::Bulk(text) = c.call(&["INFO", "errorstats"]) else {
+        panic!("not a bulk");
+    };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines = text.lines().filter_map(|l| l.strip_prefix("errorstat_"));
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// It reaches for another core with an error in hand that would tell it so.
+#[test]
+fn a_script_that_starts_again_cannot_stay() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        c.call(&["MSET", "a", "1", "b", "2", "c", "3", "d", "4"]);
+        for (n, body) in [
+            "local n repeat n = redis.pcall('DBSIZE') until type(n) == 'number' return n",
+            "local ok, n repeat ok, n = pcall(redis.call, 'DBSIZE') until ok return n",
+            "local n = 0 for _, k in ipairs({'a', 'b', 'c', 'd'}) do
+                repeat local v = redis.pcall('GET', k) until type(v) == 'string' n = n + 1
+            end return n",
+        ]
+        .iter()
+        .enumerate()
+        {
+            assert_eq!(eval(&mut c, body, &["0"]), Value::Int(4), "{setup:?} {n}");
+        }
+    }
+}
+
+#[test]
+fn a_script_that_starts_again_is_counted_once() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        let body = "redis.call('SET', KEYS[1], 'x') redis.pcall('LPUSH', KEYS[1], 'x')
+            redis.pcall('SUBSCRIBE', 'x') redis.pcall('PING') redis.pcall('SELECT', '99')
+            return redis.call('DBSIZE')";
+        // The second one knows that it will need all cores.
+        for times in 1..=2 {
+            assert_eq!(eval(&mut c, body, &["1", "k"]), Value::Int(1), "{setup:?}");
+            for (name, refused, failed) in [
+                ("eval", false, false),
+                ("set", false, false),
+                ("lpush", false, true),
+                ("subscribe", true, false),
+                ("ping", false, false),
+                ("select", false, true),
+                ("dbsize", false, false),
+            ] {
+                let n = |yes: bool| if yes { times } else { 0 };
+                let want = format!(
+                    "calls={},rejected_calls={},failed_calls={}",
+                    n(!refused),
+                    n(refused),
+                    n(failed)
+                );
+                assert_eq!(counted(&mut c, name), want, "{setup:?} {name}");
+            }
+            let want = format!("ERR:count={} WRONGTYPE:count={times}", 2 * times);
+            assert_eq!(errors(&mut c), want, "{setup:?}");
+        }
+    }
+}
+
+/// Everything that writes is refused while fewer replicas are there than shall be.
+#[test]
+fn writes_want_as_many_replicas_as_are_asked_for() {
+    const MISSING: &str = "NOREPLICAS Not enough good replicas to write.";
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let (mut c, mut other) = (server.connect(), server.connect());
+        assert_eq!(c.call(&["SET", "k", "1"]), ok());
+        assert_eq!(c.call(&["MULTI"]), ok());
+        c.call(&["INCR", "k"]);
+        let on = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+        assert_eq!(other.call(&on), ok());
+        let aborted = format!("EXECABORT Transaction discarded because of: {MISSING}");
+        assert_eq!(c.call(&["EXEC"]), error(&aborted), "{setup:?}");
+        for words in [&["SET", "k", "2"][..], &["MSET", "a", "1", "b", "2"]] {
+            assert_eq!(c.call(words), error(MISSING), "{setup:?}");
+        }
+        let write = "return redis.pcall('SET', KEYS[1], '2')";
+        assert_eq!(eval(&mut c, write, &["1", "k"]), error(MISSING));
+        let unsaid = "#!lua\nreturn redis.call('GET', KEYS[1])";
+        assert_eq!(eval(&mut c, unsaid, &["1", "k"]), error(MISSING));
+        let reads = "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])";
+        assert_eq!(eval(&mut c, reads, &["1", "k"]), bulk("1"), "{setup:?}");
+        assert_eq!(c.call(&["PING"]), Value::Simple("PONG".into()));
+        let off = ["CONFIG", "SET", "min-replicas-to-write", "0"];
+        assert_eq!(other.call(&off), ok());
+        assert_eq!(c.call(&["INCR", "k"]), Value::Int(2));
+    }
+}
