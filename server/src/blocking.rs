@@ -411,6 +411,7 @@ impl Core {
             version: waiter.version,
             first_key: None,
             serving: true,
+            aside: false,
             caller: waiter.ticket,
         };
         let args = waiter.words.slices();
@@ -431,6 +432,7 @@ impl Core {
                 waiter.entry.name,
                 keys.len()
             ),
+            Some(Wants::Aside) => panic!("{} must not ask for that", waiter.entry.name),
         }
     }
 

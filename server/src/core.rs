@@ -46,6 +46,8 @@ pub struct Shared {
     pub acl: crate::acl::Directory,
     pub scripts: crate::scripts::Library,
     pub sequencer: Sequencer,
+    /// Who does long commands.
+    pub helpers: crate::aside::Helpers,
     /// The newest configuration; cores hold snapshots of their own.
     pub config: Mutex<SharedConfig>,
     /// What the configuration file declared beside settings, and where it is.
@@ -97,6 +99,8 @@ pub enum Control {
     Slow,
     /// Take a turn: another core needs memory that this one has.
     MakeRoom,
+    /// A long command is done.
+    Aside(Box<crate::aside::Done>),
     /// From a debugging session.
     Debug(Box<crate::scripts::debug::Message>),
     /// End the loop.
@@ -898,6 +902,7 @@ impl Core {
             Control::Slow => self.refuse_waiting(),
             // Done in every turn.
             Control::MakeRoom => {}
+            Control::Aside(done) => self.end_aside(*done),
             Control::Debug(message) => self.debug_message(*message),
             Control::Stop => self.stopping = true,
         }
@@ -1316,5 +1321,6 @@ pub fn settings(config: &Config, old: &Settings) -> Settings {
         stream_node_entries_max: config.stream_node_max_entries as usize,
         hll_sparse_bytes_max: config.hll_sparse_max_bytes as usize,
         rdb_compression: config.rdbcompression,
+        aside_elements_min: config.aside_elements_min as usize,
     }
 }

@@ -227,6 +227,7 @@ impl Core {
                 version: item.version,
                 first_key: None,
                 serving: false,
+                aside: false,
                 caller: item.ticket,
             };
             let wants = run(&mut self.shard, &mut self.stats, &call, &args, replies);

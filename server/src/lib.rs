@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod aof;
+pub mod aside;
 mod banner;
 pub mod blocking;
 pub mod client;

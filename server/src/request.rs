@@ -990,6 +990,7 @@ impl Core {
             version,
             first_key: key,
             serving: false,
+            aside: true,
             caller,
         };
         let wants = run(shard, stats, &call, args, out);
@@ -1037,7 +1038,7 @@ impl Core {
                 let words = Words::new(args.iter().copied());
                 self.begin_wait(ticket, entry, words, db, version, block);
             }
-            Wants::Keys(_) => {
+            Wants::Keys(_) | Wants::Aside => {
                 let request = crate::transaction::Request {
                     ticket,
                     entry,
@@ -1107,7 +1108,7 @@ impl Core {
         words: &Words,
         db: usize,
         version: Version,
-        serving: bool,
+        mode: Mode,
         out: &mut Vec<u8>,
     ) -> Option<Box<Wants>> {
         crate::crash::note_command(entry, 0);
@@ -1116,7 +1117,8 @@ impl Core {
             db,
             version,
             first_key: None,
-            serving,
+            serving: mode.serving,
+            aside: mode.aside,
             caller: self.caller,
         };
         let args = words.slices();
@@ -1413,6 +1415,7 @@ impl Core {
             version,
             first_key: key,
             serving: false,
+            aside: true,
             caller: ticket,
         };
         let wants = run(&mut self.shard, &mut self.stats, &call, args, replies);
@@ -1624,8 +1627,35 @@ pub(crate) struct DataCall<'a> {
     pub first_key: Option<Key<'a>>,
     /// See [`Ctx::serving`].
     pub serving: bool,
+    /// See [`Ctx::aside`].
+    pub aside: bool,
     /// Whose it is.
     pub caller: Ticket,
+}
+
+/// How a command runs that was kept or sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Mode {
+    serving: bool,
+    aside: bool,
+}
+
+impl Mode {
+    /// All its work is done at once.
+    pub const AT_ONCE: Self = Self {
+        serving: false,
+        aside: false,
+    };
+    /// It may ask to be done aside.
+    pub const ASIDE: Self = Self {
+        serving: false,
+        aside: true,
+    };
+    /// See [`Ctx::serving`].
+    pub const SERVING: Self = Self {
+        serving: true,
+        aside: false,
+    };
 }
 
 /// Runs a data command on a shard; the reply goes to the end of `out`. What it wants before it can do its work comes back;
@@ -1652,7 +1682,7 @@ pub(crate) fn run(
     let by_result = shard.logging && entry.widens();
     let group_begins = by_result && shard.log.begin();
     let mut ctx = Ctx::new(shard, call.db, reply, call.first_key);
-    ctx.serving = call.serving;
+    (ctx.serving, ctx.aside) = (call.serving, call.aside);
     let result = handler(&mut ctx, args);
     if let Err(error) = &result {
         ctx.reply.rewind(mark);

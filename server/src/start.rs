@@ -88,6 +88,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         memory: crate::stats::MemoryGauge::new(cores),
         persistence: Default::default(),
         aof: Default::default(),
+        helpers: Default::default(),
         command_logs: Default::default(),
         latency: Default::default(),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
@@ -96,6 +97,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     });
     // From here, where no CPU is chosen yet.
     shared.persistence.start_writer();
+    shared.helpers.start(cores)?;
     let newest = shared.clone();
     crate::crash::install(move || crate::crash::newest_of(&newest));
     let hasher = KeyHasher::new(random());

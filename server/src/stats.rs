@@ -65,6 +65,10 @@ impl Stats {
     pub fn called(&mut self, entry: &Entry) {
         self.commands[entry.index].calls += 1;
     }
+    /// It has changed nothing, and runs again.
+    pub fn not_called(&mut self, entry: &Entry) {
+        self.commands[entry.index].calls -= 1;
+    }
     /// A command's share of the time. `bucket` is [`Histogram::bucket`] of it, for a call that ran here.
     #[inline]
     pub fn spent(&mut self, entry: &Entry, ns: u64, bucket: Option<usize>) {

@@ -16,6 +16,7 @@
 //! coordinator:                                all there ─ put in, run, take out ─ reply
 //! ```
 
+use crate::aside::{Away, Long};
 use crate::blocking::{Meanwhile, Waiter};
 use crate::core::{Conclude, Core, Question};
 use crate::gather::Gathered;
@@ -25,10 +26,12 @@ use crate::multi::exclusive::Exclusive;
 use crate::pubsub::Change;
 use crate::pubsub::message::OwnedMessage;
 use crate::registry::Entry;
+use crate::request::Mode;
 use ringwood_protocol::reply::Version;
 use ringwood_shard::ctx::{Args, Wants};
 use ringwood_shard::keyspace::entry::Parts;
 use ringwood_shard::locks::{Locks, Order, Slots};
+use ringwood_shard::shard::Shard;
 use ringwood_shard::tracking::Reader;
 use ringwood_shard::watch::Name;
 use std::sync::Arc;
@@ -151,6 +154,8 @@ pub(crate) enum Kind {
     Exec(Box<Exec>, Borrowed),
     /// An EXEC that holds every core.
     Exclusive(Box<Exclusive>),
+    /// A command that a thread does.
+    Aside(Away),
 }
 
 /// What a transaction has borrowed so far.
@@ -161,6 +166,55 @@ pub(crate) struct Borrowed {
     own: Option<Order>,
     /// The command does not run: see [`Loan::yields`].
     yields: bool,
+}
+
+impl Borrowed {
+    /// What a command of one core holds.
+    fn nothing(own: Order) -> Self {
+        Self {
+            own: Some(own),
+            ..Self::default()
+        }
+    }
+    pub fn loans_mut(&mut self) -> impl Iterator<Item = &mut Loan> {
+        self.loans.iter_mut().map(|(_, loan, _)| loan)
+    }
+    pub fn take_own(&mut self) -> Option<Order> {
+        self.own.take()
+    }
+}
+
+/// Puts borrowed keys into a keyspace; `guests`: and notes that they are here, for commands that ask.
+pub(crate) fn bring_in(shard: &mut Shard, loan: &mut Loan, guests: bool) {
+    shard.attention.guests_changed.get_or_insert_default();
+    for (db, key, parts) in &mut loan.entries {
+        if let Some(parts) = parts.take() {
+            shard.restore(*db, key, parts);
+        }
+        if guests {
+            shard.guests.insert((*db, key.clone()));
+        }
+    }
+}
+/// Takes borrowed keys out again. What `writer` changed of them goes home with them.
+pub(crate) fn take_out(shard: &mut Shard, loan: &mut Loan, writer: u64) {
+    for (db, key, parts) in &mut loan.entries {
+        *parts = shard.lend(*db, key);
+    }
+    let changed = shard.attention.guests_changed.iter().flatten();
+    let ours = |name: &&Name| {
+        loan.entries
+            .iter()
+            .any(|(db, key, _)| *db == name.0 && *key == name.1)
+    };
+    loan.changed = changed.filter(ours).cloned().collect();
+    let away = &mut shard.attention.tracking.away;
+    if !away.is_empty() {
+        let read =
+            |(key, _): &mut (Box<[u8]>, Reader)| loan.entries.iter().any(|(_, k, _)| k == key);
+        loan.readers = away.extract_if(.., read).collect();
+    }
+    loan.writer = writer;
 }
 
 /// A command that concerns several cores, and where its reply goes.
@@ -304,8 +358,7 @@ impl Core {
         kind: Kind,
         parts: Vec<(u16, Slots, PartWork)>,
     ) {
-        let transaction = self.next_transaction;
-        self.next_transaction = self.next_transaction.wrapping_add(1);
+        let transaction = self.name_transaction();
         let number = self.issue(transaction, parts);
         let begun = Coordinated {
             number,
@@ -314,6 +367,11 @@ impl Core {
             kind,
         };
         self.transactions.insert(transaction, begun);
+    }
+    pub(crate) fn name_transaction(&mut self) -> u32 {
+        let transaction = self.next_transaction;
+        self.next_transaction = self.next_transaction.wrapping_add(1);
+        transaction
     }
     /// Puts a transaction back that was taken out to be worked on.
     pub(crate) fn keep_transaction(&mut self, transaction: u32, ticket: Ticket, kind: Kind) {
@@ -360,7 +418,20 @@ impl Core {
                 } => {
                     let mut reply = Vec::new();
                     self.caller = ticket;
-                    let wants = self.run_owned(entry, &words, db, version, false, &mut reply);
+                    let wants = self.run_owned(entry, &words, db, version, Mode::ASIDE, &mut reply);
+                    if wants.as_deref() == Some(&Wants::Aside) {
+                        // Its locks stay: what the client sent after it is behind them.
+                        self.begin_aside(Long {
+                            ticket,
+                            entry,
+                            words,
+                            db,
+                            version,
+                            number: 0,
+                            borrowed: Borrowed::nothing(order),
+                        });
+                        continue;
+                    }
                     self.stats.called(entry);
                     self.locks.release(order);
                     match wants {
@@ -551,7 +622,7 @@ impl Core {
                 borrowed.loans.push((from as u16, loan, order));
             }
             Kind::Exclusive(all) => all.held(from as u16, order, from == self.id),
-            Kind::Gather(_) | Kind::Visit { .. } => {
+            Kind::Gather(_) | Kind::Visit { .. } | Kind::Aside(_) => {
                 panic!("a loan for a transaction of parts")
             }
         }
@@ -569,6 +640,7 @@ impl Core {
     pub(crate) fn lend_keys(&mut self, keys: Vec<Name>) -> Loan {
         let lend = |(db, key): Name| {
             let parts = self.shard.lend(db, &key);
+            self.shard.note_away(&key);
             (db, key, parts)
         };
         let entries: Vec<_> = keys.into_iter().map(lend).collect();
@@ -578,37 +650,11 @@ impl Core {
             ..Loan::default()
         }
     }
-    /// Puts borrowed keys into this core's keyspace; `guests`: and notes that they are here, for commands that ask.
     pub(crate) fn bring_in(&mut self, loan: &mut Loan, guests: bool) {
-        self.shard.attention.guests_changed.get_or_insert_default();
-        for (db, key, parts) in &mut loan.entries {
-            if let Some(parts) = parts.take() {
-                self.shard.restore(*db, key, parts);
-            }
-            if guests {
-                self.shard.guests.insert((*db, key.clone()));
-            }
-        }
+        bring_in(&mut self.shard, loan, guests);
     }
-    /// Takes borrowed keys out again. What changed of them goes home with them.
     pub(crate) fn take_out(&mut self, loan: &mut Loan) {
-        for (db, key, parts) in &mut loan.entries {
-            *parts = self.shard.lend(*db, key);
-        }
-        let changed = self.shard.attention.guests_changed.iter().flatten();
-        let ours = |name: &&Name| {
-            loan.entries
-                .iter()
-                .any(|(db, key, _)| *db == name.0 && *key == name.1)
-        };
-        loan.changed = changed.filter(ours).cloned().collect();
-        let away = &mut self.shard.attention.tracking.away;
-        if !away.is_empty() {
-            let read =
-                |(key, _): &mut (Box<[u8]>, Reader)| loan.entries.iter().any(|(_, k, _)| k == key);
-            loan.readers = away.extract_if(.., read).collect();
-        }
-        loan.writer = self.caller.client;
+        take_out(&mut self.shard, loan, self.caller.client);
     }
 
     /// All locks are held and all foreign entries are here: runs the command and sends the entries home.
@@ -657,9 +703,28 @@ impl Core {
         let serving = waiter.is_some();
         self.caller = t.ticket;
         self.begin_log_group();
-        let wants = self.run_owned(entry, &words, db, version, serving, &mut reply);
+        let how = match serving {
+            true => Mode::SERVING,
+            false => Mode::ASIDE,
+        };
+        let wants = self.run_owned(entry, &words, db, version, how, &mut reply);
         self.end_log_group(t.number);
         self.shard.guests.clear();
+        if wants.as_deref() == Some(&Wants::Aside) {
+            for (_, loan, _) in &mut borrowed.loans {
+                self.take_out(loan);
+            }
+            self.shard.attention.guests_changed = None;
+            return self.begin_aside(Long {
+                ticket: t.ticket,
+                entry,
+                words,
+                db,
+                version,
+                number: t.number,
+                borrowed,
+            });
+        }
         if waiter.is_none() {
             self.stats.called(entry);
         }
@@ -667,6 +732,7 @@ impl Core {
             None => (None, None),
             Some(Wants::Change(block)) => (Some(block), None),
             Some(Wants::Keys(keys)) => (None, Some(keys)),
+            Some(Wants::Aside) => unreachable!("looked at above"),
         };
         let mut in_vain = false;
         let begun = match (block, &waiter) {
@@ -724,7 +790,7 @@ impl Core {
             self.serve_blocked();
         }
     }
-    fn send_home(&mut self, borrowed: Borrowed, waiter: Option<Arc<Waiter>>) {
+    pub(crate) fn send_home(&mut self, borrowed: Borrowed, waiter: Option<Arc<Waiter>>) {
         for (core, loan, order) in borrowed.loans {
             let back = Mail::GiveBack {
                 order: Some(order),
@@ -742,15 +808,42 @@ impl Core {
 
     /// A command that ran on its owner wants more keys: it runs again with all of them.
     pub(crate) fn widen(&mut self, request: &Request<'_>, wants: Wants) {
-        let Wants::Keys(extra) = wants else {
-            panic!(
-                "{} waits on a path for commands that do not block",
-                request.entry.name
-            )
-        };
         let mut keys = Vec::new();
         request.entry.key_indexes(request.args, &mut keys);
+        let extra = match wants {
+            Wants::Keys(extra) => extra,
+            Wants::Aside => return self.wait_for_locks(request, &keys),
+            Wants::Change(_) => panic!(
+                "{} waits on a path for commands that do not block",
+                request.entry.name
+            ),
+        };
         self.borrow(request, &keys, extra, None);
+    }
+
+    /// A long command of this core alone: it waits for its slots, though they are free now, and holds them then.
+    fn wait_for_locks(&mut self, request: &Request<'_>, keys: &[usize]) {
+        let &Request {
+            ticket,
+            entry,
+            args,
+            db,
+            version,
+        } = request;
+        let slots = keys
+            .iter()
+            .map(|&k| ringwood_protocol::slot::key_slot(args[k]));
+        let work = Waiting::Single {
+            ticket,
+            entry,
+            words: Words::new(args.iter().copied()),
+            db,
+            version,
+        };
+        // It is counted when it is done.
+        self.stats.not_called(entry);
+        self.locks.defer(Slots::of(slots.collect()), work);
+        self.unlocked = true;
     }
 
     /// Keys come home. Without an order the transaction goes on, and their slots stay locked.
@@ -765,6 +858,7 @@ impl Core {
             if let Some(parts) = parts {
                 self.shard.restore(db, &key, parts);
             }
+            self.shard.note_home(&key);
             match self.blocking.note_returned(db, &key) {
                 Some(Meanwhile::Touched) => self.shard.attention.look_again(db, &key),
                 Some(Meanwhile::InVain(waiter)) => in_vain.push(waiter),

@@ -26,7 +26,9 @@ pub struct Ctx<'a> {
     pub log: Log,
     /// The command runs again for a client that it blocked. One of its keys may have changed, or was only with another core.
     pub serving: bool,
-    /// Set by [`Ctx::block`] and [`Ctx::widen`].
+    /// The command may ask to be done beside its core: see [`Ctx::is_long`].
+    pub aside: bool,
+    /// Set by [`Ctx::block`], [`Ctx::widen`] and [`Ctx::is_long`].
     pub wants: Option<Box<Wants>>,
 }
 
@@ -37,6 +39,8 @@ pub enum Wants {
     Change(Block),
     /// To reach these keys too.
     Keys(Vec<Box<[u8]>>),
+    /// To be done where nobody waits for it: see [`Ctx::is_long`].
+    Aside,
 }
 
 /// What a client waits for whose command found nothing to do.
@@ -111,6 +115,7 @@ impl<'a> Ctx<'a> {
             first_key,
             log: Log::default(),
             serving: false,
+            aside: false,
             wants: None,
         }
     }
@@ -140,6 +145,22 @@ impl<'a> Ctx<'a> {
     pub fn widen(&mut self, keys: Vec<Box<[u8]>>) -> CommandResult {
         self.wants = Some(Box::new(Wants::Keys(keys)));
         Ok(())
+    }
+
+    /// True for work over so many elements that others should not wait for it: the command has changed nothing, returns at once, and
+    /// runs again where nobody waits.
+    #[inline]
+    pub fn is_long(&mut self, elements: usize) -> bool {
+        let long = self.aside && elements > self.shard.settings.aside_elements_min;
+        if long {
+            self.wants = Some(Box::new(Wants::Aside));
+        }
+        long
+    }
+    /// The elements of a collection in whatever encoding, for [`Ctx::is_long`]: 0 for a key that is missing. Counts nothing as read.
+    pub fn size_of(&self, key: &[u8]) -> usize {
+        let entry = self.shard.keyspace.get(self.db, self.shard.key(key));
+        entry.map_or(0, crate::elements::count)
     }
 
     /// A key with slot and hash; those of the request's first key are at hand already.

@@ -26,6 +26,21 @@ pub enum Element<'a> {
     Id(StreamId),
 }
 
+/// How many elements a value has; a string counts as one.
+pub fn count(entry: EntryRef<'_>) -> usize {
+    match entry.kind() {
+        Type::String => 1,
+        Type::List => ListView::new(entry).len(),
+        Type::Set => SetView::of(entry).len(),
+        Type::ZSet => SortedSetView::of(entry).len(),
+        Type::Hash => HashView::of(entry, i64::MIN).len(),
+        Type::Stream => match entry.object() {
+            Object::Stream(stream) => usize::try_from(stream.len()).unwrap_or(usize::MAX),
+            _ => 0,
+        },
+    }
+}
+
 /// Calls `f` with every part of a value, also with fields whose time is over and which are still there.
 pub fn each(entry: EntryRef<'_>, mut f: impl FnMut(Element<'_>)) {
     match entry.kind() {

@@ -44,6 +44,8 @@ pub struct Settings {
     pub stream_node_entries_max: usize,
     pub hll_sparse_bytes_max: usize,
     pub rdb_compression: bool,
+    /// Commands over more elements are done beside the core: see [`crate::ctx::Ctx::is_long`].
+    pub aside_elements_min: usize,
 }
 
 impl Default for Settings {
@@ -69,6 +71,7 @@ impl Default for Settings {
             stream_node_entries_max: 100,
             hll_sparse_bytes_max: 3000,
             rdb_compression: true,
+            aside_elements_min: 5000,
         }
     }
 }
@@ -84,6 +87,26 @@ pub struct Stats {
     pub evicted: u64,
     /// Changes since the last save.
     pub dirty: u64,
+}
+
+impl Stats {
+    /// What was done elsewhere counts here.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            hits,
+            misses,
+            expired,
+            expired_fields,
+            evicted,
+            dirty,
+        } = other;
+        self.hits += hits;
+        self.misses += misses;
+        self.expired += expired;
+        self.expired_fields += expired_fields;
+        self.evicted += evicted;
+        self.dirty += dirty;
+    }
 }
 
 /// Classes of keyspace notifications, with the letters of `notify-keyspace-events`.
@@ -177,6 +200,8 @@ pub struct Shard {
     pub log: Log,
     /// The slots whose owner this core is.
     pub owned: SlotSet,
+    /// The slot of each key that is out of the keyspace for now and comes back: SCAN waits for them.
+    away: Vec<u16>,
     /// CLIENT PAUSE: a read leaves an expired key where it is, and answers as if it were gone.
     pub keep_expired: bool,
     pub(crate) wheel: Wheel,
@@ -201,6 +226,7 @@ impl Shard {
             flushed_all: false,
             log: Log::default(),
             owned: SlotSet::from_slots(0..16384),
+            away: Vec::new(),
             keep_expired: false,
             wheel: Wheel::new(now_ms),
             evictor: Evictor::default(),
@@ -587,6 +613,21 @@ impl Shard {
             entry.set_in_wheel(true);
             self.arm(db, key, at);
         }
+    }
+
+    /// This key is out of the keyspace until [`Shard::note_home`]; its slot is locked.
+    pub fn note_away(&mut self, key: &[u8]) {
+        self.away.push(ringwood_protocol::slot::key_slot(key));
+    }
+    pub fn note_home(&mut self, key: &[u8]) {
+        let slot = ringwood_protocol::slot::key_slot(key);
+        if let Some(at) = self.away.iter().position(|away| *away == slot) {
+            self.away.swap_remove(at);
+        }
+    }
+    /// The first slot from `from` on that has keys which are out of the keyspace.
+    pub fn first_away(&self, from: u16) -> Option<u16> {
+        self.away.iter().copied().filter(|slot| *slot >= from).min()
     }
 
     /// A copy of what is stored at a key: no event, no statistics.

@@ -29,6 +29,8 @@ directives! {
         "System interface of the event loops: auto takes io_uring where the kernel allows it, else epoll.";
     "pipeline-order" [] pipeline_order: PipelineOrder = "relaxed", ANY, MUTABLE | OURS,
         "relaxed: a pipeline's commands on different keys may run in parallel; strict: one after the other.";
+    "aside-elements-min" [] aside_elements_min: u64 = "5000", range(0, I64), MUTABLE | OURS,
+        "Commands that work on more elements of collections than this are done beside their core.";
 
     // Network.
     "bind" [] bind: Bind = "* -::*", ANY, MUTABLE | MULTI, "Addresses to listen on.";

@@ -12,6 +12,7 @@ use crate::io::Io;
 use crate::mailbox::{Mail, Ticket, Words};
 use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
+use crate::request::Mode;
 use crate::request::cursor;
 use crate::transaction::{Kind, Loan};
 use ringwood_protocol::command::{LUA, Merge, Route, WRITE};
@@ -240,7 +241,7 @@ impl Core {
                 let mut out = Vec::new();
                 let caller = all.exec.caller(self.id);
                 self.caller = caller;
-                self.run_owned(entry, &words, db, version, false, &mut out);
+                self.run_owned(entry, &words, db, version, Mode::AT_ONCE, &mut out);
                 replies[core] = Some(out);
                 continue;
             }
@@ -372,7 +373,7 @@ impl Core {
             } => {
                 let mut out = Vec::new();
                 self.caller = caller;
-                self.run_owned(entry, &words, db, version, false, &mut out);
+                self.run_owned(entry, &words, db, version, Mode::AT_ONCE, &mut out);
                 UnderDone::Reply(out)
             }
             Under::Lend(keys) => UnderDone::Loan(self.lend_keys(keys)),

@@ -515,6 +515,7 @@ impl Core {
             version,
             first_key: None,
             serving: false,
+            aside: false,
             caller: self.caller,
         };
         let began = self
@@ -532,6 +533,7 @@ impl Core {
                 write_null(&mut Reply::new(&mut out, version), entry, block.null);
             }
             Some(Wants::Keys(keys)) => return Err(keys),
+            Some(Wants::Aside) => panic!("{} must not ask for that", entry.name),
         }
         self.stats.called(entry);
         Ok(out)

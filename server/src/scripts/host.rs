@@ -7,6 +7,7 @@ use crate::mailbox::{Ticket, Words};
 use crate::multi::exclusive::{Under, UnderDone};
 use crate::pubsub::{Counted, Kind};
 use crate::registry::{Entry, Run};
+use crate::request::Mode;
 use crate::transaction::Loan;
 use ringwood_protocol::command::{DENYOOM, MAY_REPLICATE, NOSCRIPT, Route, WRITE};
 use ringwood_protocol::error::CommandError;
@@ -274,7 +275,7 @@ impl<'a> ScriptHost<'a> {
         for at in cores {
             let mut reply = Vec::new();
             if at == core.id {
-                core.run_owned(entry, &words, self.db, version, false, &mut reply);
+                core.run_owned(entry, &words, self.db, version, Mode::AT_ONCE, &mut reply);
             } else {
                 let under = Under::Run {
                     caller: core.caller,

@@ -164,6 +164,8 @@ fn spawn(
         .stderr(log);
     if let Some(shards) = shards {
         command.args(["--shards", &shards.to_string()]);
+        // Most collections of the streams are small.
+        command.args(["--aside-elements-min", "8"]);
     }
     command.args(options).spawn()
 }

@@ -65,6 +65,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         memory: ringwood::stats::MemoryGauge::new(count),
         persistence: Default::default(),
         aof: Default::default(),
+        helpers: Default::default(),
         command_logs: Default::default(),
         latency: Default::default(),
         run_id: "simulation".into(),

@@ -10,6 +10,7 @@
 mod accounts;
 mod acl;
 mod admin;
+mod aside;
 mod atomic;
 mod blocking;
 mod busy;

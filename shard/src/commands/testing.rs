@@ -104,6 +104,7 @@ impl Tester {
         self.block = match ctx.wants.take().map(|wants| *wants) {
             Some(Wants::Change(block)) => Some(block),
             Some(Wants::Keys(keys)) => panic!("one shard reaches every key, {keys:?} too"),
+            Some(Wants::Aside) => panic!("it must not ask for that"),
             None => None,
         };
         if let Err(e) = result {

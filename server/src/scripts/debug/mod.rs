@@ -144,8 +144,10 @@ pub(crate) struct Post {
 
 impl Post {
     pub fn send(&self, core: usize, message: Message) {
-        self.inboxes
-            .control(core, Control::Debug(Box::new(message)));
+        self.control(core, Control::Debug(Box::new(message)));
+    }
+    pub fn control(&self, core: usize, message: Control) {
+        self.inboxes.control(core, message);
         if self.inboxes.must_wake(core)
             && let Some(wakers) = self.shared.scripts.wakers.get()
         {

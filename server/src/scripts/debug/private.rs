@@ -160,6 +160,7 @@ impl<'a> PrivateHost<'a> {
             version,
             first_key: None,
             serving: false,
+            aside: false,
             caller: Ticket::NOBODY,
         };
         loop {
@@ -188,6 +189,7 @@ impl<'a> PrivateHost<'a> {
                     write_null(&mut Reply::new(out, version), entry, block.null);
                     return Ok(());
                 }
+                Some(Wants::Aside) => unreachable!("it must not ask for that"),
                 Some(Wants::Keys(keys)) => {
                     let db = self.db;
                     self.bring(keys.into_iter().map(|key| (db, key)).collect())?;

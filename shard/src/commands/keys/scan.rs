@@ -151,10 +151,17 @@ fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let mut expired: Vec<Vec<u8>> = Vec::new();
     let mut looked = 0;
     let local = cursor & LOCAL_CURSOR != 0;
-    let mut place = Some(Place::from_cursor(cursor));
+    let start = Place::from_cursor(cursor);
+    let mut place = Some(start);
     let next = loop {
         let here = match place.and_then(|place| settle(shard, db, place, &options, local)) {
             Some(here) if local && !shard.owned.contains(here.slot) => break None,
+            // Keys there are with a command that is not done; the next call waits for it.
+            Some(here)
+                if here.slot != start.slot && shard.first_away(here.slot) == Some(here.slot) =>
+            {
+                break Some(here);
+            }
             Some(here) if looked < options.count && shard.owned.contains(here.slot) => here,
             other => break other,
         };
@@ -214,10 +221,8 @@ fn settle(
         } else {
             shard.owned.first_absent(place.slot)
         };
-        let slot = match (filled, foreign) {
-            (Some(a), Some(b)) => a.min(b),
-            (a, b) => a.or(b)?,
-        };
+        let slots = [filled, foreign, shard.first_away(place.slot)];
+        let slot = slots.into_iter().flatten().min()?;
         place = Place::start_of(slot);
     }
     (only.is_none_or(|only| place.slot == only)).then_some(place)

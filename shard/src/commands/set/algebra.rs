@@ -121,7 +121,30 @@ fn copy_without(sets: &[Option<SetView<'_>>], rules: &Rules) -> Owned {
     copy
 }
 
+/// True where others should not wait for so much: see [`Ctx::is_long`].
+fn is_long(ctx: &mut Ctx<'_>, keys: &[&[u8]], operation: Operation) -> bool {
+    if !ctx.aside {
+        return false;
+    }
+    let mut sizes = keys.iter().map(|key| ctx.size_of(key));
+    let walked = match operation {
+        Operation::Union => sizes.sum(),
+        Operation::Inter => sizes.min().unwrap_or(0),
+        Operation::Diff => {
+            // Either the first is walked, or all are.
+            let first = sizes.next().unwrap_or(0);
+            first
+                .saturating_mul(2)
+                .min(first.saturating_add(sizes.sum()))
+        }
+    };
+    ctx.is_long(walked)
+}
+
 fn reply(ctx: &mut Ctx<'_>, keys: &[&[u8]], operation: Operation) -> CommandResult {
+    if is_long(ctx, keys, operation) {
+        return Ok(());
+    }
     let rules = Rules::of(ctx);
     let version = ctx.reply.version();
     let mut found = Vec::new();
@@ -156,6 +179,9 @@ fn store(
     event: &'static str,
 ) -> CommandResult {
     let (destination, keys) = (args[1], &args[2..]);
+    if is_long(ctx, keys, operation) {
+        return Ok(());
+    }
     let rules = Rules::of(ctx);
     let sets = sets(ctx, keys)?;
     let mut result = Owned::intset();
@@ -325,6 +351,9 @@ fn sintercard(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             }
             _ => return Err(CommandError::Syntax),
         }
+    }
+    if is_long(ctx, keys, Operation::Inter) {
+        return Ok(());
     }
     let mut shared = 0;
     each_shared(&sets(ctx, keys)?, |_| {

@@ -67,35 +67,66 @@ pub const ZINTERCARD: Command<Handler> = command("ZINTERCARD", at_least(3), zint
     .args(&[integer("numkeys"), key("key", 0).multiple(), integer("limit").token("LIMIT").optional()]);
 
 fn zunion(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    Request::parse(ctx, &args[1..], UNION)?.reply(ctx)
+    with_request(ctx, &args[1..], UNION, |request, ctx| request.reply(ctx))
 }
 fn zinter(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    Request::parse(ctx, &args[1..], INTER)?.reply(ctx)
+    with_request(ctx, &args[1..], INTER, |request, ctx| request.reply(ctx))
 }
 fn zdiff(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    Request::parse(ctx, &args[1..], DIFF)?.reply(ctx)
+    with_request(ctx, &args[1..], DIFF, |request, ctx| request.reply(ctx))
 }
 fn zunionstore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    Request::parse(ctx, &args[2..], UNION_STORE)?.store(ctx, args[1])
+    with_request(ctx, &args[2..], UNION_STORE, |request, ctx| {
+        request.store(ctx, args[1])
+    })
 }
 fn zinterstore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    Request::parse(ctx, &args[2..], INTER_STORE)?.store(ctx, args[1])
+    with_request(ctx, &args[2..], INTER_STORE, |request, ctx| {
+        request.store(ctx, args[1])
+    })
 }
 fn zdiffstore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    Request::parse(ctx, &args[2..], DIFF_STORE)?.store(ctx, args[1])
+    with_request(ctx, &args[2..], DIFF_STORE, |request, ctx| {
+        request.store(ctx, args[1])
+    })
 }
 fn zintercard(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    let request = Request::parse(ctx, &args[1..], INTER_CARD)?;
-    let mut count = 0;
-    each_shared(&request.sources(ctx), |_, _| {
-        count += 1;
-        if count == request.limit {
-            return ControlFlow::Break(());
+    with_request(ctx, &args[1..], INTER_CARD, |request, ctx| {
+        let mut count = 0;
+        each_shared(&request.sources(ctx), |_, _| {
+            count += 1;
+            if count == request.limit {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        ctx.reply.integer(count);
+        Ok(())
+    })
+}
+
+/// Does a command, but at once only where others need not wait for long: see [`Ctx::is_long`].
+fn with_request(
+    ctx: &mut Ctx<'_>,
+    words: &[&[u8]],
+    form: Form,
+    run: impl FnOnce(Request<'_>, &mut Ctx<'_>) -> CommandResult,
+) -> CommandResult {
+    if ctx.aside {
+        let count = parse_i64(words[0]).and_then(|n| usize::try_from(n).ok());
+        let keys = count.and_then(|n| words[1..].get(..n));
+        let mut sizes = keys.unwrap_or_default().iter().map(|key| ctx.size_of(key));
+        let walked = match form.operation {
+            Operation::Union => sizes.sum(),
+            Operation::Inter => sizes.min().unwrap_or(0),
+            Operation::Diff => sizes.next().unwrap_or(0),
+        };
+        if ctx.is_long(walked) {
+            return Ok(());
         }
-        ControlFlow::Continue(())
-    });
-    ctx.reply.integer(count);
-    Ok(())
+    }
+    let request = Request::parse(ctx, words, form)?;
+    run(request, ctx)
 }
 
 #[derive(Clone, Copy, PartialEq)]

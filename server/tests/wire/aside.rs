@@ -1,0 +1,293 @@
+//! Commands done beside their core: those over large sets are atomic for everyone, and lose nothing, while other clients change the same keys, scan
+//! the keyspace and come and go. (`server/src/aside.rs`)
+
+use crate::harness::{Server, setups};
+use crate::persistence::TemporaryFolder;
+use crate::resp::{Client, Value, bulk, ok};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Commands over more elements than this go aside.
+const ASIDE: [&str; 2] = ["--aside-elements-min", "100"];
+const MEMBERS: usize = 4_000;
+/// Members that move between two sets.
+const MOVING: usize = 50;
+
+/// Ends the other threads, also when a check fails: else nobody would hear of it.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+fn call(client: &mut Client, line: &str) -> Value {
+    client.call(&words(line))
+}
+
+fn parts(reply: Value) -> Vec<Value> {
+    match reply {
+        Value::Array(parts) => parts,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Fills `a` and `b`, whose members are shared but for the moving ones, which are all in `a`.
+fn fill(client: &mut Client) {
+    for from in (0..MEMBERS).step_by(2_000) {
+        let members = (from..from + 2_000).map(|n| format!("member:{n}"));
+        let members: Vec<String> = members.collect();
+        for key in ["a", "b"] {
+            let line = format!("SADD {key} {}", members.join(" "));
+            assert_eq!(call(client, &line), Value::Int(2_000));
+        }
+    }
+    for n in 0..MOVING {
+        assert_eq!(call(client, &format!("SADD a moving:{n}")), Value::Int(1));
+    }
+}
+
+/// Every key that a whole scan brings.
+fn scan(client: &mut Client) -> BTreeSet<Vec<u8>> {
+    let mut all = BTreeSet::new();
+    let mut cursor = b"0".to_vec();
+    loop {
+        let reply = client.call(&[&b"SCAN"[..], &cursor[..], b"COUNT", b"3"]);
+        let Value::Array(parts) = reply else {
+            panic!("{reply:?}")
+        };
+        let [Value::Bulk(next), Value::Array(keys)] = &parts[..] else {
+            panic!("{parts:?}")
+        };
+        for key in keys {
+            let Value::Bulk(key) = key else {
+                panic!("{key:?}")
+            };
+            all.insert(key.clone());
+        }
+        if next == b"0" {
+            return all;
+        }
+        cursor = next.clone();
+    }
+}
+
+#[test]
+fn large_sets_change_as_a_whole_for_everyone() {
+    for setup in setups(&[1, 2, 4]) {
+        let server = Server::start_with(setup, &ASIDE);
+        let mut client = server.connect();
+        fill(&mut client);
+        for n in 0..40 {
+            assert_eq!(call(&mut client, &format!("SET other:{n} x")), ok());
+        }
+        let all = (MEMBERS + MOVING) as i64;
+        assert_eq!(call(&mut client, "SUNIONSTORE d a b"), Value::Int(all));
+        assert_eq!(call(&mut client, "SUNIONSTORE e a"), Value::Int(all));
+        let stop = &AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let _stop = StopAtEnd(stop);
+            // A moving member is in one of the two sets at every moment.
+            let mover = server.connect();
+            scope.spawn(move || {
+                let mut mover = mover;
+                for round in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let (from, to) = if (round / MOVING).is_multiple_of(2) {
+                        ("a", "b")
+                    } else {
+                        ("b", "a")
+                    };
+                    let member = format!("moving:{}", round % MOVING);
+                    assert_eq!(call(&mut mover, "MULTI"), ok());
+                    call(&mut mover, &format!("SREM {from} {member}"));
+                    call(&mut mover, &format!("SADD {to} {member}"));
+                    let done = Value::Array(vec![Value::Int(1), Value::Int(1)]);
+                    assert_eq!(call(&mut mover, "EXEC"), done);
+                }
+            });
+            let scanner = server.connect();
+            scope.spawn(move || {
+                let mut scanner = scanner;
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(scan(&mut scanner).len(), 44);
+                    assert_eq!(call(&mut scanner, "DBSIZE"), Value::Int(44));
+                    // Locked keys are waited for, whoever asks.
+                    assert_eq!(call(&mut scanner, "EXISTS a b d other:1"), Value::Int(4));
+                }
+            });
+            for round in 0..8 {
+                assert_eq!(call(&mut client, "SUNIONSTORE d a b"), Value::Int(all));
+                assert_eq!(call(&mut client, "SCARD d"), Value::Int(all));
+                assert_eq!(
+                    call(&mut client, "SINTERSTORE d a b"),
+                    Value::Int(MEMBERS as i64)
+                );
+                assert_eq!(call(&mut client, "SCARD d"), Value::Int(MEMBERS as i64));
+                // In one go, in a transaction; and both differences at one moment.
+                for line in ["MULTI", "SDIFF a b", "SDIFF b a", "EXEC"] {
+                    let reply = call(&mut client, line);
+                    if let Value::Array(both) = reply {
+                        let len = |v: &Value| match v {
+                            Value::Array(v) => v.len(),
+                            other => panic!("{other:?}"),
+                        };
+                        assert_eq!(both.iter().map(len).sum::<usize>(), MOVING);
+                    }
+                }
+                // Somebody asks and goes away.
+                let mut gone = server.connect();
+                gone.send(&crate::resp::request(&["SUNIONSTORE", "e", "b", "a"]));
+                drop(gone);
+                // A pipeline behind one keeps its order.
+                let mut bytes = Vec::new();
+                for line in [
+                    "SDIFFSTORE d a none",
+                    "SCARD d",
+                    "SET other:1 y",
+                    "GET other:1",
+                    "SCARD none",
+                ] {
+                    crate::resp::push_request(&mut bytes, &words(line));
+                }
+                client.send(&bytes);
+                let Value::Int(stored) = client.read() else {
+                    panic!("no number in round {round}")
+                };
+                client.expect(&[Value::Int(stored), ok(), bulk("y"), Value::Int(0)]);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_source_whose_time_is_over_meanwhile_counts_whole() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start_with(setup, &ASIDE);
+        let mut client = server.connect();
+        fill(&mut client);
+        let (all, none) = (Value::Int((MEMBERS + MOVING) as i64), Value::Int(0));
+        for ttl in 1..30 {
+            call(&mut client, "DEL c d");
+            assert_eq!(call(&mut client, "COPY a c"), Value::Int(1));
+            assert_eq!(
+                call(&mut client, &format!("PEXPIRE c {ttl}")),
+                Value::Int(1)
+            );
+            let stored = call(&mut client, "SUNIONSTORE d c");
+            assert!(stored == all || stored == none, "{stored:?} with {ttl} ms");
+            assert_eq!(call(&mut client, "SCARD d"), stored);
+        }
+        assert_eq!(call(&mut client, "FLUSHALL"), ok());
+        assert_eq!(call(&mut client, "DBSIZE"), none);
+    }
+}
+
+/// What watches keys, waits for them or caches them hears of what is done to them aside.
+#[test]
+fn who_has_an_eye_on_a_key_hears_of_it() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start_with(setup, &ASIDE);
+        let (mut client, mut other) = (server.connect(), server.connect());
+        fill(&mut client);
+        for line in ["ZUNIONSTORE z 1 a", "ZUNIONSTORE y 1 b"] {
+            assert!(matches!(call(&mut client, line), Value::Int(_)));
+        }
+        for (line, changes) in [
+            ("SUNIONSTORE d a b", true),
+            ("SUNIONSTORE e a b", false),
+            ("SINTERCARD 2 a d", false),
+            ("ZDIFFSTORE d 2 z y", true),
+        ] {
+            assert_eq!(call(&mut client, "WATCH d"), ok());
+            assert!(!matches!(call(&mut other, line), Value::Error(_)), "{line}");
+            assert_eq!(call(&mut client, "MULTI"), ok());
+            call(&mut client, "PING");
+            let nothing = call(&mut client, "EXEC") == Value::Null;
+            assert_eq!(nothing, changes, "{line}");
+        }
+        // A blocked client is served from what was stored.
+        client.send(&crate::resp::request(&["BZPOPMIN", "waited", "0"]));
+        while !matches!(call(&mut other, "INFO clients"), Value::Bulk(text) if String::from_utf8_lossy(&text).contains("blocked_clients:1"))
+        {
+        }
+        let stored = call(&mut other, "ZUNIONSTORE waited 2 z y");
+        assert_eq!(stored, Value::Int((MEMBERS + MOVING) as i64));
+        assert_eq!(parts(client.read())[0], bulk("waited"));
+        assert_eq!(
+            call(&mut other, "ZCARD waited"),
+            Value::Int((MEMBERS + MOVING - 1) as i64)
+        );
+        // A caching client: what it has read aside, and what was changed aside.
+        call(&mut client, "HELLO 3");
+        assert_eq!(call(&mut client, "CLIENT TRACKING ON"), ok());
+        call(&mut client, "SINTERCARD 2 a b");
+        assert_eq!(call(&mut other, "SADD a new"), Value::Int(1));
+        let told = client.read();
+        assert_eq!(parts(told)[1], Value::Array(vec![bulk("a")]));
+    }
+}
+
+/// A store is logged once, and wholly; in a transaction and in a script too.
+#[test]
+fn what_is_done_aside_is_logged() {
+    for shards in [1, 4] {
+        let folder = TemporaryFolder::new("aside");
+        let dir = folder.to_str().expect("a plain name");
+        let mut options = vec!["--dir", dir, "--save", "", "--appendonly", "yes"];
+        options.extend(ASIDE);
+        options.extend(["--enable-debug-command", "yes"]);
+        let start = || {
+            let server = crate::server::Server::start(shards, &options);
+            let mut client = server.client();
+            while client.call("PING").starts_with("-LOADING") {}
+            (server, client)
+        };
+        let digests = |client: &mut crate::server::Client| {
+            let keys = ["a", "b", "d", "e", "z", "y", "w"];
+            keys.map(|key| client.call(&format!("DEBUG DIGEST-VALUE {key}")))
+        };
+        let (server, mut client) = start();
+        for (key, from) in [("a", 0), ("b", 300)] {
+            let members = (from..from + 600).map(|n| format!(" member:{n}"));
+            client.call(&format!("SADD {key}{}", members.collect::<String>()));
+        }
+        for line in [
+            "SUNIONSTORE d a b",
+            "ZUNIONSTORE z 2 a b WEIGHTS 2 3",
+            "MULTI",
+            "SDIFFSTORE e a b",
+            "EXEC",
+            "EVAL redis.call('ZUNIONSTORE','w',2,'a','z') 0",
+            "ZDIFFSTORE y 2 z e",
+            "SREM a member:0",
+        ] {
+            let reply = client.call(line);
+            assert!(!reply.starts_with('-'), "{line}: {reply}");
+        }
+        let before = digests(&mut client);
+        assert!(
+            !before.iter().any(|d| d.contains("000000000000")),
+            "{before:?}"
+        );
+        drop((client, server));
+        let mut log = Vec::new();
+        for file in std::fs::read_dir(folder.join("appendonlydir")).expect("the log's folder") {
+            log.extend(std::fs::read(file.expect("a file").path()).expect("a file of the log"));
+        }
+        let log = String::from_utf8_lossy(&log);
+        for name in ["SUNIONSTORE", "SDIFFSTORE", "ZDIFFSTORE"] {
+            // Where its keys are in several files, a command is logged by what it made.
+            let times = log.matches(name).count();
+            assert!(times == 1 || times == 0 && shards > 1, "{name}: {times}");
+        }
+        let (_server, mut client) = start();
+        assert_eq!(digests(&mut client), before, "{shards} shards");
+    }
+}
