@@ -195,7 +195,7 @@ fn work(job: Job) -> Done {
         reply,
         events: std::mem::take(&mut shard.events),
         records: shard.log.end(),
-        stats: shard.stats.clone(),
+        stats: shard.stats,
         ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
         memory: 0,
     }
