@@ -43,7 +43,7 @@ pub fn reload(call: &mut Call<'_>) -> Result<Answer, CommandError> {
         return Err(CommandError::fixed(text));
     }
     if aof.refuses_writes() {
-        return Err(core.disk_error());
+        return Err(core.write_error());
     }
     if aof.switching.swap(true, AcqRel) {
         return Err(CommandError::err("the log is being switched on or off"));
@@ -78,7 +78,7 @@ impl Core {
         };
         let conclude = |core: &mut Core, _: Ticket, answers: Vec<Vec<u8>>| {
             if answers.iter().any(|whole| whole[..] != [1]) {
-                return core.reload_failed(core.disk_error());
+                return core.reload_failed(core.write_error());
             }
             match replay::plan(&core.config) {
                 Ok(plan) => core.read_log_again(plan),
