@@ -217,11 +217,15 @@ impl Core {
     /// What they are told.
     #[cold]
     pub(crate) fn write_error(&self) -> CommandError {
+        match self.is_disk_bad() {
+            true => self.disk_error(),
+            false => CommandError::fixed(NOREPLICAS),
+        }
+    }
+    #[cold]
+    pub(crate) fn disk_error(&self) -> CommandError {
         if self.are_snapshots_failing() {
             return CommandError::fixed(MISCONF);
-        }
-        if !self.shared.aof.refuses_writes() {
-            return CommandError::fixed(NOREPLICAS);
         }
         let cause = lock(&self.shared.aof.error).clone();
         CommandError::Text(format!("MISCONF Errors writing to the AOF file: {cause}").into())
