@@ -359,6 +359,7 @@ impl Core {
     /// CONFIG RESETSTAT, this core's part.
     pub fn reset_stats(&mut self) {
         self.stats = Stats::new(self.registry.entries.len());
+        self.shard.keyspace.lazily_freed = 0;
         let dirty = self.shard.stats.dirty;
         self.shard.stats = ringwood_shard::shard::Stats {
             dirty,
@@ -390,6 +391,7 @@ impl Core {
         self.buffers.set_max(spares);
         self.publish_memory();
         self.set_client_limit();
+        self.follow_auto_gc();
         let settings = settings(&self.config, &self.shard.settings);
         if *self.shard.settings != settings {
             self.shard.settings = Arc::new(settings);
@@ -1308,6 +1310,7 @@ pub fn settings(config: &Config, old: &Settings) -> Settings {
         eviction: crate::maxmemory::rule(config),
         lfu_decay_minutes: config.lfu_decay_time,
         active_expire: old.active_expire,
+        skip_checksum: old.skip_checksum,
         hash_listpack_entries_max: config.hash_max_listpack_entries as usize,
         hash_listpack_value_max: config.hash_max_listpack_value as usize,
         set_intset_entries_max: config.set_max_intset_entries as usize,

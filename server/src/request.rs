@@ -101,9 +101,13 @@ pub(crate) struct BatchStore {
     requests: Vec<Request<'static>>,
 }
 
+/// Room for more words than this is not kept: one command of a million words would have it taken for ever.
+const BATCH_KEPT: usize = 16 << 10;
+
 /// An empty vector of another lifetime with the same allocation.
 fn recycle<A, B>(mut v: Vec<A>) -> Vec<B> {
     v.clear();
+    v.shrink_to(BATCH_KEPT);
     v.into_iter()
         .map(|_| unreachable!("the vector is empty"))
         .collect()
@@ -1688,6 +1692,9 @@ pub(crate) fn run(
         ctx.reply.rewind(mark);
         ctx.reply.command_error(error);
         stats.error(entry, error);
+        if let Some(text) = ctx.shard.refused_payload.take() {
+            tracing::warn!("{text}");
+        }
         if ctx.shard.loading {
             crate::aof::replay::failed(Some(entry), error);
         }

@@ -14,7 +14,10 @@ pub fn received(core: &mut Core, number: i32) {
         return core.stop_all();
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
-    let failed = || tracing::warn!("Errors trying to shut down the server. Check logs.");
+    let failed = || {
+        tracing::warn!("Error trying to save the DB, can't exit.");
+        tracing::warn!("Errors trying to shut down the server. Check logs.");
+    };
     match core.claim_last_save() {
         Ok(claim) => core.save_and_end(claim, false, move |_| failed()),
         Err(_) => failed(),

@@ -336,8 +336,10 @@ fn run_core(
         match loaded {
             Ok(()) => {}
             Err(error) => {
-                let text =
-                    format!("Fatal error loading the DB, check server logs. Exiting. {error}");
+                let text = format!(
+                    "Fatal error loading the DB, check server logs. Exiting. {error}. \
+                         Terminating server after rdb file reading failure."
+                );
                 let _ = out.send((id, Err(Error::other(text.clone()))));
                 return Err(Error::other(text));
             }

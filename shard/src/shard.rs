@@ -30,6 +30,8 @@ pub struct Settings {
     pub eviction: Option<Rule>,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: bool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RESTORE takes payloads that were changed on the way.
+    pub skip_checksum: bool,
     pub hash_listpack_entries_max: usize,
     pub hash_listpack_value_max: usize,
     pub set_intset_entries_max: usize,
@@ -58,6 +60,7 @@ impl Default for Settings {
             lfu_decay_minutes: 1,
             eviction: None,
             active_expire: true,
+            skip_checksum: false,
             hash_listpack_entries_max: 512,
             hash_listpack_value_max: 64,
             set_intset_entries_max: 512,
@@ -196,6 +199,8 @@ pub struct Shard {
     pub in_script: bool,
     /// All databases were emptied by a command since somebody looked.
     pub flushed_all: bool,
+    /// What RESTORE found wrong with a payload, for the server's log.
+    pub refused_payload: Option<Box<str>>,
     /// What has changed, filled while [`Shard::logging`].
     pub log: Log,
     /// The slots whose owner this core is.
@@ -223,6 +228,7 @@ impl Shard {
             loading: false,
             logging: false,
             in_script: false,
+            refused_payload: None,
             flushed_all: false,
             log: Log::default(),
             owned: SlotSet::from_slots(0..16384),

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::registry::{Entry, Registry};
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::log::write_command;
-use ringwood_shard::rdb::scan as rdb;
+use ringwood_shard::rdb::{scan as rdb, snapshot};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -73,11 +73,19 @@ pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
     let name = config.appendfilename.to_string();
     let io = |what: &Path, error| format!("{}: {error}", what.display());
     std::fs::create_dir_all(&dir).map_err(|e| io(&dir, e))?;
-    let mut manifest = match read_manifest(&dir, &name)? {
-        Some(manifest) => manifest,
+    let known = read_manifest(&dir, &name)?;
+    let is_new = known.is_none();
+    let mut manifest = match known {
+        Some(manifest) => {
+            finish_adopting(config, &dir, &name, &manifest)?;
+            manifest
+        }
         None => adopt(config, &dir, &name)?,
     };
     let look = look(config, &dir, &manifest)?;
+    if is_new && manifest.base.is_none() {
+        manifest.base = Some(empty_base(config, &dir, &name)?);
+    }
     for (path, end) in &look.cut_off {
         cut(path, *end)?;
     }
@@ -205,9 +213,7 @@ fn adopt(config: &Config, dir: &Path, name: &str) -> Result<Manifest, String> {
     if !old.is_file() {
         return Ok(manifest);
     }
-    tracing::info!("Successfully migrated an old-style AOF: it is the base file from now on");
-    let moved = std::fs::rename(&old, dir.join(name));
-    moved.map_err(|e| format!("{}: {e}", old.display()))?;
+    move_old(&old, &dir.join(name))?;
     manifest.base = Some(manifest::Entry {
         name: name.to_owned(),
         seq: 1,
@@ -218,6 +224,44 @@ fn adopt(config: &Config, dir: &Path, name: &str) -> Result<Manifest, String> {
     crate::files::replace(&path, text.as_bytes())
         .map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(manifest)
+}
+
+fn move_old(old: &Path, new: &Path) -> Result<(), String> {
+    std::fs::rename(old, new).map_err(|e| format!("{}: {e}", old.display()))?;
+    tracing::info!("Successfully migrated an old-style AOF: it is the base file from now on");
+    Ok(())
+}
+
+/// Another server wrote a manifest of such a log, and ended before it moved the file.
+fn finish_adopting(
+    config: &Config,
+    dir: &Path,
+    name: &str,
+    manifest: &Manifest,
+) -> Result<(), String> {
+    let (old, new) = (config.dir.path().join(name), dir.join(name));
+    let is_old = manifest.base.as_ref().is_some_and(|base| base.name == name);
+    let is_all = manifest.incremental.is_empty() && manifest.history.is_empty();
+    if is_old && is_all && !new.exists() && old.is_file() {
+        move_old(&old, &new)?;
+    }
+    Ok(())
+}
+
+/// A log that begins with nothing has a base that says so, as Redis's has.
+fn empty_base(config: &Config, dir: &Path, name: &str) -> Result<manifest::Entry, String> {
+    let (bytes, ending) = match config.aof_use_rdb_preamble {
+        true => (snapshot::empty(&[("aof-base", "1")]), "rdb"),
+        false => (Vec::new(), "aof"),
+    };
+    let entry = manifest::Entry {
+        name: format!("{name}.1.base.{ending}"),
+        seq: 1,
+        kind: Kind::Base,
+    };
+    let path = dir.join(&entry.name);
+    crate::files::replace(&path, &bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(entry)
 }
 
 /// Where the snapshot ends with which a file begins; 0 if it begins with none.

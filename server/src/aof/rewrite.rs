@@ -15,7 +15,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How soon a rewrite that failed is tried again by itself.
+/// So many rewrites that fail one after the other, and the next begins by itself only after a while: as in Redis.
+const FAILURES_MAX: u32 = 3;
 const RETRY: Duration = Duration::from_secs(60);
 
 /// How rewriting goes.
@@ -28,6 +29,10 @@ pub struct Status {
     pub last_seconds: i64,
     /// When the last one failed.
     failed: Option<Instant>,
+    /// How many have failed since one did not.
+    failures: u32,
+    /// The log tells that the next has to wait for that.
+    told: bool,
     pub count: u64,
 }
 
@@ -38,6 +43,8 @@ impl Default for Status {
             scheduled: false,
             last_seconds: -1,
             failed: None,
+            failures: 0,
+            told: false,
             count: 0,
         }
     }
@@ -46,6 +53,11 @@ impl Default for Status {
 impl Status {
     pub fn has_failed(&self) -> bool {
         self.failed.is_some()
+    }
+    /// Too many have failed for the next to begin by itself now.
+    fn rests(&self) -> bool {
+        let recent = self.failed.is_some_and(|at| at.elapsed() <= RETRY);
+        recent && self.failures >= FAILURES_MAX
     }
 }
 
@@ -95,24 +107,46 @@ impl Files {
             kind: Kind::History,
             ..entry
         });
-        let mut manifest = Manifest {
+        let manifest = Manifest {
             base: Some(self.next_base()),
             history: history.chain(known.history).collect(),
             incremental: new,
         };
         self.write_manifest(&manifest)?;
         self.is_announced = true;
-        self.manifest = manifest.clone();
+        self.manifest = manifest;
         if !self.keeps_history {
-            // What cannot be deleted stays named history, until the next rewrite.
-            manifest.history.retain(|entry| !self.delete(entry));
-            self.write_manifest(&manifest)?;
-            self.manifest = manifest;
+            self.delete_history()?;
         }
         self.first_seqs.retain(|generation, _| *generation >= cut);
         self.rest = size;
         self.rewritten_size = self.size();
         Ok(())
+    }
+
+    /// What cannot be deleted stays named history, until the next rewrite.
+    fn delete_history(&mut self) -> Result<()> {
+        let mut manifest = self.manifest.clone();
+        manifest.history.retain(|entry| !self.delete(entry));
+        self.write_manifest(&manifest)?;
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    /// The log ends before it had a base: no manifest tells of its files.
+    fn remove_unannounced(&self) {
+        let Some(first) = self
+            .first_seqs
+            .values()
+            .min()
+            .filter(|_| !self.is_announced)
+        else {
+            return;
+        };
+        for entry in self.manifest.incremental.iter().filter(|e| e.seq >= *first) {
+            tracing::info!("Removing the temp incr aof file {}", entry.name);
+            self.delete(entry);
+        }
     }
 
     /// Deletes a file. False if it may still be there.
@@ -222,7 +256,8 @@ impl Core {
         match written {
             Ok(()) => {
                 aof.change_rewrite(|status| {
-                    (status.failed, status.count) = (None, status.count + 1)
+                    (status.failed, status.failures) = (None, 0);
+                    status.count += 1;
                 });
                 tracing::info!("Background AOF rewrite terminated with success");
                 return;
@@ -244,9 +279,10 @@ impl Core {
     }
     fn rewrite_failed(&self) {
         let now = Instant::now();
-        self.shared
-            .aof
-            .change_rewrite(|status| status.failed = Some(now));
+        self.shared.aof.change_rewrite(|status| {
+            (status.failed, status.told) = (Some(now), false);
+            status.failures += 1;
+        });
     }
     fn give_up_old_files(&self, why: Why, base: &Path) -> Result<()> {
         let size = std::fs::metadata(base)?.len();
@@ -274,6 +310,20 @@ impl Core {
         self.shared.aof.cut.store(generation, Release);
     }
 
+    /// `aof-disable-auto-gc` may have changed: what it kept is deleted.
+    pub(crate) fn follow_auto_gc(&self) {
+        if self.id != 0 || self.config.aof_disable_auto_gc {
+            return;
+        }
+        if let Some(files) = self.shared.aof.files().as_mut()
+            && std::mem::take(&mut files.keeps_history)
+            && !files.manifest.history.is_empty()
+            && let Err(error) = files.delete_history()
+        {
+            tracing::warn!("Deleting what the log no longer needs: {error}");
+        }
+    }
+
     /// `appendonly` may have changed.
     pub(crate) fn follow_appendonly(&mut self) {
         let aof = &self.shared.aof;
@@ -282,7 +332,7 @@ impl Core {
         }
         let status = aof.rewrite_status();
         match (self.config.appendonly, aof.is_on()) {
-            (true, false) if status.failed.is_some_and(|at| at.elapsed() <= RETRY) => {}
+            (true, false) if status.rests() => {}
             (true, false) => match self.rewrite_log() {
                 Ok(()) => {}
                 Err(_) => self.schedule_rewrite(),
@@ -298,6 +348,7 @@ impl Core {
             return;
         }
         if self.shared.persistence.runs(Purpose::AofBase) {
+            tracing::info!("Killing the running AOF rewrite (no child: its snapshot is given up)");
             self.cancel_snapshot();
         }
         let ask = |core: &mut Core| {
@@ -325,15 +376,20 @@ impl Core {
         }
         let mut wanted = status.scheduled;
         let percentage = u64::from(config.auto_aof_rewrite_percentage);
-        let by_itself = percentage > 0 && status.failed.is_none_or(|at| at.elapsed() > RETRY);
+        let by_itself = percentage > 0 && !status.rests();
         if let Some((size, base)) = aof.sizes()
-            && by_itself
+            && percentage > 0
             && size > config.auto_aof_rewrite_min_size
         {
             let growth = (size * 100 / base.max(1)).saturating_sub(100);
-            if growth >= percentage {
+            if growth >= percentage && by_itself {
                 tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
                 wanted = true;
+            } else if growth >= percentage && !status.told {
+                tracing::warn!(
+                    "Background AOF rewrite has repeatedly failed and triggered the limit, it is tried again after a minute"
+                );
+                aof.change_rewrite(|status| status.told = true);
             }
         }
         let files = aof
@@ -361,7 +417,9 @@ impl State {
     /// The log is off; nobody sees that before the guard goes.
     fn end(&self) -> MutexGuard<'_, Option<Files>> {
         let mut files = self.files();
-        *files = None;
+        if let Some(old) = files.take() {
+            old.remove_unannounced();
+        }
         self.sync_failed.store(false, Relaxed);
         files
     }

@@ -22,26 +22,32 @@ pub struct Loaded {
     pub expired: u64,
     /// Collections without elements, and modules' values.
     pub passed_over: u64,
+    /// The former of them.
+    pub empty: u64,
     /// Texts of function libraries; only the speaking core notes them.
     pub libraries: Vec<Box<[u8]>>,
 }
 
 /// What all cores found.
 #[derive(Debug, Default)]
-pub struct Totals([AtomicU64; 3]);
+pub struct Totals([AtomicU64; 4]);
 
 impl Totals {
     pub fn add(&self, part: &Loaded) {
-        let counts = [part.keys, part.expired, part.passed_over];
+        let counts = [part.keys, part.expired, part.passed_over, part.empty];
         for (sum, count) in self.0.iter().zip(counts) {
             sum.fetch_add(count, Relaxed);
         }
     }
     pub fn tell(&self, state: &super::State, took: Duration) {
-        let [keys, expired, passed_over] = self.0.each_ref().map(|sum| sum.load(Relaxed));
+        let [keys, expired, passed_over, empty] = self.0.each_ref().map(|sum| sum.load(Relaxed));
         state.loaded.store(keys, Relaxed);
         state.loaded_expired.store(expired, Relaxed);
-        tracing::info!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}.");
+        let skipped = match empty {
+            0 => String::new(),
+            empty => format!(", empty keys skipped: {empty}"),
+        };
+        tracing::info!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}{skipped}.");
         if passed_over > 0 {
             tracing::warn!("{passed_over} keys of the snapshot were passed over");
         }
@@ -135,6 +141,12 @@ fn insert(
         Ok(read) => read,
         Err(Error::Empty) => {
             loaded.passed_over += 1;
+            loaded.empty += 1;
+            let key = record.key(bytes).unwrap_or_default();
+            // As Redis, a few of them by name.
+            if loaded.empty <= 10 {
+                tracing::warn!("Loading RDB, skipping empty key: {}", key.escape_ascii());
+            }
             return Ok(());
         }
         Err(error) => return Err(error.to_string()),

@@ -102,6 +102,8 @@ const RUNS: u8 = 0;
 const CANCELLED: u8 = 1;
 /// It has its name, or it failed.
 const ENDED: u8 = 2;
+/// It is to fail: DEBUG FAIL-SNAPSHOT.
+const FAILS: u8 = 3;
 
 /// A snapshot that is being written, as all threads see it.
 #[derive(Debug)]
@@ -197,10 +199,28 @@ impl Snapshot {
             self.wake();
         }
     }
+    /// It ends as if the disk had failed. False if it has ended already.
+    pub fn fail(&self) -> bool {
+        let before = self.state.compare_exchange(RUNS, FAILS, Release, Relaxed);
+        if before.is_ok() {
+            let _ = self.messages.send(Message::Cancel);
+            self.wake();
+        }
+        before.is_ok()
+    }
+    /// Why the writer is to stop.
+    pub(super) fn stopped(&self) -> Option<Failure> {
+        match self.state.load(Acquire) {
+            CANCELLED => Some(Failure::Cancelled),
+            FAILS => Some(std::io::Error::other("DEBUG FAIL-SNAPSHOT").into()),
+            _ => None,
+        }
+    }
     /// The writer is done with it.
     pub(super) fn end(&self) {
         // Who cancelled it may not wait for this.
         let _ = self.state.compare_exchange(RUNS, ENDED, Release, Relaxed);
+        let _ = self.state.compare_exchange(FAILS, ENDED, Release, Relaxed);
         self.wake();
     }
     pub(super) fn remove_temporary(&self) {

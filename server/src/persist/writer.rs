@@ -66,8 +66,7 @@ fn run(job: Job) {
     let result = match write(snapshot, &job.messages) {
         // Too late: it has its name.
         Ok(written) => Ok(written),
-        Err(_) if snapshot.is_cancelled() => Err(Failure::Cancelled),
-        Err(error) => Err(error),
+        Err(error) => Err(snapshot.stopped().unwrap_or(error)),
     };
     snapshot.end();
     (job.tell)(result);
@@ -77,8 +76,8 @@ fn write(
     snapshot: &Snapshot,
     messages: &Receiver<Message>,
 ) -> std::result::Result<Written, Failure> {
-    if snapshot.is_cancelled() {
-        return Err(Failure::Cancelled);
+    if let Some(why) = snapshot.stopped() {
+        return Err(why);
     }
     let mut target = Target::create(snapshot)?;
     target.write(&snapshot.head[snapshot::magic(0).len()..])?;
@@ -87,8 +86,8 @@ fn write(
     let mut left = snapshot.cores;
     while left > 0 {
         let message = messages.recv().map_err(|_| Failure::Cancelled)?;
-        if snapshot.is_cancelled() {
-            return Err(Failure::Cancelled);
+        if let Some(why) = snapshot.stopped() {
+            return Err(why);
         }
         match message {
             Message::Run(bytes) => {

@@ -1,6 +1,6 @@
 //! DEBUG LOADAOF: what the log says is what there was, and the server goes on with it.
 
-use crate::persistence::TemporaryFolder;
+use crate::persistence::{TemporaryFolder, info, wait_for};
 use crate::server::{Client, Server};
 
 fn digest(c: &mut Client) -> String {
@@ -126,4 +126,115 @@ fn a_damaged_log_changes_nothing() {
         ok(&mut c, "DEBUG LOADAOF");
         assert_eq!(digest(&mut c), before);
     }
+}
+
+/// The manifest of a folder's log.
+fn manifest(folder: &TemporaryFolder) -> String {
+    let path = folder.join("appendonlydir/appendonly.aof.manifest");
+    std::fs::read_to_string(path).expect("a manifest")
+}
+
+/// As Redis's: a log that begins with nothing says so in a base.
+#[test]
+fn a_new_log_has_a_base() {
+    for (preamble, ending) in [("yes", "rdb"), ("no", "aof")] {
+        let folder = TemporaryFolder::new("reload");
+        let dir = folder.to_str().expect("a plain name");
+        let options = [
+            "--dir",
+            dir,
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--aof-use-rdb-preamble",
+            preamble,
+        ];
+        let server = Server::start(1, &options);
+        ok(&mut server.client(), "SET k v");
+        let files = format!(
+            "file appendonly.aof.1.base.{ending} seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
+        );
+        assert_eq!(manifest(&folder), files);
+        drop(server);
+        let server = Server::start(1, &options);
+        let mut c = server.client();
+        wait_for(&mut c, "loading", "0");
+        assert_eq!(c.call("GET k"), "$1\r\nv\r\n");
+    }
+}
+
+/// Another server's start was cut off between the manifest and moving the old log.
+#[test]
+fn a_log_that_was_half_taken_over_is_taken_over() {
+    let folder = TemporaryFolder::new("reload");
+    let dir = folder.to_str().expect("a plain name");
+    std::fs::create_dir(folder.join("appendonlydir")).expect("a folder");
+    let text = "file appendonly.aof seq 1 type b\n";
+    std::fs::write(folder.join("appendonlydir/appendonly.aof.manifest"), text).expect("a file");
+    let old = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+    std::fs::write(folder.join("appendonly.aof"), old).expect("a file");
+    let server = Server::start(2, &["--dir", dir, "--save", "", "--appendonly", "yes"]);
+    let mut c = server.client();
+    wait_for(&mut c, "loading", "0");
+    assert_eq!(c.call("GET k"), "$1\r\nv\r\n");
+    assert!(!folder.join("appendonly.aof").exists());
+    assert!(folder.join("appendonlydir/appendonly.aof").exists());
+}
+
+/// What fails leaves the log as it was, and after three failures nothing begins by itself.
+#[test]
+fn rewrites_that_fail() {
+    let folder = TemporaryFolder::new("reload");
+    let dir = folder.to_str().expect("a plain name");
+    let options = [
+        "--dir",
+        dir,
+        "--save",
+        "",
+        "--enable-debug-command",
+        "yes",
+        "--appendonly",
+        "yes",
+    ];
+    let server = Server::start(1, &options);
+    let mut c = server.client();
+    // The cores begin with that, and so do the files.
+    ok(&mut c, "SET k v");
+    let base = manifest(&folder);
+    assert!(c.call("DEBUG FAIL-SNAPSHOT").starts_with("-ERR"));
+    ok(&mut c, "CONFIG SET rdb-key-save-delay 100000000");
+    for _ in 0..3 {
+        assert!(c.call("BGREWRITEAOF").starts_with('+'));
+        ok(&mut c, "DEBUG FAIL-SNAPSHOT");
+        wait_for(&mut c, "aof_rewrite_in_progress", "0");
+        assert_eq!(info(&mut c, "aof_last_bgrewrite_status"), "err");
+    }
+    let files: String = (2..5)
+        .map(|n| format!("file appendonly.aof.{n}.incr.aof seq {n} type i\n"))
+        .collect();
+    assert_eq!(manifest(&folder), base + &files);
+    let set = "CONFIG SET auto-aof-rewrite-min-size 1 auto-aof-rewrite-percentage 1";
+    ok(&mut c, set);
+    ok(&mut c, &format!("SET k {}", "x".repeat(2000)));
+    while !server.log().contains("triggered the limit") {
+        std::thread::yield_now();
+    }
+    assert_eq!(info(&mut c, "aof_rewrite_in_progress"), "0");
+    ok(
+        &mut c,
+        "CONFIG SET rdb-key-save-delay 0 aof-disable-auto-gc yes",
+    );
+    assert!(c.call("BGREWRITEAOF").starts_with('+'));
+    wait_for(&mut c, "aof_rewrite_in_progress", "0");
+    assert_eq!(info(&mut c, "aof_last_bgrewrite_status"), "ok");
+    assert!(manifest(&folder).contains("type h"));
+    ok(&mut c, "CONFIG SET aof-disable-auto-gc no");
+    let files = "file appendonly.aof.2.base.rdb seq 2 type b\nfile appendonly.aof.5.incr.aof seq 5 type i\n";
+    assert_eq!(manifest(&folder), files);
+    assert!(
+        !folder
+            .join("appendonlydir/appendonly.aof.3.incr.aof")
+            .exists()
+    );
 }

@@ -114,6 +114,8 @@ pub struct Keyspace {
     heap: Heap,
     hasher: KeyHasher,
     graveyard: Graveyard,
+    /// Values and flushed entries freed in slices since somebody set this to 0 (INFO's lazyfreed_objects).
+    pub lazily_freed: u64,
     cut: Option<Box<Cut>>,
     /// The epochs that entries may have, a bit for each.
     epochs: u8,
@@ -510,6 +512,7 @@ impl Keyspace {
             heap: Heap::default(),
             hasher,
             graveyard: Graveyard::default(),
+            lazily_freed: 0,
             cut: None,
             epochs: 1,
         }
@@ -864,6 +867,7 @@ impl Keyspace {
                 let freed = object.free_some(left);
                 if freed < left {
                     self.graveyard.objects.pop();
+                    self.lazily_freed += 1;
                 }
                 left = left.saturating_sub(freed.max(1));
                 continue;
@@ -890,6 +894,7 @@ impl Keyspace {
                 self.graveyard.tables.pop();
             }
             left = left.saturating_sub(entries.len());
+            self.lazily_freed += entries.len() as u64;
             for entry in entries {
                 if let Some(uid) = cut {
                     self.take_first(uid, entry);

@@ -40,7 +40,7 @@ pub fn restore(
     settings: &Settings,
     hasher: &KeyHasher,
 ) -> Result<Decoded, Refused> {
-    let (body, dialect) = body(payload).ok_or(Refused::Footer)?;
+    let (body, dialect) = body(payload, !settings.skip_checksum).ok_or(Refused::Footer)?;
     let rules = Rules {
         settings,
         hasher,
@@ -53,12 +53,12 @@ pub fn restore(
 }
 
 /// What is before the footer, if that is in order.
-fn body(payload: &[u8]) -> Option<(&[u8], Dialect)> {
+fn body(payload: &[u8], checking: bool) -> Option<(&[u8], Dialect)> {
     let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER)?)?;
     let (version, checksum) = footer.split_first_chunk()?;
     let dialect = Dialect::of_version(u16::from_le_bytes(*version))?;
-    let checked = crc64::update(0, &payload[..body.len() + version.len()]);
-    (checksum == checked.to_le_bytes()).then_some((body, dialect))
+    let checked = || crc64::update(0, &payload[..body.len() + version.len()]);
+    (!checking || *checksum == checked().to_le_bytes()).then_some((body, dialect))
 }
 
 /// What FUNCTION DUMP answers with: the libraries' texts, each as it stands in a file.
@@ -69,7 +69,7 @@ pub fn dump_functions<'c>(codes: impl Iterator<Item = &'c [u8]>, compress: bool)
 
 /// The libraries' texts of such a payload, or the text of the error reply.
 pub fn restore_functions(payload: &[u8]) -> Result<Vec<Box<[u8]>>, &'static str> {
-    let (body, _) = body(payload).ok_or("ERR DUMP payload version or checksum are wrong")?;
+    let (body, _) = body(payload, true).ok_or("ERR DUMP payload version or checksum are wrong")?;
     let mut reader = Reader::new(body);
     let mut codes = Vec::new();
     while !reader.rest().is_empty() {

@@ -18,7 +18,7 @@ pub fn check(lp: &[u8], group: usize, hasher: &KeyHasher) -> Result<usize> {
     }
     let firsts = listpack::iter(lp).step_by(group).map(|(_, item)| item);
     if !distinct(firsts, count / group, hasher) {
-        return Err(Error::Corrupt("a packed collection has a member twice"));
+        return Err(Error::Corrupt("listpack with dup elements"));
     }
     Ok(count / group)
 }
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn groups_and_duplicates() {
         let hasher = KeyHasher::new(1);
-        let twice = Err(Error::Corrupt("a packed collection has a member twice"));
+        let twice = Err(Error::Corrupt("listpack with dup elements"));
         for count in [3, 8, 9, 40, 300] {
             let numbers = || (0..count).map(Item::Int);
             assert_eq!(check(&packed(numbers()), 1, &hasher), Ok(count as usize));

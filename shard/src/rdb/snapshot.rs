@@ -98,6 +98,16 @@ impl Memory {
     }
 }
 
+/// A file without keys.
+pub fn empty(aux: &[(&str, &str)]) -> Vec<u8> {
+    let mut memory = Memory::default();
+    memory.finish(Written {
+        keys: 0,
+        version: VERSION,
+    });
+    memory.to_file(aux).expect("it is finished")
+}
+
 /// The file's head: an open version, and remarks.
 pub fn begin(aux: &[(&str, &str)]) -> Vec<u8> {
     let mut w = Writer::new(false);

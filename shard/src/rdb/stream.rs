@@ -85,7 +85,7 @@ fn read_deliveries(of: u8, reader: &mut Reader<'_>, group: &mut Group) -> Result
     for _ in 0..reader.length()? {
         let name = reader.string()?;
         if group.find_consumer(&name).is_some() {
-            return Err(Error::Corrupt("a group has a consumer twice"));
+            return Err(Error::Corrupt("Duplicate stream consumer detected"));
         }
         let seen_at = time(reader)?;
         let consumer = group.add_consumer(&name, seen_at);

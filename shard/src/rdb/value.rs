@@ -87,6 +87,27 @@ pub fn kind_of(entry: EntryRef<'_>) -> u8 {
     }
 }
 
+/// What values of a type are, for messages.
+pub fn name_of(of: u8) -> &'static str {
+    match of {
+        kind::STRING => "String",
+        kind::LIST | kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2 => "List quicklist",
+        kind::LIST_ZIPLIST => "List ziplist",
+        kind::SET => "Set",
+        kind::SET_INTSET => "Intset",
+        kind::SET_LISTPACK => "Set listpack",
+        kind::ZSET | kind::ZSET_2 => "Zset",
+        kind::ZSET_ZIPLIST => "Zset ziplist",
+        kind::ZSET_LISTPACK => "Zset listpack",
+        kind::HASH | kind::HASH_TIMED => "Hash",
+        kind::HASH_ZIPMAP => "Zipmap",
+        kind::HASH_ZIPLIST => "Hash ziplist",
+        kind::HASH_LISTPACK | kind::HASH_LISTPACK_TIMED => "Hash listpack",
+        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => "Stream listpack",
+        _ => "Value",
+    }
+}
+
 /// The first version whose readers know the type.
 pub fn version_of(of: u8) -> u16 {
     match of {

@@ -16,7 +16,7 @@ use ringwood_protocol::glob::glob_match;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
-use ringwood_shard::shard::Expiry;
+use ringwood_shard::shard::{Expiry, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +52,9 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
     let name = args[1].to_ascii_uppercase();
     match (name.as_slice(), &args[2..]) {
         (b"SLEEP", [seconds]) => sleep(call, seconds),
-        (b"SET-ACTIVE-EXPIRE", [on]) => set_active_expire(call, on),
+        (b"SET-ACTIVE-EXPIRE", [on]) => {
+            set_debug_setting(call, on, |settings, on| settings.active_expire = on)
+        }
         (b"OBJECT", [key, ..]) => object(call, key),
         (b"LISTPACK", [key]) => listpack(call, key),
         (b"DIGEST", []) => whole_digest(call),
@@ -91,9 +93,10 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
         (b"DICT-RESIZING" | b"PAUSE-CRON", [_]) => ok(call),
         (b"RELOAD", words) => reload::reload(call, words),
         (b"LOADAOF", []) => crate::aof::reload::reload(call),
-        (b"SET-SKIP-CHECKSUM-VALIDATION", [_]) => Err(CommandError::err(
-            "DEBUG SET-SKIP-CHECKSUM-VALIDATION is not there: checksums are looked at always",
-        )),
+        (b"SET-SKIP-CHECKSUM-VALIDATION", [on]) => {
+            set_debug_setting(call, on, |settings, on| settings.skip_checksum = on)
+        }
+        (b"FAIL-SNAPSHOT", []) => fail_snapshot(call),
         (b"CHANGE-REPL-ID" | b"REPLICATE", _) => Err(CommandError::err(format!(
             "DEBUG {} needs replication, which Ringwood does not have yet",
             String::from_utf8_lossy(&name)
@@ -135,12 +138,20 @@ fn sleep(call: &mut Call<'_>, seconds: &[u8]) -> Result {
     ))
 }
 
-fn set_active_expire(call: &mut Call<'_>, on: &[u8]) -> Result {
+/// What is being written in the background ends as if the disk had failed: nothing forks, so there is no child that could be killed.
+fn fail_snapshot(call: &mut Call<'_>) -> Result {
+    match call.core.shared.persistence.running() {
+        Some(snapshot) if snapshot.fail() => ok(call),
+        _ => Err(CommandError::err("nothing is written in the background")),
+    }
+}
+
+fn set_debug_setting(call: &mut Call<'_>, on: &[u8], set: fn(&mut Settings, bool)) -> Result {
     let on = parse_i64(on).ok_or(CommandError::NotInteger)? != 0;
     Ok(call.gather(
         move |core| {
             let mut settings = (*core.shard.settings).clone();
-            settings.active_expire = on;
+            set(&mut settings, on);
             core.shard.settings = Arc::new(settings);
         },
         |_, reply, _| reply.ok(),
@@ -421,6 +432,8 @@ fn help(call: &mut Call<'_>) -> Result {
             "    Shows a hash of each value.",
             "ERROR <string>",
             "    Answers this error.",
+            "FAIL-SNAPSHOT",
+            "    What is written in the background fails, as with a full disk.",
             "HTSTATS <dbid> [full]",
             "    Shows the use of the tables.",
             "LISTPACK <key>",
@@ -445,6 +458,8 @@ fn help(call: &mut Call<'_>) -> Result {
             "    Crashes with a fault.",
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Turns off or on that expired keys are deleted unasked.",
+            "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+            "    RESTORE does not look at checksums.",
             "SLEEP <seconds>",
             "    Stops all cores for so long.",
             "STRINGMATCH-LEN <len> <pattern>",

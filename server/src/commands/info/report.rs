@@ -21,6 +21,7 @@ pub struct Report {
     pub query_limit_closes: u64,
     pub output_limit_closes: u64,
     pub evicted_clients: u64,
+    pub lazily_freed: u64,
     pub pubsub_clients: usize,
     pub tracking_clients: usize,
     pub tracking_keys: usize,
@@ -80,6 +81,7 @@ impl Report {
             query_limit_closes: stats.query_limit_closes,
             output_limit_closes: stats.output_limit_closes,
             evicted_clients: stats.evicted_clients,
+            lazily_freed: keyspace.lazily_freed,
             pubsub_clients: core.pubsub.clients,
             tracking_clients: core.trackers.clients,
             tracking_keys: core.shard.attention.tracking.counts().0,
@@ -146,7 +148,7 @@ impl Report {
         self.rate.bytes_in += r.rate.bytes_in;
         self.rate.bytes_out += r.rate.bytes_out;
         self.rate.turns += r.rate.turns;
-        let counters: [(&mut u64, u64); 16] = [
+        let counters: [(&mut u64, u64); 17] = [
             (&mut self.calls, r.calls),
             (&mut self.bytes_in, r.bytes_in),
             (&mut self.bytes_out, r.bytes_out),
@@ -157,6 +159,7 @@ impl Report {
             (&mut self.query_limit_closes, r.query_limit_closes),
             (&mut self.output_limit_closes, r.output_limit_closes),
             (&mut self.evicted_clients, r.evicted_clients),
+            (&mut self.lazily_freed, r.lazily_freed),
             (&mut self.hits, r.hits),
             (&mut self.misses, r.misses),
             (&mut self.expired, r.expired),

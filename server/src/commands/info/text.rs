@@ -311,6 +311,7 @@ fn memory(v: &View<'_>, out: &mut String) {
     line!(out, "mem_allocator", "mimalloc");
     line!(out, "active_defrag_running", 0);
     line!(out, "lazyfree_pending_objects", v.all.free_pending);
+    line!(out, "lazyfreed_objects", v.all.lazily_freed);
 }
 
 fn persistence(v: &View<'_>, out: &mut String) {

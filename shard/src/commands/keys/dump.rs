@@ -3,6 +3,7 @@
 use super::number;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::rdb::dump::{self, Refused};
+use crate::rdb::value;
 use crate::shard::{Shard, notify};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -139,12 +140,22 @@ fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         return Err(CommandError::fixed("ERR Invalid TTL value, must be >= 0"));
     }
     let hasher = ctx.shard.keyspace.hasher();
-    let decoded = dump::restore(args[3], &ctx.shard.settings, hasher).map_err(|why| {
-        CommandError::fixed(match why {
-            Refused::Footer => "ERR DUMP payload version or checksum are wrong",
-            Refused::Value(_) => "ERR Bad data format",
-        })
-    })?;
+    let decoded = match dump::restore(args[3], &ctx.shard.settings, hasher) {
+        Ok(decoded) => decoded,
+        Err(Refused::Footer) => {
+            return Err(CommandError::fixed(
+                "ERR DUMP payload version or checksum are wrong",
+            ));
+        }
+        Err(Refused::Value(error)) => {
+            let kind = args[3]
+                .first()
+                .map_or("value", |kind| value::name_of(*kind));
+            let text = format!("{kind} integrity check failed: {error}");
+            ctx.shard.refused_payload = Some(text.into());
+            return Err(CommandError::fixed("ERR Bad data format"));
+        }
+    };
     let before = ctx.write(name).map(|entry| entry.kind());
     let replaced = options.replace && ctx.remove(name);
     let expire_at = match ttl {
@@ -371,6 +382,29 @@ mod tests {
         // A time without use says nothing here.
         restore(&mut t, "k", &payload, "0 REPLACE IDLETIME 200");
         t.check("OBJECT FREQ k", ":5");
+    }
+
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: what is behind the checksum is checked all the same, and the server is told what was wrong.
+    #[test]
+    fn without_checksums_values_are_checked() {
+        let mut t = Tester::with(Settings {
+            skip_checksum: true,
+            ..Settings::default()
+        });
+        t.run("RPUSH l a b");
+        let mut good = dump(&mut t, "l");
+        *good.last_mut().unwrap() ^= 1;
+        assert_eq!(restore(&mut t, "k", &good, "0"), "+OK");
+        assert_eq!(t.run("LRANGE k 0 -1"), t.run("LRANGE l 0 -1"));
+        let mut broken = good.clone();
+        // The listpack's length.
+        broken[4] ^= 1;
+        assert_eq!(restore(&mut t, "b", &broken, "0"), "-ERR Bad data format");
+        let told = t.shard.refused_payload.take().unwrap();
+        assert!(
+            told.contains("List quicklist integrity check failed"),
+            "{told}"
+        );
     }
 
     #[test]
