@@ -147,15 +147,37 @@ impl<'a> Ctx<'a> {
         Ok(())
     }
 
+    /// The command is done where nobody waits for it: it has changed nothing and returns this.
+    #[cold]
+    pub fn step_aside(&mut self) -> CommandResult {
+        self.wants = Some(Box::new(Wants::Aside));
+        Ok(())
+    }
+    /// So many elements a command may look up, add or remove while others wait: about a millisecond's work.
+    #[inline]
+    pub fn elements_max(&self) -> usize {
+        match self.aside {
+            true => self.shard.settings.aside_elements_min,
+            false => usize::MAX,
+        }
+    }
+    /// The same of elements that are only read one after the other.
+    #[inline]
+    pub fn reads_max(&self) -> usize {
+        self.elements_max().saturating_mul(16)
+    }
     /// True for work over so many elements that others should not wait for it: the command has changed nothing, returns at once, and
-    /// runs again where nobody waits.
+    /// runs again where nobody waits ([`Ctx::step_aside`]).
     #[inline]
     pub fn is_long(&mut self, elements: usize) -> bool {
-        let long = self.aside && elements > self.shard.settings.aside_elements_min;
-        if long {
-            self.wants = Some(Box::new(Wants::Aside));
-        }
-        long
+        let long = elements > self.elements_max();
+        long && self.step_aside().is_ok()
+    }
+    /// As [`Ctx::is_long`], for `count` elements of a collection or all that it has, where `speed` take as long as one elsewhere.
+    #[inline]
+    pub fn is_long_at(&mut self, key: &[u8], count: usize, speed: usize) -> bool {
+        let most = self.elements_max().saturating_mul(speed);
+        count > most && self.size_of(key) > most && self.step_aside().is_ok()
     }
     /// The elements of a collection in whatever encoding, for [`Ctx::is_long`]: 0 for a key that is missing. Counts nothing as read.
     pub fn size_of(&self, key: &[u8]) -> usize {

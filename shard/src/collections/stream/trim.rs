@@ -23,6 +23,27 @@ pub struct Trim {
 }
 
 impl Stream {
+    /// True if [`Stream::trim`] would remove more entries than that, roughly.
+    pub fn trims_more_than(&self, trim: &Trim, most: u64) -> bool {
+        if trim.limit > 0 && trim.limit <= most {
+            return false;
+        }
+        let before = match trim.threshold {
+            Threshold::Length(length) => return self.len.saturating_sub(length) > most,
+            Threshold::Id(id) => id,
+        };
+        let (mut count, mut place) = (0, self.blocks.first_place());
+        while let Some(here) = place
+            && let Some(block) = self.blocks.get(here)
+            && block.last() < before
+            && count <= most
+        {
+            count += block.counts().0;
+            place = self.blocks.next(here);
+        }
+        count > most
+    }
+
     /// Removes the oldest entries; returns how many.
     pub fn trim(&mut self, trim: &Trim) -> u64 {
         let mut removed = 0;

@@ -71,9 +71,11 @@ pub const HGETALL: Command<Handler> = command("HGETALL", exactly(2), hgetall as 
     .tips(&["nondeterministic_output_order"]);
 
 fn hgetall(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
+    let most = ctx.reads_max();
     let key = ctx.key(args[1]);
     let hash = value::view(ctx.shard, ctx.db, key)?;
     match hash {
+        Some(hash) if hash.len() > most => return ctx.step_aside(),
         Some(hash) => {
             ctx.reply.map(hash.live_len());
             let reply = &mut ctx.reply;
@@ -101,9 +103,11 @@ pub const HKEYS: Command<Handler> = command("HKEYS", exactly(2), hkeys as Handle
     .tips(&["nondeterministic_output_order"]);
 
 fn hkeys(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
+    let most = ctx.reads_max();
     let key = ctx.key(args[1]);
     let hash = value::view(ctx.shard, ctx.db, key)?;
     match hash {
+        Some(hash) if hash.len() > most => return ctx.step_aside(),
         Some(hash) => {
             ctx.reply.array(hash.live_len());
             let reply = &mut ctx.reply;
@@ -128,9 +132,11 @@ pub const HVALS: Command<Handler> = command("HVALS", exactly(2), hvals as Handle
     .tips(&["nondeterministic_output_order"]);
 
 fn hvals(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
+    let most = ctx.reads_max();
     let key = ctx.key(args[1]);
     let hash = value::view(ctx.shard, ctx.db, key)?;
     match hash {
+        Some(hash) if hash.len() > most => return ctx.step_aside(),
         Some(hash) => {
             ctx.reply.array(hash.live_len());
             let reply = &mut ctx.reply;

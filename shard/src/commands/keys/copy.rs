@@ -41,6 +41,9 @@ fn copy(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     if from == to && to_db == ctx.db {
         return Err(CommandError::SameObject);
     }
+    if ctx.is_long_at(from, usize::MAX, 4) {
+        return Ok(());
+    }
     let to_key = ctx.key(to);
     let Some(mut parts) = ctx.read(from).map(|entry| entry.duplicate()) else {
         ctx.reply.integer(0);

@@ -24,6 +24,9 @@ pub const DUMP: Command<Handler> = command("DUMP", exactly(2), dump as Handler)
     .tips(&["nondeterministic_output"]);
 
 fn dump(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
+    if ctx.is_long_at(args[1], usize::MAX, 4) {
+        return Ok(());
+    }
     let compress = ctx.shard.settings.rdb_compression;
     match ctx.read(args[1]).map(|entry| dump::dump(entry, compress)) {
         Some(payload) => ctx.reply.bulk(&payload),
@@ -138,6 +141,10 @@ fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let ttl = number(args[2])?;
     if ttl < 0 {
         return Err(CommandError::fixed("ERR Invalid TTL value, must be >= 0"));
+    }
+    // At some ten bytes for an element of a collection, and few for one in a table.
+    if ctx.is_long(args[3].len() / 32) {
+        return Ok(());
     }
     let hasher = ctx.shard.keyspace.hasher();
     let decoded = match dump::restore(args[3], &ctx.shard.settings, hasher) {

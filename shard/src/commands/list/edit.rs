@@ -70,6 +70,9 @@ fn linsert(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     } else {
         return Err(CommandError::Syntax);
     };
+    if ctx.is_long_at(name, usize::MAX, 8) {
+        return Ok(());
+    }
     let Some(mut list) = value::write(ctx, name)? else {
         ctx.reply.integer(0);
         return Ok(());
@@ -113,6 +116,9 @@ fn lrem(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let count = parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
     if count == i64::MIN {
         return Err(value::out_of_symmetric_range());
+    }
+    if ctx.is_long_at(name, usize::MAX, 4) {
+        return Ok(());
     }
     let Some(mut list) = value::write(ctx, name)? else {
         ctx.reply.integer(0);

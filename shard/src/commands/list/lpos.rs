@@ -49,6 +49,9 @@ fn lpos(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     }
 
     let mut found: Vec<usize> = Vec::new();
+    if ctx.is_long_at(args[1], usize::MAX, 8) {
+        return Ok(());
+    }
     if let Some(entry) = ctx.read_typed(args[1], Type::List)? {
         let list = View::new(entry);
         let needle = Needle::new(args[2]);

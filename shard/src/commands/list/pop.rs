@@ -57,6 +57,9 @@ fn pop(ctx: &mut Ctx<'_>, args: Args<'_>, end: End) -> CommandResult {
             return Err(CommandError::WrongArity(name));
         }
     };
+    if count.is_some_and(|count| ctx.is_long_at(name, count, 8)) {
+        return Ok(());
+    }
     if ctx.write_typed(name, Type::List)?.is_none() {
         match count {
             Some(_) => ctx.reply.null_array(),

@@ -77,7 +77,7 @@ fn lindex(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 fn lrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let start = parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
     let stop = parse_i64(args[3]).ok_or(CommandError::NotInteger)?;
-    let key = ctx.key(args[1]);
+    let (key, most) = (ctx.key(args[1]), ctx.reads_max());
     let Ctx {
         shard, reply, db, ..
     } = ctx;
@@ -90,6 +90,9 @@ fn lrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     }
     let list = View::new(entry);
     let (from, count) = resolve_range(start, stop, list.len());
+    if count > most {
+        return ctx.step_aside();
+    }
     reply.array(count);
     list.range(from, count, |item| item.reply(reply));
     Ok(())

@@ -77,6 +77,9 @@ fn smembers(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         ctx.reply.set(0);
         return Ok(());
     };
+    if set.len() > ctx.reads_max() {
+        return ctx.step_aside();
+    }
     ctx.reply.set(set.len());
     set.all(|member| member.reply(&mut ctx.reply));
     Ok(())

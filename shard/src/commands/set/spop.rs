@@ -35,6 +35,9 @@ fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         return Err(CommandError::Syntax);
     }
     let count = args.get(2).map(|word| positive(word)).transpose()?;
+    if count.is_some_and(|count| ctx.is_long_at(args[1], count, 1)) {
+        return Ok(());
+    }
     let Some(entry) = ctx.write_typed(args[1], Type::Set)? else {
         match count {
             Some(_) => ctx.reply.set(0),

@@ -2,8 +2,11 @@
 
 use super::options::{self, Options};
 use super::{insert, reply_id, stream_mut, write};
-use crate::collections::stream::{ENTRY_BYTES_MAX, Limits, NewId, Stream, StreamId, Threshold};
+use crate::collections::stream::{
+    ENTRY_BYTES_MAX, Limits, NewId, References, Stream, StreamId, Threshold, Trim,
+};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
+use crate::object::{Object, Type};
 use crate::shard::notify;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -54,6 +57,9 @@ fn xadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         let trimmed = options.trim.as_ref().map_or(0, |trim| stream.trim(trim));
         Ok((id, trimmed, stream.len(), stream.first_id()))
     };
+    if trims_long(ctx, args[1], options.trim.as_ref()) {
+        return Ok(());
+    }
     let key = ctx.key(args[1]);
     let (id, trimmed, len, first) = match write(ctx.shard, ctx.db, key)? {
         Some(mut entry) => add(stream_mut(&mut entry))?,
@@ -78,6 +84,27 @@ fn xadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         log(ctx, args, &options, Some(id), len, first);
     }
     Ok(())
+}
+
+/// True where others should not wait for the trimming: see [`Ctx::is_long`].
+fn trims_long(ctx: &mut Ctx<'_>, key: &[u8], trim: Option<&Trim>) -> bool {
+    let Some(trim) = trim.filter(|_| ctx.aside) else {
+        return false;
+    };
+    let key = ctx.key(key);
+    let Some(Object::Stream(stream)) = (ctx.shard.keyspace.get(ctx.db, key))
+        .filter(|entry| entry.kind() == Type::Stream)
+        .map(|entry| entry.object())
+    else {
+        return false;
+    };
+    // Whole blocks go at once, unless every entry is looked up.
+    let speed = match trim.references {
+        References::Keep => 16,
+        _ => 1,
+    };
+    let most = ctx.elements_max().saturating_mul(speed);
+    stream.trims_more_than(trim, most as u64) && ctx.step_aside().is_ok()
 }
 
 /// Logs the command with the ID that it gave, and with an exact threshold where it was approximate.
@@ -128,6 +155,9 @@ pub const XTRIM: Command<Handler> = command("XTRIM", at_least(4), xtrim as Handl
 
 fn xtrim(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let options = options::parse(args, false, &ctx.shard.settings)?;
+    if trims_long(ctx, args[1], options.trim.as_ref()) {
+        return Ok(());
+    }
     let key = ctx.key(args[1]);
     let mut removed = 0;
     if let Some(mut entry) = write(ctx.shard, ctx.db, key)?

@@ -67,6 +67,10 @@ fn lcs(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             "ERR If you want both the length and indexes, please just use IDX.",
         ));
     }
+    let cells = a.len().saturating_mul(b.len());
+    if cells / 256 > ctx.elements_max() {
+        return ctx.step_aside();
+    }
     // Redis's bound, 4 bytes a cell: far above the memory that is needed here, but it bounds the time as well.
     if 4 * (a.len() as u128 + 1) * (b.len() as u128 + 1) > memory_max as u128 {
         return Err(CommandError::fixed(

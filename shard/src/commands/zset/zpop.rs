@@ -97,6 +97,9 @@ fn pop(ctx: &mut Ctx<'_>, args: Args<'_>, max: bool) -> CommandResult {
         }
         _ => return Err(CommandError::Syntax),
     };
+    if ctx.is_long_at(args[1], count, 1) {
+        return Ok(());
+    }
     let key = ctx.key(args[1]);
     if !pop_from(ctx, key, max, count, shape)? {
         ctx.reply.array(0);

@@ -111,9 +111,12 @@ fn zrevrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 
 fn zrangestore(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let query = Query::parse(&args[2..], None, None, true)?;
-    let mut pairs = Pairs::default();
+    let (mut pairs, most) = (Pairs::default(), ctx.elements_max());
     if let Some(view) = View::read(ctx.shard, ctx.db, query.key)? {
         let (from, to) = query.ranks(view);
+        if to - from > most {
+            return ctx.step_aside();
+        }
         pairs.reserve(to - from);
         view.visit(from, to, false, |score, member| pairs.push(score, member));
     }
@@ -203,12 +206,15 @@ impl<'a> Query<'a> {
         }
     }
     fn reply(&self, ctx: &mut Ctx<'_>) -> CommandResult {
-        let key = ctx.key(self.key);
+        let (key, most) = (ctx.key(self.key), ctx.reads_max());
         let Some(view) = View::read_key(ctx.shard, ctx.db, key)? else {
             ctx.reply.array(0);
             return Ok(());
         };
         let (from, to) = self.ranks(view);
+        if to - from > most {
+            return ctx.step_aside();
+        }
         let reply = &mut ctx.reply;
         if self.with_scores {
             reply_pairs_head(reply, to - from);

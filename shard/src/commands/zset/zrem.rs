@@ -78,7 +78,7 @@ fn remove_range(
     range: Range<'_>,
     event: &'static str,
 ) -> CommandResult {
-    let key = ctx.key(key);
+    let (key, most) = (ctx.key(key), ctx.elements_max());
     let (mut count, mut empty) = (0, false);
     if let Some(mut entry) = edit::write(ctx, key)? {
         let (from, to) = View::of(entry.get()).ranks(&range, false);
@@ -86,6 +86,9 @@ fn remove_range(
         empty = count == edit::len(&entry);
         // A key that goes as a whole is freed in slices.
         if !empty {
+            if count > most {
+                return ctx.step_aside();
+            }
             edit::remove_range(&mut entry, from, to, false, |_, _| {});
         }
     }
