@@ -164,7 +164,8 @@ fn work(job: Job) -> Done {
     (shard.logging, shard.log.owners) = (from.logging, from.owners);
     shard.attention.tracking.on = from.tracking;
     for loan in borrowed.loans_mut().chain([&mut own]) {
-        bring_in(&mut shard, loan, false);
+        // Commands that may ask for more ask what they reach.
+        bring_in(&mut shard, loan, entry.widens());
     }
     let mut stats = Stats::new(from.commands);
     if shard.logging {
