@@ -73,16 +73,24 @@ impl<'a> Reply<'a> {
 
     #[inline]
     fn head(&mut self, kind: u8, n: i64) {
-        // Most lengths have one or two digits: no general formatting, and a copy of a fixed size.
-        if (0..10).contains(&n) {
-            self.out
-                .extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
-            return;
-        }
-        if (10..100).contains(&n) {
-            let (tens, ones) = (n as u8 / 10, n as u8 % 10);
-            self.out
-                .extend_from_slice(&[kind, b'0' + tens, b'0' + ones, b'\r', b'\n']);
+        // Most numbers have few digits: no general formatting, and a copy of a fixed size, cut off behind the line.
+        if (0..1000).contains(&n) {
+            let n = n as u32;
+            let digit = |d: u32| b'0' + (d % 10) as u8;
+            let (line, len) = match n {
+                0..10 => ([kind, digit(n), b'\r', b'\n', 0, 0, 0, 0], 4),
+                10..100 => {
+                    let (tens, ones) = (digit(n / 10), digit(n));
+                    ([kind, tens, ones, b'\r', b'\n', 0, 0, 0], 5)
+                }
+                _ => {
+                    let (hundreds, tens, ones) = (digit(n / 100), digit(n / 10), digit(n));
+                    ([kind, hundreds, tens, ones, b'\r', b'\n', 0, 0], 6)
+                }
+            };
+            let end = self.out.len() + len;
+            self.out.extend_from_slice(&line);
+            self.out.truncate(end);
             return;
         }
         let mut text = itoa::Buffer::new();

@@ -5,8 +5,9 @@
 //! place keys together. Clients compute the same number: every detail here is part of the wire contract of Redis Cluster.
 //!
 //! The CRC takes eight bytes per step, with one table for each byte's distance from the end of its step ("slicing"): the look-ups of
-//! a step do not depend on one another, where the plain table makes every byte wait for the one before. What is left over goes by
-//! steps of two and of one; a special case per length was faster for a single length and lost to branch misses where lengths vary.
+//! a step do not depend on one another, where the plain table makes every byte wait for the one before. Zero bytes in front do not
+//! change a CRC that starts at 0, so what is more than whole steps goes first, as a step filled up with zeros: no branch depends on the
+//! length.
 
 /// How many hash slots there are. Fixed by the Redis Cluster protocol.
 pub const SLOT_COUNT: u16 = 16384;
@@ -61,30 +62,43 @@ fn contains_open_brace(key: &[u8]) -> bool {
 /// CRC16/XMODEM.
 #[inline]
 pub fn crc16(bytes: &[u8]) -> u16 {
-    let look_up = |distance: usize, byte: u8| TABLES[distance][usize::from(byte)];
-    let mut crc = 0;
-    let (steps, rest) = bytes.as_chunks::<STEP>();
-    for &[a, b, c, d, e, f, g, h] in steps {
-        let [high, low] = u16::to_be_bytes(crc);
-        crc = look_up(7, a ^ high)
-            ^ look_up(6, b ^ low)
-            ^ look_up(5, c)
-            ^ look_up(4, d)
-            ^ look_up(3, e)
-            ^ look_up(2, f)
-            ^ look_up(1, g)
-            ^ look_up(0, h);
-    }
-    let (pairs, rest) = rest.as_chunks::<2>();
-    for &[a, b] in pairs {
-        let [high, low] = u16::to_be_bytes(crc);
-        crc = look_up(1, a ^ high) ^ look_up(0, b ^ low);
-    }
-    for &a in rest {
-        let [high, low] = u16::to_be_bytes(crc);
-        crc = (u16::from(low) << 8) ^ look_up(0, a ^ high);
+    // The first step takes one to eight bytes.
+    let len = bytes.len().wrapping_sub(1) % STEP + 1;
+    let mut crc = step(0, first_step(bytes, len));
+    for &bytes in bytes.get(len..).unwrap_or_default().as_chunks().0 {
+        crc = step(crc, bytes);
     }
     crc
+}
+
+/// The first `len` of these bytes, behind zeros: a step's or fewer.
+#[inline]
+fn first_step(bytes: &[u8], len: usize) -> [u8; STEP] {
+    if let Some(&first) = bytes.first_chunk::<STEP>() {
+        let bits = 8 * (STEP - len) as u32;
+        return (u64::from_be_bytes(first) >> bits).to_be_bytes();
+    }
+    let mut step = [0; STEP];
+    for (to, from) in step[STEP - len..].iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    step
+}
+
+/// Eight bytes more.
+#[inline]
+fn step(crc: u16, bytes: [u8; STEP]) -> u16 {
+    let look_up = |distance: usize, byte: u8| TABLES[distance][usize::from(byte)];
+    let [a, b, c, d, e, f, g, h] = bytes;
+    let [high, low] = u16::to_be_bytes(crc);
+    look_up(7, a ^ high)
+        ^ look_up(6, b ^ low)
+        ^ look_up(5, c)
+        ^ look_up(4, d)
+        ^ look_up(3, e)
+        ^ look_up(2, f)
+        ^ look_up(1, g)
+        ^ look_up(0, h)
 }
 
 const POLYNOMIAL: u16 = 0x1021;

@@ -105,6 +105,8 @@ pub struct Client {
     /// Monotonic nanoseconds.
     pub created: u64,
     pub last_active: u64,
+    /// The turn of the loop in which it was last heard.
+    pub heard_turn: u64,
     /// The last command, for CLIENT LIST.
     pub last_command: Option<&'static crate::registry::Entry>,
     pub commands: u64,
@@ -196,6 +198,7 @@ impl Client {
             subscriptions: None,
             created: now,
             last_active: now,
+            heard_turn: 0,
             last_command: None,
             commands: 0,
             bytes_in: 0,
@@ -251,6 +254,18 @@ impl Client {
         self.local.ends_with(":0")
     }
 
+    /// Its next command runs at once and is answered at once, whatever it is.
+    pub fn is_plain(&self) -> bool {
+        self.life == Life::Open
+            && matches!(self.wait, Wait::No)
+            && self.pending.is_empty()
+            && self.reply_mode == ReplyMode::On
+            && self.authenticated
+            && !self.restricted
+            && self.multi.is_none()
+            && self.subscriptions.is_none()
+            && self.tracker.is_none()
+    }
     /// Whether the keys that it reads now are remembered for its cache.
     #[inline]
     pub fn tracks(&self) -> bool {

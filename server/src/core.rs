@@ -247,7 +247,10 @@ pub struct Core {
     pub(crate) batch: BatchStore,
     pub(crate) taken: Vec<ServeState>,
     pub(crate) chunks: Vec<Chunk>,
-    /// Connections that have a chunk in `chunks`.
+    /// Those that were there when the turn began, at most.
+    chunks_left: usize,
+    /// Which turn of the loop this is.
+    turn: u64,
     pub(crate) events: Vec<Event<Stream>>,
     /// Of this turn, not served yet.
     pub(crate) parcels: VecDeque<(usize, Box<Parcel>)>,
@@ -333,6 +336,8 @@ impl Core {
             batch: BatchStore::default(),
             taken: Vec::new(),
             chunks: Vec::new(),
+            chunks_left: 0,
+            turn: 0,
             events: Vec::new(),
             parcels: VecDeque::new(),
             open_parcel: None,
@@ -460,6 +465,8 @@ impl Core {
                 self.reloaded();
             }
         }
+        self.turn += 1;
+        self.chunks_left = self.chunks.len();
         self.hold_mail();
         events.append(&mut self.early_events);
         self.take_events(&mut events);
@@ -660,17 +667,24 @@ impl Core {
                     self.io.release(buf);
                     return;
                 }
-                client.stalled || client.receiving || client.serving || !client.query.is_empty()
+                // Only who has had something in this turn can have a chunk, unless some have been left over. Else the chunks of all connections
+                // would be looked through for each.
+                let had = std::mem::replace(&mut client.heard_turn, self.turn) == self.turn;
+                let count = self.chunks.len();
+                let count = if had {
+                    count
+                } else {
+                    count.min(self.chunks_left)
+                };
+                self.chunks[..count].iter().any(|c| c.conn == conn)
+                    || client.stalled
+                    || client.receiving
+                    || client.serving
+                    || !client.query.is_empty()
             }
         };
-        // A second piece of the same turn comes behind the first: handle that first.
-        if self.chunks.last().is_some_and(|c| c.conn == conn)
-            || (!held && self.chunks.iter().any(|c| c.conn == conn))
-        {
-            self.query_behind(conn, buf);
-            return;
-        }
         if held {
+            // A second piece of the same turn comes behind the first.
             self.query_behind(conn, buf);
             return;
         }
@@ -718,6 +732,7 @@ impl Core {
         if client.stalled || client.receiving || client.serving || client.query.is_empty() {
             return;
         }
+        client.heard_turn = self.turn;
         let data = Data::Query(std::mem::take(&mut client.query));
         self.chunks.push(Chunk { conn, data });
     }

@@ -1,8 +1,11 @@
 //! All commands by name: the shard's data commands and the server's own, joined once at start.
 
 use crate::commands::{self, ConnHandler};
-use ringwood_protocol::command::{BLOCKING, BeginSearch, Command, FAST, FindKeys, KeySpec};
+use ringwood_protocol::command::{
+    BLOCKING, BeginSearch, Command, FAST, FindKeys, KeySpec, LUA, Route,
+};
 use ringwood_shard::ctx::Handler;
+use std::num::NonZeroU64;
 use std::sync::OnceLock;
 
 /// What runs a command.
@@ -40,8 +43,8 @@ pub struct Entry {
     pub subcommands: Vec<&'static Entry>,
     /// It may take long by its nature, or wait: it is timed by itself (see [`crate::observe`]).
     pub heavy: bool,
-    /// See [`short_name`].
-    short: Option<u64>,
+    /// A data command of one key that neither waits nor asks for more keys: nearly every request. See [`crate::core::Core::is_plain`].
+    pub plain: bool,
     /// The container of a subcommand.
     pub parent: Option<&'static str>,
 }
@@ -83,11 +86,21 @@ impl Entry {
 pub struct Registry {
     pub entries: Vec<&'static Entry>,
     /// Open addressing by a hash of the upper-case name; a power of two long, at most a quarter full.
-    table: Vec<Option<&'static Entry>>,
+    table: Vec<Place>,
+}
+
+/// A place of the table.
+#[derive(Clone, Copy)]
+struct Place {
+    /// [`short_name`]: one comparison tells nearly every command.
+    short: Option<NonZeroU64>,
+    entry: Option<&'static Entry>,
 }
 
 /// Names are at most this long.
 const NAME_MAX: usize = 32;
+/// Of the table.
+const PLACES: usize = 2048;
 
 /// Up to 8 bytes as one word, with the bit cleared that tells lower case from upper. For letters nothing else is lost.
 #[inline]
@@ -96,31 +109,33 @@ fn load(bytes: &[u8]) -> u64 {
     let word = |at: usize| {
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as u64
     };
+    let byte = |at: usize| (bytes[at] as u64) << (8 * at);
     let loaded = match bytes.len() {
         0 => 0,
-        1 => bytes[0] as u64,
-        2 => u16::from_le_bytes([bytes[0], bytes[1]]) as u64,
-        3 => u16::from_le_bytes([bytes[0], bytes[1]]) as u64 | (bytes[2] as u64) << 16,
-        n @ 4..=7 => word(0) | word(n - 4) << (8 * (n - 4)),
-        _ => word(0) | word(4) << 32,
+        n @ 1..=3 => byte(0) | byte(n / 2) | byte(n - 1),
+        n => word(0) | word(n.min(8) - 4) << (8 * (n.min(8) - 4)),
     };
     loaded & 0xdfdf_dfdf_dfdf_dfdf
 }
 
 /// A name of up to 8 letters is its loaded word: comparing words compares names.
-fn short_name(name: &[u8]) -> Option<u64> {
-    (name.len() <= 8 && name.iter().all(u8::is_ascii_alphabetic)).then(|| load(name))
+fn short_name(name: &[u8]) -> Option<NonZeroU64> {
+    let is_short = name.len() <= 8 && name.iter().all(u8::is_ascii_alphabetic);
+    NonZeroU64::new(load(name)).filter(|_| is_short)
 }
 
-#[inline]
-fn name_hash(head: u64, name: &[u8]) -> u64 {
-    let tail = if name.len() <= 8 {
-        0
-    } else {
-        load(&name[name.len() - 8..])
+fn name_hash(name: &[u8]) -> usize {
+    let tail = match name.len() {
+        0..=8 => 0,
+        len => load(&name[len - 8..]),
     };
-    let mixed = head ^ tail.rotate_left(29) ^ name.len() as u64;
-    mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    short_hash(load(name) ^ tail.rotate_left(29), name.len())
+}
+/// The same for a name of up to 8 bytes, which are loaded.
+#[inline]
+fn short_hash(head: u64, len: usize) -> usize {
+    let mixed = head ^ len as u64;
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2())) as usize
 }
 
 fn classify(keys: &[KeySpec]) -> Keys {
@@ -192,7 +207,13 @@ impl Registry {
     fn build() -> Self {
         let mut registry = Self {
             entries: Vec::new(),
-            table: vec![None; 2048],
+            table: vec![
+                Place {
+                    short: None,
+                    entry: None
+                };
+                PLACES
+            ],
         };
         for family in ringwood_shard::commands::FAMILIES {
             for c in *family {
@@ -226,12 +247,15 @@ impl Registry {
         }
         let entry = self.entry(name, with_run(command, wrap), subcommands, None);
         let bytes = command.name.as_bytes();
-        let mut at = name_hash(load(bytes), bytes) as usize >> 53;
-        while let Some(other) = self.table[at] {
+        let mut at = name_hash(bytes);
+        while let Some(other) = self.table[at].entry {
             assert_ne!(other.spec.name, command.name, "a command declared twice");
-            at = (at + 1) % self.table.len();
+            at = (at + 1) % PLACES;
         }
-        self.table[at] = Some(entry);
+        self.table[at] = Place {
+            short: short_name(bytes),
+            entry: Some(entry),
+        };
     }
 
     fn entry(
@@ -244,7 +268,6 @@ impl Registry {
         assert!(name.len() <= NAME_MAX);
         let index = self.entries.len();
         let keys = classify(spec.keys);
-        let short = short_name(spec.name.as_bytes());
         // Not marked as fast, but what these cost is bounded by their request and reply.
         let bounded = matches!(
             spec.name,
@@ -260,10 +283,14 @@ impl Registry {
         );
         let light = spec.flags & FAST != 0 || bounded;
         let heavy = !light || spec.flags & BLOCKING != 0;
+        let plain = matches!((&spec.run, keys), (Run::Shard(_), Keys::One(_)))
+            && spec.route == Route::Owner
+            && spec.flags & (BLOCKING | LUA) == 0
+            && subcommands.is_empty();
         let entry: &'static Entry = Box::leak(Box::new(Entry {
             index,
             heavy,
-            short,
+            plain,
             name,
             spec,
             keys,
@@ -275,28 +302,33 @@ impl Registry {
     }
 
     /// The command of this name, in any case.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, name: &[u8]) -> Option<&'static Entry> {
+        if name.len() <= 8 {
+            let head = load(name);
+            let place = self.table[short_hash(head, name.len())];
+            if place.short.is_some_and(|short| short.get() == head) {
+                return place.entry;
+            }
+        }
+        self.search(name)
+    }
+    fn search(&self, name: &[u8]) -> Option<&'static Entry> {
         if name.is_empty() || name.len() > NAME_MAX {
             return None;
         }
-        let head = load(name);
-        let mut at = name_hash(head, name) as usize >> 53;
+        let mut at = name_hash(name);
         loop {
-            let entry = self.table[at]?;
-            if entry.short.is_some() && name.len() <= 8 {
-                if entry.short == Some(head) {
-                    return Some(entry);
-                }
-            } else if entry.spec.name.as_bytes().eq_ignore_ascii_case(name) {
+            let entry = self.table[at].entry?;
+            if entry.spec.name.as_bytes().eq_ignore_ascii_case(name) {
                 return Some(entry);
             }
-            at = (at + 1) % self.table.len();
+            at = (at + 1) % PLACES;
         }
     }
 
     /// The command or subcommand that the words name.
-    #[inline]
+    #[inline(always)]
     pub fn resolve(&self, args: &[&[u8]]) -> Option<&'static Entry> {
         let entry = self.lookup(args[0])?;
         if entry.subcommands.is_empty() {

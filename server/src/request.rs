@@ -85,6 +85,8 @@ struct Request<'a> {
     args: (usize, usize),
     entry: Option<&'static Entry>,
     key: Option<Key<'a>>,
+    /// The client's database when it was parsed: what is asked for ahead.
+    db: usize,
 }
 
 /// Commands that run together.
@@ -217,6 +219,7 @@ impl Core {
                             args,
                             entry,
                             key,
+                            db,
                         });
                     }
                     at += consumed;
@@ -381,6 +384,8 @@ impl Core {
         let (requests, args) = (&mut batch.requests, &batch.args);
         // Where the lap begins; see `observe`.
         let mut lap = 0;
+        // The client that was found to be plain, until something else than a plain command has run.
+        let mut plain = None;
         for at in 0..requests.len() {
             let r = &mut requests[at];
             if self.within.is_gone(r.conn) {
@@ -394,13 +399,28 @@ impl Core {
                 r.entry = None;
                 continue;
             }
-            let (conn, entry, words, key) = (r.conn, r.entry, r.args, r.key);
+            let (conn, entry, words) = (r.conn, r.entry, r.args);
             let alone = r.len >= self.thresholds.alone || entry.is_some_and(|e| e.heavy);
             if alone && at > lap {
                 self.account(&requests[lap..at], args);
                 lap = at;
             }
-            match self.execute(conn, entry, &args[words.0..words.1], key) {
+            let words = &args[words.0..words.1];
+            if plain != Some(conn) {
+                plain = self.is_plain(conn).then_some(conn);
+            }
+            let flow = match (entry, &requests[at].key) {
+                (Some(entry), Some(key))
+                    if plain.is_some() && self.is_for_here(entry, words, key) =>
+                {
+                    self.execute_plain(conn, entry, words, key)
+                }
+                _ => {
+                    plain = None;
+                    self.execute(conn, entry, words, requests[at].key)
+                }
+            };
+            match flow {
                 Flow::Next => {}
                 Flow::Stall => {
                     (state.bytes, state.stopped) = (requests[at].start, true);
@@ -420,6 +440,43 @@ impl Core {
         self.account(&requests[lap..], args);
         batch.requests.clear();
         batch.args.clear();
+    }
+
+    /// Nothing out of the ordinary concerns this client now: none of what [`Core::execute`] looks at before a command runs. While only plain
+    /// commands run this stays so, and a pipeline's checks are made once.
+    fn is_plain(&self, conn: ConnId) -> bool {
+        self.clients.get(conn).is_some_and(Client::is_plain)
+            && !self.loading
+            && !self.room.is_out()
+            && !self.disk_bad
+            && !self.shared.scripts.busy.any()
+            && self.paused == Paused::No
+            && !self.monitors.any()
+    }
+    /// A plain command that fits, with a key of this core, and no work that it would have to wait for. (Such work may begin when a command's change
+    /// serves blocked clients.)
+    #[inline]
+    fn is_for_here(&self, entry: &Entry, args: Args<'_>, key: &Key<'_>) -> bool {
+        entry.plain
+            && entry.spec.arity_fits(args.len())
+            && self.locks.is_empty()
+            && self.gathering.is_empty()
+            && (self.cores() == 1 || self.owner(key.slot) as usize == self.id)
+    }
+    /// As [`Core::execute`], for a plain client's plain command.
+    #[inline]
+    fn execute_plain(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        key: &Key<'_>,
+    ) -> Flow {
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        client.commands += 1;
+        client.last_command = Some(entry);
+        crate::crash::note_command(entry, client.id);
+        self.execute_here(conn, entry, args, Some(key))
     }
 
     /// Nanoseconds that each of `count` commands took of the time since the last call.
@@ -478,12 +535,7 @@ impl Core {
     #[inline]
     fn prefetch(&self, requests: &[Request<'_>]) {
         let keyspace = &self.shard.keyspace;
-        let keys = || {
-            requests.iter().filter_map(|r| {
-                let key = r.key?;
-                Some((self.clients.get(r.conn)?.db, key))
-            })
-        };
+        let keys = || requests.iter().filter_map(|r| Some((r.db, r.key?)));
         for (db, key) in keys() {
             keyspace.prefetch_bucket(db, key.slot, key.hash);
         }
@@ -507,6 +559,7 @@ impl Core {
             args: (0, words.len()),
             entry: entry.filter(|_| flow != Flow::Stall && !queued),
             key,
+            db: 0,
         };
         self.account(&[request], words);
         flow
@@ -816,7 +869,7 @@ impl Core {
             // A cluster's client gets CROSSSLOT.
             && (!self.config.shard_ports || matches!(entry.keys, Keys::None | Keys::One(_)))
         {
-            return self.execute_here(conn, entry, args, key);
+            return self.execute_here(conn, entry, args, key.as_ref());
         }
         if let (Keys::One(_), Route::Owner, Some(key)) = (entry.keys, entry.spec.route, key) {
             let owner = self.owner(key.slot);
@@ -830,7 +883,7 @@ impl Core {
                 self.send_gathered();
             }
             if self.locks.is_empty() || !self.locks.in_use(key.slot) {
-                return self.execute_here(conn, entry, args, Some(key));
+                return self.execute_here(conn, entry, args, Some(&key));
             }
             return self.defer(conn, entry, args, vec![key.slot]);
         }
@@ -970,7 +1023,7 @@ impl Core {
         conn: ConnId,
         entry: &'static Entry,
         args: Args<'_>,
-        key: Option<Key<'_>>,
+        key: Option<&Key<'_>>,
     ) -> Flow {
         let Core {
             id,
@@ -1417,7 +1470,7 @@ impl Core {
             entry,
             db,
             version,
-            first_key: key,
+            first_key: key.as_ref(),
             serving: false,
             aside: true,
             caller: ticket,
@@ -1628,7 +1681,7 @@ pub(crate) struct DataCall<'a> {
     pub entry: &'static Entry,
     pub db: usize,
     pub version: Version,
-    pub first_key: Option<Key<'a>>,
+    pub first_key: Option<&'a Key<'a>>,
     /// See [`Ctx::serving`].
     pub serving: bool,
     /// See [`Ctx::aside`].
@@ -1664,7 +1717,7 @@ impl Mode {
 
 /// Runs a data command on a shard; the reply goes to the end of `out`. What it wants before it can do its work comes back;
 /// then there is no reply.
-#[inline]
+#[inline(always)]
 pub(crate) fn run(
     shard: &mut Shard,
     stats: &mut Stats,

@@ -21,7 +21,7 @@ pub struct Ctx<'a> {
     pub db: usize,
     pub reply: Reply<'a>,
     /// The request's first key, hashed when the request was parsed.
-    pub first_key: Option<Key<'a>>,
+    pub first_key: Option<&'a Key<'a>>,
     /// Set by commands that are logged as something other than their own words: see [`Ctx::log_as`].
     pub log: Log,
     /// The command runs again for a client that it blocked. One of its keys may have changed, or was only with another core.
@@ -106,7 +106,7 @@ impl<'a> Ctx<'a> {
         shard: &'a mut Shard,
         db: usize,
         reply: Reply<'a>,
-        first_key: Option<Key<'a>>,
+        first_key: Option<&'a Key<'a>>,
     ) -> Self {
         Self {
             shard,
@@ -188,7 +188,7 @@ impl<'a> Ctx<'a> {
     /// A key with slot and hash; those of the request's first key are at hand already.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
-        if let Some(first) = &self.first_key
+        if let Some(first) = self.first_key
             && std::ptr::eq(first.bytes, bytes)
         {
             return Key {

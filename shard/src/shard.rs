@@ -689,6 +689,9 @@ impl Shard {
         self.wheel.has_due() || self.wants_sweep()
     }
     fn wants_sweep(&self) -> bool {
+        if !self.wheel.wants_sweep(0) {
+            return false;
+        }
         let dbs = 0..self.keyspace.databases();
         let expiring = dbs.map(|db| self.keyspace.expiring(db)).sum();
         self.wheel.wants_sweep(expiring)

@@ -590,7 +590,7 @@ impl Keyspace {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, db: usize, key: Key<'_>) -> Option<Cell> {
         self.table(db, key.slot)?.find(key.hash, key.bytes)
     }

@@ -60,6 +60,50 @@ impl Cell {
     }
 }
 
+/// The entry with this key, among those of a bucket.
+#[inline]
+fn find_in(bucket: &mut Bucket, tag: u64, key: &[u8]) -> Option<Cell> {
+    let mut mask = tag_mask(bucket, tag as u16);
+    while mask != 0 {
+        let word = &mut bucket[mask.trailing_zeros() as usize % WORDS];
+        mask &= mask - 1;
+        // An empty place looks as if it had the tag 0.
+        if *word != 0 {
+            let cell = Cell(NonNull::from(word));
+            if cell.entry().key() == key {
+                return Some(cell);
+            }
+        }
+    }
+    None
+}
+/// A bit for each word with this tag, all eight compared at once. Empty words have the tag 0.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn tag_mask(bucket: &Bucket, tag: u16) -> u32 {
+    use std::arch::x86_64::*;
+    // SAFETY: the loads read the bucket's 64 bytes, at any alignment, and SSE2 is there on every x86-64.
+    unsafe {
+        // The upper half of each word, its tag moved to the low end and its sign repeated above: then packing keeps all 16 bits.
+        let pair = |at: usize| {
+            _mm_srai_epi32::<16>(_mm_loadu_si128(bucket.as_ptr().add(at).cast::<__m128i>()))
+        };
+        let four = |at: usize| {
+            let (low, high) = (_mm_castsi128_ps(pair(at)), _mm_castsi128_ps(pair(at + 2)));
+            _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(low, high))
+        };
+        let tags = _mm_packs_epi32(four(0), four(4));
+        let equal = _mm_cmpeq_epi16(tags, _mm_set1_epi16(tag as i16));
+        _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
+    }
+}
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn tag_mask(bucket: &Bucket, tag: u16) -> u32 {
+    let bit = |(at, word): (usize, &u64)| u32::from(word >> 48 == u64::from(tag)) << at;
+    bucket.iter().enumerate().map(bit).sum()
+}
+
 #[inline]
 fn tag_of(hash: u64, depth: u32) -> u64 {
     (hash << (4 * depth)) >> 48
@@ -136,12 +180,13 @@ impl Node {
         let tag = tag_of(hash, depth);
         // SAFETY: the home bucket lies in the leaf's array.
         let bucket = unsafe { &*leaf.data().add(home_of(tag, leaf.buckets())) };
-        for &word in bucket {
-            if word >> 48 == tag && word != 0 {
-                let address = (word & ADDRESS) as *const u8;
-                prefetch(address);
-                prefetch(address.wrapping_add(64));
-            }
+        let mut mask = tag_mask(bucket, tag as u16);
+        while mask != 0 {
+            let word = bucket[mask.trailing_zeros() as usize % WORDS];
+            mask &= mask - 1;
+            let address = (word & ADDRESS) as *const u8;
+            prefetch(address);
+            prefetch(address.wrapping_add(64));
         }
     }
 
@@ -152,28 +197,31 @@ impl Node {
             return None;
         }
         let tag = tag_of(hash, depth);
-        let buckets = leaf.buckets();
-        let mut index = home_of(tag, buckets);
-        for _ in 0..buckets {
+        let home = home_of(tag, leaf.buckets());
+        // SAFETY: the home bucket lies in the leaf's array.
+        let bucket = unsafe { &mut *leaf.data().add(home) };
+        find_in(bucket, tag, key).or_else(|| leaf.find_beyond(home, tag, key))
+    }
+    /// The entry, where its home bucket has it not.
+    #[inline(never)]
+    fn find_beyond(&self, home: usize, tag: u64, key: &[u8]) -> Option<Cell> {
+        let buckets = self.buckets();
+        let mut index = home;
+        loop {
             // SAFETY: `index` is below the leaf's number of buckets.
-            let bucket = unsafe { &mut *leaf.data().add(index) };
-            let mut full = true;
-            for word in bucket {
-                if *word >> 48 == tag && *word != 0 {
-                    let cell = Cell(NonNull::from(word));
-                    if cell.entry().key() == key {
-                        return Some(cell);
-                    }
-                } else {
-                    full &= *word != 0;
-                }
-            }
-            if !full {
+            if unsafe { &*self.data().add(index) }.contains(&0) {
                 return None;
             }
             index = if index + 1 == buckets { 0 } else { index + 1 };
+            if index == home {
+                return None;
+            }
+            // SAFETY: as above.
+            let found = find_in(unsafe { &mut *self.data().add(index) }, tag, key);
+            if found.is_some() {
+                return found;
+            }
         }
-        None
     }
 
     /// Adds an entry whose key is not in the table.
@@ -711,4 +759,22 @@ pub fn prefetch_node(node: *const Node) {
 pub fn prefetch_entry(entry: Entry) {
     prefetch(entry.as_ptr());
     prefetch(entry.as_ptr().wrapping_add(64));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn tags_are_found_as_one_by_one(tags in prop::array::uniform8(prop::sample::select(vec![0u64, 1, 0x7fff, 0x8000, 0xffff])), tag: u16, low: u32) {
+            let bucket = tags.map(|tag| tag << 48 | u64::from(low));
+            for tag in [tag, 0, 1, 0x7fff, 0x8000, 0xffff] {
+                let bit = |(at, word): (usize, &u64)| u32::from(word >> 48 == u64::from(tag)) << at;
+                let expected: u32 = bucket.iter().enumerate().map(bit).sum();
+                prop_assert_eq!(tag_mask(&bucket, tag), expected);
+            }
+        }
+    }
 }
