@@ -66,6 +66,10 @@ pub struct Shared {
     pub aof: crate::aof::State,
     pub command_logs: crate::observe::command_log::CommandLogs,
     pub latency: crate::observe::latency::Latency,
+    /// Keys whose readers are remembered ([`crate::tracking`]), on all cores, as of each one's last look.
+    pub tracked_keys: AtomicU64,
+    /// DEBUG PAUSE-CRON.
+    pub cron_pauses: AtomicBool,
     pub run_id: String,
     /// The server ends: a core may be gone already.
     pub stopping: AtomicBool,
@@ -403,6 +407,7 @@ impl Core {
         }
         self.shard.listening = crate::pubsub::events::wanted(&self.config);
         self.refuses_writes = self.is_write_refused();
+        self.limit_tracking();
         // `requirepass` changes the default user.
         self.take_users();
     }
@@ -814,7 +819,7 @@ impl Core {
         under: Under,
     ) -> Option<UnderDone> {
         self.commit_log();
-        self.mailbox.send(core, Mail::Under { transaction, under });
+        self.send_under(core, transaction, under);
         loop {
             self.mailbox.retry();
             self.wake_receivers_now();
@@ -882,7 +887,11 @@ impl Core {
                 Mail::Record(caller, record) => self.take_record(caller, *record),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
                 Mail::Log(part) => self.shard.log.append_group(&part),
-                Mail::Under { transaction, under } => self.under(from, transaction, under),
+                Mail::Under {
+                    transaction,
+                    now_ms,
+                    under,
+                } => self.under(from, transaction, now_ms, under),
                 Mail::UnderDone { transaction, done } => self.under_done(from, transaction, done),
             }
         }
@@ -1214,8 +1223,8 @@ impl Core {
     }
 
     fn background(&mut self) {
-        if self.ending {
-            // What expires now is in the last snapshot.
+        if self.ending || self.locks.held_whole() {
+            // What expires now is in the last snapshot, or may have been seen by a transaction that is not over.
         } else if self.paused == Paused::No {
             let timed = self.thresholds.watches_latency();
             let began = timed.then(|| self.io.mono_ns());
@@ -1248,6 +1257,9 @@ impl Core {
     }
 
     fn cron(&mut self) {
+        if self.shared.cron_pauses.load(Ordering::Acquire) {
+            return;
+        }
         let sample = Sample {
             commands: self.stats.total_calls(),
             bytes_in: self.stats.bytes_in,

@@ -240,6 +240,8 @@ pub enum Mail {
     /// A step of a transaction that holds the receiver, and its answer.
     Under {
         transaction: u32,
+        /// The time of the core that holds all: its script or transaction sees no other.
+        now_ms: i64,
         under: Under,
     },
     UnderDone {

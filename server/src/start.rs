@@ -91,6 +91,8 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         helpers: Default::default(),
         command_logs: Default::default(),
         latency: Default::default(),
+        tracked_keys: AtomicU64::new(0),
+        cron_pauses: AtomicBool::new(false),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
         stopping: AtomicBool::new(false),
         started_unix_ms: now,

@@ -89,14 +89,10 @@ impl Tracking {
         self.read = HashMap::new();
         self.items = 0;
     }
-    /// Forgets keys until there are `most`, or `effort` of them are forgotten; their readers hear of it.
-    pub fn limit(&mut self, most: usize, effort: usize) {
-        let over = self.read.len().saturating_sub(most).min(effort);
-        if over == 0 {
-            return;
-        }
+    /// Forgets so many keys; their readers hear of it.
+    pub fn forget(&mut self, count: usize) {
         // Which ones is as good as chance: the table's seed is secret.
-        let keys: Vec<Box<[u8]>> = self.read.keys().take(over).cloned().collect();
+        let keys: Vec<Box<[u8]>> = self.read.keys().take(count).cloned().collect();
         self.writer = 0;
         for key in keys {
             if let Some((key, readers)) = self.read.remove_entry(&key) {
@@ -155,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_forgets_step_by_step_and_tells() {
+    fn who_read_what_is_forgotten_is_told() {
         let mut t = Tracking {
             on: true,
             ..Tracking::default()
@@ -163,9 +159,9 @@ mod tests {
         for n in 0..100u32 {
             t.remember(&n.to_ne_bytes(), reader(1));
         }
-        t.limit(10, 30);
+        t.forget(30);
         assert_eq!((t.counts(), t.stale.len()), ((70, 70), 30));
-        t.limit(10, 1000);
-        assert_eq!((t.counts(), t.stale.len()), ((10, 10), 90));
+        t.forget(1000);
+        assert_eq!((t.counts(), t.stale.len()), ((0, 0), 100));
     }
 }

@@ -254,7 +254,7 @@ impl Core {
                 db,
                 version,
             };
-            self.mailbox.send(core, Mail::Under { transaction, under });
+            self.send_under(core, transaction, under);
         }
         all.step = Step::Gather {
             merge,
@@ -273,7 +273,7 @@ impl Core {
         let left = wanted.len();
         for (core, keys) in wanted {
             let under = Under::Lend(keys);
-            self.mailbox.send(core, Mail::Under { transaction, under });
+            self.send_under(core, transaction, under);
         }
         all.step = Step::Borrow {
             loans: Vec::new(),
@@ -361,8 +361,17 @@ impl Core {
         }
     }
 
+    pub(crate) fn send_under(&mut self, core: usize, transaction: u32, under: Under) {
+        let mail = Mail::Under {
+            transaction,
+            now_ms: self.shard.now_ms,
+            under,
+        };
+        self.mailbox.send(core, mail);
+    }
     /// The owner's half of a step.
-    pub(crate) fn under(&mut self, from: usize, transaction: u32, under: Under) {
+    pub(crate) fn under(&mut self, from: usize, transaction: u32, now_ms: i64, under: Under) {
+        let own = std::mem::replace(&mut self.shard.now_ms, now_ms);
         let done = match under {
             Under::Run {
                 caller,
@@ -378,6 +387,7 @@ impl Core {
             }
             Under::Lend(keys) => UnderDone::Loan(self.lend_keys(keys)),
         };
+        self.shard.now_ms = own;
         self.mailbox
             .send(from, Mail::UnderDone { transaction, done });
     }

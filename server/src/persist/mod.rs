@@ -46,6 +46,11 @@ impl State {
     pub fn running(&self) -> Option<Arc<Snapshot>> {
         lock(&self.running).clone()
     }
+    /// Ends a snapshot. Nobody begins the next meanwhile: its file has the same temporary name, and would be removed.
+    pub fn cancel(&self, snapshot: &Snapshot) {
+        let _running = lock(&self.running);
+        snapshot.cancel();
+    }
     pub fn runs(&self, purpose: Purpose) -> bool {
         self.running().is_some_and(|s| s.purpose == purpose)
     }

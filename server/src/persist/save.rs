@@ -90,7 +90,7 @@ impl Core {
             }
             _ => tracing::warn!("There is a background save. Ending it!"),
         }
-        snapshot.cancel();
+        self.shared.persistence.cancel(&snapshot);
     }
 
     /// Makes sure of a snapshot in the background. [`Core::save_in_background`] must follow.

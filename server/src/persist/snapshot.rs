@@ -551,7 +551,7 @@ impl Core {
         }
         let cut = self.snapshots.cut.as_ref();
         if let Some(snapshot) = cut.filter(|s| s.purpose == Purpose::Bgsave) {
-            snapshot.cancel();
+            self.shared.persistence.cancel(snapshot);
             self.shard.keyspace.abandon_cut();
         }
         if self.id == 0 {

@@ -368,6 +368,18 @@ impl<'a> ScriptHost<'a> {
                 let receivers = self.core.publish(kind, args[1], args[2]);
                 reply.integer(receivers as i64);
             }
+            "DEBUG" => {
+                let result = match args[1].eq_ignore_ascii_case(b"SLEEP") {
+                    true => crate::commands::debug::seconds(args[2]).map(|time| {
+                        std::thread::sleep(time);
+                        reply.ok();
+                    }),
+                    false => crate::commands::debug::protocol(reply, args[2]).map(drop),
+                };
+                if let Err(error) = result {
+                    reply.command_error(&error);
+                }
+            }
             "SELECT" => {
                 let databases = self.core.shard.keyspace.databases();
                 let index = std::str::from_utf8(args[1])
@@ -433,7 +445,9 @@ impl<'a> ScriptHost<'a> {
         reply: &mut Vec<u8>,
     ) {
         self.refused = true;
-        if let Some(text) = refusal(entry, args, self.read_only) {
+        if let Some(text) = refusal(entry, args, self.read_only)
+            && !self.is_for_debugging(entry, args)
+        {
             Reply::new(reply, version).error(text);
             return;
         }
@@ -472,6 +486,18 @@ impl<'a> ScriptHost<'a> {
             let words = Words::new(args.iter().copied());
             self.called.push((self.db, entry, words));
         }
+    }
+
+    /// DEBUG PROTOCOL and DEBUG SLEEP, where they were allowed.
+    #[cold]
+    fn is_for_debugging(&self, entry: Option<&Entry>, args: Args<'_>) -> bool {
+        let allowed = &self.core.shared.scripts.calls_debug;
+        allowed.load(Ordering::Acquire)
+            && entry.is_some_and(|e| e.name == "debug")
+            && args.len() == 3
+            && [&b"PROTOCOL"[..], b"SLEEP"]
+                .iter()
+                .any(|name| args[1].eq_ignore_ascii_case(name))
     }
 
     /// Counts a call by what it answered. Data commands count themselves; where the script may have to start again, that is

@@ -27,7 +27,7 @@ use ringwood_protocol::reply::{Reply, Version};
 use ringwood_scripting::{Budget, Cache, Function, Origin, Script, Sha, Versions, Vm, Watchdog};
 use ringwood_shard::ctx::Args;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The version that scripts are told: that of the Redis whose behaviour they get.
@@ -49,6 +49,8 @@ pub struct Library {
     pub busy: busy::Busy,
     /// What Lua may hold on all cores.
     pub memory: Arc<Budget>,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call DEBUG PROTOCOL and DEBUG SLEEP.
+    pub calls_debug: AtomicBool,
     /// Long scripts are watched, from the first script on. Not in the simulation, which has no time but its own.
     is_watched: bool,
     watchdog: OnceLock<Option<Watchdog>>,

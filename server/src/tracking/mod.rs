@@ -20,6 +20,7 @@ use ringwood_shard::ctx::Args;
 use ringwood_shard::shard::Shard;
 use ringwood_shard::tracking::{Reader, Stale};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 /// How a client caches.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +64,8 @@ pub struct Trackers {
     /// The cores that have any of either.
     cores: u128,
     broadcast_cores: u128,
+    /// How many keys this core has told in [`crate::core::Shared::tracked_keys`].
+    told: u64,
 }
 
 /// Keys that a client of the receiver has read, and no longer has right. `None`: all keys.
@@ -95,7 +98,7 @@ pub enum Message {
 }
 
 /// Keys that are forgotten at once, beyond `tracking-table-max-keys`.
-const EFFORT: usize = 2000;
+const EFFORT: u64 = 2000;
 
 fn append(out: &mut Vec<u8>, version: Version, keys: Option<&[Box<[u8]>]>) {
     let mut reply = Reply::new(out, version);
@@ -401,12 +404,28 @@ impl Core {
         }
     }
 
-    /// Keeps to `tracking-table-max-keys`, this core's share of it.
+    /// Keeps all cores together to `tracking-table-max-keys`: each forgets its share of what is too much. It is taken off the
+    /// common count first, so that two cores do not forget for the same excess.
     pub(crate) fn limit_tracking(&mut self) {
+        let own = self.shard.attention.tracking.counts().0 as u64;
+        let common = &self.shared.tracked_keys;
+        if own != self.trackers.told {
+            common.fetch_add(own.wrapping_sub(self.trackers.told), AcqRel);
+            self.trackers.told = own;
+        }
         let most = self.config.tracking_table_max_keys;
-        if self.shard.attention.tracking.on && most > 0 {
-            let share = (most as usize).div_ceil(self.cores());
-            self.shard.attention.tracking.limit(share, EFFORT);
+        if most == 0 || own == 0 {
+            return;
+        }
+        let less = |all: u64| {
+            let over = all.checked_sub(most).filter(|over| *over > 0)?;
+            let share = (u128::from(over) * u128::from(own)).div_ceil(u128::from(all.max(own)));
+            Some(all - (share as u64).min(own).min(EFFORT))
+        };
+        if let Ok(before) = common.fetch_update(AcqRel, Acquire, less) {
+            let count = less(before).map_or(0, |after| before - after);
+            self.trackers.told -= count;
+            self.shard.attention.tracking.forget(count as usize);
         }
     }
     /// The prefixes that this core's clients want to hear of.

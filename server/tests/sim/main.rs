@@ -22,7 +22,7 @@ use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard};
 use ringwood_shard::slot_set::SlotSet;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,8 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         helpers: Default::default(),
         command_logs: Default::default(),
         latency: Default::default(),
+        tracked_keys: AtomicU64::new(0),
+        cron_pauses: AtomicBool::new(false),
         run_id: "simulation".into(),
         started_unix_ms: 0,
     });

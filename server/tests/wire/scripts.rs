@@ -432,6 +432,28 @@ fn a_script_that_starts_again_is_counted_once() {
     }
 }
 
+/// Whatever core has the key: a script sees one moment.
+#[test]
+fn time_stands_still_for_a_script() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start_with(setup, &["--enable-debug-command", "yes"]);
+        let mut c = server.connect();
+        c.call(&["DEBUG", "SET-DISABLE-DENY-SCRIPTS", "1"]);
+        let body = "local n = 0 for _, k in ipairs({'a', 'b', 'c', 'd'}) do
+                redis.call('SET', k, 'v', 'PX', '1') redis.call('DEBUG', 'SLEEP', '0.02')
+                n = n + redis.call('EXISTS', k) end return n";
+        for declared in [&["0"][..], &["4", "a", "b", "c", "d"]] {
+            let got = eval(&mut c, body, declared);
+            assert_eq!(got, Value::Int(4), "{setup:?} {declared:?}");
+            assert_eq!(c.call(&["EXISTS", "a", "b", "c", "d"]), Value::Int(0));
+        }
+        c.call(&["DEBUG", "SET-DISABLE-DENY-SCRIPTS", "0"]);
+        let refused = eval(&mut c, "return redis.pcall('DEBUG', 'SLEEP', '0')", &["0"]);
+        let text = "ERR This Redis command is not allowed from script";
+        assert_eq!(refused, error(text), "{setup:?}");
+    }
+}
+
 /// Everything that writes is refused while fewer replicas are there than shall be.
 #[test]
 fn writes_want_as_many_replicas_as_are_asked_for() {

@@ -220,6 +220,42 @@ fn the_table_keeps_to_its_limit() {
     }
 }
 
+/// Not more for each core: what one of them keeps the others may not.
+#[test]
+fn the_table_of_all_cores_keeps_to_a_small_limit() {
+    for setup in setups(&[1, 3]) {
+        let server = Server::start_with(setup, &["--enable-debug-command", "yes"]);
+        let mut c = Conn::new(server.port());
+        // The limit holds when it is set, not some time later.
+        c.check("DEBUG PAUSE-CRON 1", "+OK\r\n");
+        let mut reader = tracking(&server, "");
+        for n in 0..100 {
+            reader.check(&format!("GET k{n}"), "_\r\n");
+        }
+        let kept = |c: &mut Conn| {
+            let info = c.text("INFO stats");
+            let line = info.lines().find(|l| l.starts_with("tracking_total_keys:"));
+            line.expect("the field")[20..]
+                .parse::<u64>()
+                .expect("a number")
+        };
+        assert_eq!(kept(&mut c), 100, "{setup:?}");
+        for most in [0, 50, 7, 1] {
+            c.check(
+                &format!("CONFIG SET tracking-table-max-keys {most}"),
+                "+OK\r\n",
+            );
+            // A core that took its share when it did not know of the others' keys yet is told by the next look.
+            let end = Instant::now() + Duration::from_secs(10);
+            let want = if most == 0 { 100 } else { most };
+            while kept(&mut c) != want {
+                assert!(Instant::now() < end, "{setup:?} {most}");
+                c.check("DEBUG PAUSE-CRON 0", "+OK\r\n");
+            }
+        }
+    }
+}
+
 /// A caching client reads at random while others write: when all is quiet, what it has kept is what is there.
 #[test]
 fn no_cache_keeps_a_stale_value() {

@@ -18,6 +18,7 @@ use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
 use ringwood_shard::shard::{Expiry, Settings};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub const COMMANDS: &[Command<ConnHandler>] = &[DEBUG];
@@ -90,7 +91,18 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
         {
             ok(call)
         }
-        (b"DICT-RESIZING" | b"PAUSE-CRON", [_]) => ok(call),
+        (b"DICT-RESIZING", [_]) => ok(call),
+        (b"SET-DISABLE-DENY-SCRIPTS", [on]) => {
+            let on = parse_i64(on).ok_or(CommandError::NotInteger)? != 0;
+            let scripts = &call.core.shared.scripts;
+            scripts.calls_debug.store(on, Ordering::Release);
+            ok(call)
+        }
+        (b"PAUSE-CRON", [on]) => {
+            let on = parse_i64(on).ok_or(CommandError::NotInteger)? != 0;
+            call.core.shared.cron_pauses.store(on, Ordering::Release);
+            ok(call)
+        }
         (b"RELOAD", words) => reload::reload(call, words),
         (b"LOADAOF", []) => crate::aof::reload::reload(call),
         (b"SET-SKIP-CHECKSUM-VALIDATION", [on]) => {
@@ -125,13 +137,17 @@ fn ok(call: &mut Call<'_>) -> Result {
     Ok(Answer::Now)
 }
 
-/// All cores sleep, as the whole of Redis does.
-fn sleep(call: &mut Call<'_>, seconds: &[u8]) -> Result {
-    let seconds = std::str::from_utf8(seconds)
+pub(crate) fn seconds(text: &[u8]) -> std::result::Result<Duration, CommandError> {
+    std::str::from_utf8(text)
         .ok()
         .and_then(|t| t.parse::<f64>().ok())
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
-        .ok_or(CommandError::NotFloat)?;
+        .ok_or(CommandError::NotFloat)
+}
+
+/// All cores sleep, as the whole of Redis does.
+fn sleep(call: &mut Call<'_>, seconds: &[u8]) -> Result {
+    let seconds = self::seconds(seconds)?;
     Ok(call.gather(
         move |_| std::thread::sleep(seconds),
         |_, reply, _| reply.ok(),
@@ -358,7 +374,7 @@ fn packed_threshold(size: &[u8]) -> std::result::Result<(), CommandError> {
 }
 
 /// An example of each type of reply. What [`Reply`] has no form for, as no command uses it, is written out.
-fn protocol(reply: &mut Reply<'_>, kind: &[u8]) -> Result {
+pub(crate) fn protocol(reply: &mut Reply<'_>, kind: &[u8]) -> Result {
     let resp3 = reply.version() == Version::Resp3;
     let three = |reply: &mut Reply<'_>| (0..3).for_each(|n| reply.integer(n));
     match kind.to_ascii_lowercase().as_slice() {
@@ -446,6 +462,8 @@ fn help(call: &mut Call<'_>) -> Result {
             "    Shows how a value is stored.",
             "PANIC",
             "    Crashes with a panic.",
+            "PAUSE-CRON <0|1>",
+            "    Stops what is done at intervals, but for what clients wait for.",
             "POPULATE <count> [<prefix>] [<size>]",
             "    Makes strings named key:0, key:1 and so on.",
             "PROTOCOL <type>",
@@ -460,6 +478,8 @@ fn help(call: &mut Call<'_>) -> Result {
             "    Turns off or on that expired keys are deleted unasked.",
             "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
             "    RESTORE does not look at checksums.",
+            "SET-DISABLE-DENY-SCRIPTS <0|1>",
+            "    Lets scripts call DEBUG PROTOCOL and DEBUG SLEEP, which stops the script's core only.",
             "SLEEP <seconds>",
             "    Stops all cores for so long.",
             "STRINGMATCH-LEN <len> <pattern>",
