@@ -448,7 +448,7 @@ impl Core {
         self.clients.get(conn).is_some_and(Client::is_plain)
             && !self.loading
             && !self.room.is_out()
-            && !self.disk_bad
+            && !self.refuses_writes
             && !self.shared.scripts.busy.any()
             && self.paused == Paused::No
             && !self.monitors.any()
