@@ -354,10 +354,23 @@ impl Core {
     pub(crate) fn transact(
         &mut self,
         ticket: Ticket,
-        left: usize,
+        mut left: usize,
         kind: Kind,
-        parts: Vec<(u16, Slots, PartWork)>,
+        mut parts: Vec<(u16, Slots, PartWork)>,
     ) {
+        let own = self.id as u16;
+        let borrows = matches!(kind, Kind::Borrow { .. } | Kind::Exec(..));
+        if borrows && parts.iter().all(|(core, ..)| *core != own) {
+            // It runs here, and is noted in this core's log: before what concerns all keys if its number is smaller. Otherwise
+            // the log would have it behind a FLUSHALL, or a rewrite's point, that its owners have it before.
+            let work = PartWork::Lend {
+                keys: Vec::new(),
+                watched: Vec::new(),
+                waiter: None,
+            };
+            parts.push((own, Slots::Presence, work));
+            left += 1;
+        }
         let transaction = self.name_transaction();
         let number = self.issue(transaction, parts);
         let begun = Coordinated {

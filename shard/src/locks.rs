@@ -23,6 +23,8 @@ const FEW: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slots {
     All,
+    /// No slot; but what uses all slots comes after it or before it.
+    Presence,
     Some(Box<[u16]>),
     Many(SlotSet),
 }
@@ -43,6 +45,8 @@ impl Slots {
     fn bloom(&self) -> u64 {
         match self {
             Self::All => u64::MAX,
+            // Any bit: filters only say that a closer look is needed.
+            Self::Presence => 1,
             Self::Some(slots) => slots.iter().fold(0, |b, s| b | bit(*s)),
             Self::Many(set) => set.bloom(),
         }
@@ -50,6 +54,7 @@ impl Slots {
     fn contains(&self, slot: u16) -> bool {
         match self {
             Self::All => true,
+            Self::Presence => false,
             Self::Some(slots) => slots.contains(&slot),
             Self::Many(set) => set.contains(slot),
         }
@@ -57,6 +62,7 @@ impl Slots {
     fn shares(&self, other: &Slots) -> bool {
         match (self, other) {
             (Self::All, _) | (_, Self::All) => true,
+            (Self::Presence, _) | (_, Self::Presence) => false,
             (Self::Many(a), Self::Many(b)) => a.shares(b),
             (Self::Some(few), other) | (other, Self::Some(few)) => {
                 few.iter().any(|s| other.contains(*s))
@@ -274,6 +280,29 @@ mod tests {
         assert!(!many.shares(&Slots::of((200..300).collect())));
         assert!(Slots::All.shares(&many) && many.shares(&Slots::All));
         assert_eq!(many.bloom(), u64::MAX);
+    }
+
+    #[test]
+    fn presence_is_in_the_way_of_all_and_of_nothing_else() {
+        let mut locks = Locks::default();
+        locks.insert(1, Slots::Presence, 'a');
+        locks.insert(2, slots(&[0, 64]), 'b');
+        locks.insert(3, Slots::Presence, 'c');
+        locks.insert(4, Slots::All, 'd');
+        locks.insert(5, Slots::Presence, 'e');
+        locks.advance(6);
+        let started: Vec<(Order, char)> = std::iter::from_fn(|| locks.start_next()).collect();
+        let names: String = started.iter().map(|(_, name)| name).collect();
+        assert_eq!(names, "abc");
+        for (order, _) in started {
+            assert!(locks.start_next().is_none());
+            locks.release(order);
+        }
+        let (d, name) = locks.start_next().unwrap();
+        assert_eq!(name, 'd');
+        assert!(locks.start_next().is_none());
+        locks.release(d);
+        assert_eq!(locks.start_next().unwrap().1, 'e');
     }
 
     #[test]
