@@ -48,6 +48,13 @@ pub struct Queued {
     pub words: Words,
 }
 
+impl Queued {
+    /// Neither a data command nor a script.
+    fn is_servers_own(&self) -> bool {
+        matches!(self.entry.spec.run, Run::Server(_)) && !self.entry.has(LUA)
+    }
+}
+
 /// A client's open transaction.
 #[derive(Debug, Default)]
 pub struct Multi {
@@ -713,6 +720,10 @@ impl Core {
             return flow;
         }
         let wide = self.is_wide_script(entry, args);
+        if !wide && self.may_run_at_once(conn, args) {
+            self.eval_at_once(conn, entry, args);
+            return Flow::Next;
+        }
         let client = self.clients.get(conn).expect("looked up by the caller");
         let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
         let waiting = client.is_waiting();
@@ -760,6 +771,68 @@ impl Core {
         };
         self.start_exec(exec, plan);
         Flow::Next
+    }
+
+    /// True for a script of an unrestricted client with nothing outstanding whose declared keys are all here and not in use: the usual case, for
+    /// which nothing is copied or planned.
+    fn may_run_at_once(&self, conn: ConnId, args: Args<'_>) -> bool {
+        let client = self.clients.get(conn);
+        if client.is_none_or(|c| c.is_waiting() || c.restricted || c.cluster) {
+            return false;
+        }
+        if self.cores() == 1 && self.locks.is_empty() {
+            return true;
+        }
+        let Ok(parameters) = crate::scripts::parameters(args) else {
+            return false;
+        };
+        parameters.keys.iter().all(|key| {
+            let slot = ringwood_protocol::slot::key_slot(key);
+            self.owner(slot) as usize == self.id && !self.locks.in_use(slot)
+        })
+    }
+    fn eval_at_once(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) {
+        if self.monitors.any() {
+            self.monitor_command(conn, entry, args);
+        }
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        let (id, db, version, tracks) = (client.id, client.db, client.version, client.tracks());
+        self.caller = Ticket::of(self.id, conn, id, tracks);
+        self.acting = None;
+        let begins = self.begin_log_group();
+        let result = self.run_script(entry, args, db, version, None);
+        match &result {
+            Ok(reply) => {
+                // It may have closed its own client.
+                if self.clients.get(conn).is_some_and(|c| c.id == id) {
+                    self.reply_now(conn, |r| r.raw(reply));
+                }
+                if !self.shard.attention.touched.is_empty() {
+                    self.serve_blocked();
+                }
+            }
+            Err(crate::scripts::Wide) => {
+                if self.clients.get(conn).is_some_and(|c| c.id == id) {
+                    let words = Words::new(args.iter().copied());
+                    let exec = Exec {
+                        commands: vec![Queued { entry, words }],
+                        watchers: Vec::new(),
+                        conn,
+                        client: id,
+                        db,
+                        version,
+                        tracks,
+                        bare: true,
+                        user: None,
+                    };
+                    let ticket = self.hold_client(conn);
+                    self.start_exclusive(ticket, exec);
+                }
+            }
+        }
+        if begins {
+            self.end_log_group(0);
+        }
     }
 
     /// Runs a script all of whose declared keys are here; it comes back if it has to start again, with every core held.

@@ -2,7 +2,6 @@
 
 use super::{Queued, Watcher};
 use crate::core::Core;
-use crate::registry::Run;
 use crate::transaction::PartWork;
 use ringwood_protocol::command::{LUA, Route, WRITE};
 use ringwood_protocol::number::parse_i64;
@@ -41,19 +40,24 @@ impl Core {
             everything: false,
             only_data: true,
         };
+        if self.cores() == 1 && !cluster && self.locks.is_empty() && !self.shared.scripts.busy.any()
+        {
+            // One core has everything and nothing is in use: which keys these are does not matter.
+            plan.only_data = commands.iter().all(|c| !c.is_servers_own());
+            return plan;
+        }
         let many = self.cores() > 1 && !cluster;
         let databases = self.shard.keyspace.databases();
         let database = |word: &[u8]| {
             let n = usize::try_from(parse_i64(word)?).ok()?;
             (n < databases).then_some(n)
         };
-        for Queued { entry, words } in commands {
+        for command in commands {
+            let Queued { entry, words } = command;
             let args = words.slices();
             let name = entry.spec.name;
             let script = entry.has(LUA);
-            if let Run::Server(_) = entry.spec.run
-                && !script
-            {
+            if command.is_servers_own() {
                 plan.only_data = false;
                 // Libraries are all cores'; a transaction that changes them and calls their functions is one step for all.
                 plan.everything |= many && entry.has(WRITE) && entry.parent.is_some();

@@ -87,6 +87,8 @@ pub(crate) struct Scripts {
     /// Made when the first script runs here. Taken out while one runs.
     vm: Option<Vm>,
     known: HashMap<Sha, Arc<Script>>,
+    /// The same by a hash of their texts: a SHA-1 costs more than a short script's run.
+    by_text: HashMap<u64, Arc<Script>>,
     /// Scripts that needed more than they declared.
     wide: HashSet<Sha>,
     /// The same of functions, by their names in lower case.
@@ -145,6 +147,7 @@ impl Core {
         if self.scripts.flushes != flushes {
             self.scripts.flushes = flushes;
             self.scripts.known.clear();
+            self.scripts.by_text.clear();
             self.scripts.wide.clear();
             if let Some(vm) = &mut self.scripts.vm {
                 vm.flush();
@@ -156,14 +159,26 @@ impl Core {
         self.follow_flushes();
         let error = |text: String| CommandError::Text(one_line(&text).into());
         let by_sha = is_by_sha(entry);
+        let text_hash = match by_sha {
+            true => None,
+            false => Some(self.shard.keyspace.hasher().hash(word)),
+        };
+        if let Some(script) = text_hash.and_then(|hash| self.scripts.by_text.get(&hash))
+            && *script.body == *word
+        {
+            return Ok(script.clone());
+        }
         let sha = match by_sha {
             true => Sha::parse(word),
             false => Some(Sha::of(word)),
         };
         let missing = || CommandError::fixed("NOSCRIPT No matching script. Please use EVAL.");
         let sha = sha.ok_or_else(missing)?;
-        if let Some(script) = self.scripts.known.get(&sha) {
-            return Ok(script.clone());
+        if let Some(script) = self.scripts.known.get(&sha).cloned() {
+            if let Some(hash) = text_hash {
+                self.scripts.by_text.insert(hash, script.clone());
+            }
+            return Ok(script);
         }
         let shared = self.shared.clone();
         let mut cache = shared.scripts.cache();

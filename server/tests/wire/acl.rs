@@ -133,6 +133,8 @@ fn a_password_for_the_default_user() {
     for setup in setups(&[1, 4]) {
         let server = Server::start(setup);
         let (mut admin, mut old) = (server.connect(), server.connect());
+        // Only now the server knows of it.
+        assert_eq!(old.call(&["PING"]), Value::Simple("PONG".into()));
         assert_eq!(admin.call(&["CONFIG", "SET", "requirepass", "p"]), ok());
         // Who was in stays in.
         assert_eq!(old.call(&["PING"]), Value::Simple("PONG".into()));
