@@ -19,7 +19,12 @@ pub(crate) fn lines(core: &Core, out: &mut String) {
         "aof_rewrite_in_progress",
         &u8::from(rewrite.since.is_some()),
     );
-    line("aof_rewrite_scheduled", &u8::from(rewrite.scheduled));
+    // A log that is wanted begins with one, once no other snapshot is written.
+    let begins = core.config.appendonly && !state.is_announced() && rewrite.since.is_none();
+    line(
+        "aof_rewrite_scheduled",
+        &u8::from(rewrite.scheduled || begins),
+    );
     line("aof_last_rewrite_time_sec", &rewrite.last_seconds);
     let current = rewrite
         .since

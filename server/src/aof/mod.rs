@@ -137,6 +137,10 @@ impl State {
         let files = self.files();
         files.as_ref().map(|f| (f.size(), f.rewritten_size))
     }
+    /// The manifest tells of a log that goes on: what is in memory stands there.
+    pub fn is_announced(&self) -> bool {
+        self.files().as_ref().is_some_and(|f| f.is_announced)
+    }
     pub fn syncs_under_way(&self) -> usize {
         let files = self.files();
         let open = files.iter().flat_map(|files| &files.open);

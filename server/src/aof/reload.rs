@@ -7,7 +7,8 @@
 //! 4. each core forgets its keys, loads the base and takes its part of the log's commands;
 //! 5. with the last of them all go on in the files that they were writing.
 //!
-//! With the log switched off, the files that the manifest names are read all the same.
+//! With the log switched off, the files that the manifest names are read all the same; where there are none, or the log is only just being switched
+//! on, nothing is read and nothing forgotten.
 
 use super::replay::{self, Plan};
 use crate::commands::{Answer, Call, lock};
@@ -45,6 +46,10 @@ pub fn reload(call: &mut Call<'_>) -> Result<Answer, CommandError> {
     if aof.refuses_writes() {
         return Err(core.write_error());
     }
+    if core.config.appendonly && !aof.is_announced() {
+        // The files say nothing of what is there now.
+        return Err(CommandError::err("the log is being switched on"));
+    }
     if aof.switching.swap(true, AcqRel) {
         return Err(CommandError::err("the log is being switched on or off"));
     }
@@ -81,6 +86,10 @@ impl Core {
                 return core.reload_failed(core.write_error());
             }
             match replay::plan(&core.config) {
+                Ok(plan) if plan.is_empty() && !core.shared.aof.is_announced() => {
+                    let text = "there is no log, and what is in memory would be lost";
+                    core.reload_failed(CommandError::err(text));
+                }
                 Ok(plan) => core.read_log_again(plan),
                 Err(error) => {
                     tracing::error!("{error}");

@@ -54,6 +54,9 @@ impl Plan {
     pub fn has_commands(&self) -> bool {
         !self.generations.is_empty()
     }
+    pub fn is_empty(&self) -> bool {
+        self.base.is_none() && self.generations.is_empty()
+    }
 }
 
 /// What a look through the files of a manifest shows.

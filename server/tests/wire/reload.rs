@@ -128,6 +128,46 @@ fn a_damaged_log_changes_nothing() {
     }
 }
 
+/// A log that is not there, or not yet, takes nothing away.
+#[test]
+fn without_a_log_nothing_is_forgotten() {
+    for shards in [1, 4] {
+        let folder = TemporaryFolder::new("reload");
+        let dir = folder.to_str().expect("a plain name");
+        // FLUSHALL writes a snapshot, and a log that is switched on waits for its end.
+        let options = [
+            "--dir",
+            dir,
+            "--save",
+            "3600 1",
+            "--enable-debug-command",
+            "yes",
+        ];
+        let server = Server::start(shards, &options);
+        let mut c = server.client();
+        fill(&mut c, 0);
+        let before = digest(&mut c);
+        assert!(c.call("DEBUG LOADAOF").starts_with("-ERR there is no log"));
+        assert_eq!(digest(&mut c), before, "{shards} shards");
+        ok(&mut c, "FLUSHALL");
+        ok(&mut c, "CONFIG SET appendonly yes");
+        fill(&mut c, 0);
+        let before = digest(&mut c);
+        c.call("DEBUG LOADAOF");
+        assert_eq!(digest(&mut c), before, "{shards} shards, being switched on");
+        loop {
+            let info = c.call("INFO persistence");
+            if info.contains("aof_enabled:1") && info.contains("aof_rewrite_in_progress:0") {
+                break;
+            }
+            let waits = info.contains("aof_rewrite_scheduled:1");
+            assert!(waits || info.contains("aof_rewrite_in_progress:1"));
+        }
+        ok(&mut c, "DEBUG LOADAOF");
+        assert_eq!(digest(&mut c), before, "{shards} shards, switched on");
+    }
+}
+
 /// The manifest of a folder's log.
 fn manifest(folder: &TemporaryFolder) -> String {
     let path = folder.join("appendonlydir/appendonly.aof.manifest");
