@@ -1,10 +1,15 @@
 //! All commands by name: the shard's data commands and the server's own, joined once at start.
+//!
+//! `rename-command` changes the names that clients and scripts call commands by ([`Registry::names`]), and nothing else: a command
+//! is declared, shown and allowed (ACL) by its own name, as in Redis. The log is written in the commands' own names and read by
+//! them ([`Registry::logged`]), so that a log outlives a change of names.
 
 use crate::commands::{self, ConnHandler};
 use ringwood_protocol::command::{
     BLOCKING, BeginSearch, Command, FAST, FindKeys, KeySpec, LUA, Route,
 };
 use ringwood_shard::ctx::Handler;
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::OnceLock;
 
@@ -47,6 +52,10 @@ pub struct Entry {
     pub plain: bool,
     /// The container of a subcommand.
     pub parent: Option<&'static str>,
+    /// Clients call it, or its container, by another name, or cannot call it.
+    pub renamed: bool,
+    /// Clients cannot call it.
+    pub hidden: bool,
 }
 
 impl std::fmt::Debug for Entry {
@@ -82,11 +91,65 @@ impl Entry {
     }
 }
 
-/// The table.
+/// All commands.
 pub struct Registry {
     pub entries: Vec<&'static Entry>,
+    /// What clients and scripts call them.
+    pub names: Names,
+    /// With commands renamed: each by its own name, and by its new one where that is nobody's own.
+    logged: Option<Names>,
+}
+
+/// Commands by name, in any case.
+pub struct Names {
     /// Open addressing by a hash of the upper-case name; a power of two long, at most a quarter full.
     table: Vec<Place>,
+    /// The names of the places.
+    names: Vec<Box<[u8]>>,
+    /// The length of the longest name.
+    longest: usize,
+}
+
+/// What `rename-command` says: the new names of commands, each upper case, and the commands' own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renames {
+    /// Every name there is. Empty: nothing is renamed.
+    names: BTreeMap<Vec<u8>, &'static str>,
+}
+
+impl Renames {
+    /// One directive. With no new name nobody can call the command.
+    pub fn add(&mut self, old: &[u8], new: &[u8]) -> Result<(), &'static str> {
+        if self.names.is_empty() {
+            let data = ringwood_shard::commands::FAMILIES.iter();
+            let data = data.flat_map(|family| family.iter().map(|c| c.name));
+            let own = commands::FAMILIES.iter();
+            let own = own.flat_map(|family| family.iter().map(|c| c.name));
+            let every = data
+                .chain(own)
+                .map(|name| (name.to_ascii_uppercase().into(), name));
+            self.names = every.collect();
+        }
+        let command = self.names.remove(&old.to_ascii_uppercase());
+        let command = command.ok_or("No such command in rename-command")?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        match self.names.insert(new.to_ascii_uppercase(), command) {
+            None => Ok(()),
+            Some(_) => Err("Target command name already exists"),
+        }
+    }
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+    fn is_own(&self, name: &str) -> bool {
+        let known = self.names.get(&name.to_ascii_uppercase().into_bytes());
+        self.is_empty() || known == Some(&name)
+    }
+    fn is_hidden(&self, name: &str) -> bool {
+        !self.is_empty() && !self.names.values().any(|known| *known == name)
+    }
 }
 
 /// A place of the table.
@@ -97,8 +160,9 @@ struct Place {
     entry: Option<&'static Entry>,
 }
 
-/// Names are at most this long.
-const NAME_MAX: usize = 32;
+/// Made once, see [`Registry::start`].
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+
 /// Of the table.
 const PLACES: usize = 2048;
 
@@ -200,40 +264,58 @@ fn with_run<H: Copy>(c: &Command<H>, wrap: &dyn Fn(H) -> Run) -> Command<Run> {
 impl Registry {
     /// The one registry of the process.
     pub fn get() -> &'static Registry {
-        static REGISTRY: OnceLock<Registry> = OnceLock::new();
-        REGISTRY.get_or_init(Registry::build)
+        REGISTRY.get_or_init(|| Registry::build(&Renames::default()))
+    }
+    /// Makes it, before anybody looks something up. False if somebody has.
+    pub fn start(renames: &Renames) -> bool {
+        renames.is_empty() || REGISTRY.set(Registry::build(renames)).is_ok()
     }
 
-    fn build() -> Self {
+    fn build(renames: &Renames) -> Self {
         let mut registry = Self {
             entries: Vec::new(),
-            table: vec![
-                Place {
-                    short: None,
-                    entry: None
-                };
-                PLACES
-            ],
+            names: Names::new(),
+            logged: None,
         };
         for family in ringwood_shard::commands::FAMILIES {
             for c in *family {
-                registry.add(c, &Run::Shard);
+                registry.add(c, &Run::Shard, renames);
             }
         }
         for family in commands::FAMILIES {
             for c in *family {
-                registry.add(c, &Run::Server);
+                registry.add(c, &Run::Server, renames);
             }
+        }
+        if !renames.is_empty() {
+            let mut logged = std::mem::replace(&mut registry.names, Names::new());
+            for (name, command) in &renames.names {
+                let entry = logged.lookup(command.as_bytes()).expect("added above");
+                registry.names.add(name, entry);
+            }
+            for (name, command) in &renames.names {
+                if logged.lookup(name).is_none() {
+                    let entry = logged.lookup(command.as_bytes()).expect("added above");
+                    logged.add(name, entry);
+                }
+            }
+            registry.logged = Some(logged);
         }
         registry
     }
 
-    fn add<H: Copy>(&mut self, command: &Command<H>, wrap: &dyn Fn(H) -> Run) {
+    /// By the commands' own names: what the server itself calls, rules of users, and what logs say.
+    pub fn logged(&self) -> &Names {
+        self.logged.as_ref().unwrap_or(&self.names)
+    }
+
+    fn add<H: Copy>(&mut self, command: &Command<H>, wrap: &dyn Fn(H) -> Run, renames: &Renames) {
         let name = command.name.to_ascii_lowercase();
         let mut subcommands = Vec::new();
         for sub in command.subcommands {
             let full = format!("{name}|{}", sub.name.to_ascii_lowercase());
-            subcommands.push(self.entry(full, with_run(sub, wrap), Vec::new(), Some(command.name)));
+            let spec = with_run(sub, wrap);
+            subcommands.push(self.entry(full, spec, Vec::new(), Some(command.name), renames));
         }
         for (_, more) in commands::SUBCOMMANDS
             .iter()
@@ -242,20 +324,11 @@ impl Registry {
             for sub in *more {
                 let full = format!("{name}|{}", sub.name.to_ascii_lowercase());
                 let spec = with_run(sub, &Run::Server);
-                subcommands.push(self.entry(full, spec, Vec::new(), Some(command.name)));
+                subcommands.push(self.entry(full, spec, Vec::new(), Some(command.name), renames));
             }
         }
-        let entry = self.entry(name, with_run(command, wrap), subcommands, None);
-        let bytes = command.name.as_bytes();
-        let mut at = name_hash(bytes);
-        while let Some(other) = self.table[at].entry {
-            assert_ne!(other.spec.name, command.name, "a command declared twice");
-            at = (at + 1) % PLACES;
-        }
-        self.table[at] = Place {
-            short: short_name(bytes),
-            entry: Some(entry),
-        };
+        let entry = self.entry(name, with_run(command, wrap), subcommands, None, renames);
+        self.names.add(command.name.as_bytes(), entry);
     }
 
     fn entry(
@@ -264,8 +337,9 @@ impl Registry {
         spec: Command<Run>,
         subcommands: Vec<&'static Entry>,
         parent: Option<&'static str>,
+        renames: &Renames,
     ) -> &'static Entry {
-        assert!(name.len() <= NAME_MAX);
+        let called = parent.unwrap_or(spec.name);
         let index = self.entries.len();
         let keys = classify(spec.keys);
         // Not marked as fast, but what these cost is bounded by their request and reply.
@@ -296,9 +370,59 @@ impl Registry {
             keys,
             subcommands,
             parent,
+            renamed: !renames.is_own(called),
+            hidden: renames.is_hidden(called),
         }));
         self.entries.push(entry);
         entry
+    }
+
+    /// The subcommand that the words name.
+    pub fn subcommand(entry: &'static Entry, args: &[&[u8]]) -> Option<&'static Entry> {
+        let sub = args.get(1)?;
+        entry
+            .subcommands
+            .iter()
+            .copied()
+            .find(|e| e.spec.name.as_bytes().eq_ignore_ascii_case(sub))
+    }
+    /// See [`Names::lookup`].
+    pub fn lookup(&self, name: &[u8]) -> Option<&'static Entry> {
+        self.names.lookup(name)
+    }
+    /// See [`Names::resolve`].
+    #[inline(always)]
+    pub fn resolve(&self, args: &[&[u8]]) -> Option<&'static Entry> {
+        self.names.resolve(args)
+    }
+}
+
+impl Names {
+    fn new() -> Self {
+        let none = Place {
+            short: None,
+            entry: None,
+        };
+        Self {
+            table: vec![none; PLACES],
+            names: vec![Box::default(); PLACES],
+            longest: 0,
+        }
+    }
+
+    fn add(&mut self, name: &[u8], entry: &'static Entry) {
+        let mut at = name_hash(name);
+        while self.table[at].entry.is_some() {
+            let is_same = self.names[at].eq_ignore_ascii_case(name);
+            assert!(!is_same, "a command declared twice: {entry:?}");
+            at = (at + 1) % PLACES;
+        }
+        self.table[at] = Place {
+            short: short_name(name),
+            entry: Some(entry),
+        };
+        self.names[at] = name.into();
+        self.longest = self.longest.max(name.len());
     }
 
     /// The command of this name, in any case.
@@ -314,13 +438,13 @@ impl Registry {
         self.search(name)
     }
     fn search(&self, name: &[u8]) -> Option<&'static Entry> {
-        if name.is_empty() || name.len() > NAME_MAX {
+        if name.is_empty() || name.len() > self.longest {
             return None;
         }
         let mut at = name_hash(name);
         loop {
             let entry = self.table[at].entry?;
-            if entry.spec.name.as_bytes().eq_ignore_ascii_case(name) {
+            if self.names[at].eq_ignore_ascii_case(name) {
                 return Some(entry);
             }
             at = (at + 1) % PLACES;
@@ -334,16 +458,7 @@ impl Registry {
         if entry.subcommands.is_empty() {
             return Some(entry);
         }
-        Some(Self::subcommand(entry, args).unwrap_or(entry))
-    }
-
-    pub fn subcommand(entry: &'static Entry, args: &[&[u8]]) -> Option<&'static Entry> {
-        let sub = args.get(1)?;
-        entry
-            .subcommands
-            .iter()
-            .copied()
-            .find(|e| e.spec.name.as_bytes().eq_ignore_ascii_case(sub))
+        Some(Registry::subcommand(entry, args).unwrap_or(entry))
     }
 }
 
@@ -362,6 +477,63 @@ mod tests {
         }
         assert!(registry.lookup(b"NOSUCH").is_none());
         assert!(registry.lookup(&[b'X'; 40]).is_none());
+    }
+
+    /// The new names lead to the commands, the old ones nowhere; what the server itself calls keeps its name.
+    #[test]
+    fn renamed_commands_are_found_by_their_new_names_only() {
+        let long = b"b840fc02d524045429941cc15f59e41cb7be6c52";
+        let mut renames = Renames::default();
+        for (old, new) in [
+            ("set", "PutIt"),
+            ("GET", ""),
+            ("DEL", "set"),
+            ("putit", "put two"),
+        ] {
+            assert_eq!(renames.add(old.as_bytes(), new.as_bytes()), Ok(()));
+        }
+        assert_eq!(renames.add(b"config", long), Ok(()));
+        let registry = Registry::build(&renames);
+        let found = |name: &[u8]| registry.lookup(name).map(|e| e.name.as_str());
+        assert_eq!(found(b"SET"), Some("del"));
+        assert_eq!(found(b"Put Two"), Some("set"));
+        assert_eq!(found(&long.to_ascii_uppercase()), Some("config"));
+        assert_eq!(found(b"incr"), Some("incr"));
+        for gone in [&b"get"[..], b"del", b"putit", b"config", b""] {
+            assert_eq!(found(gone), None);
+        }
+        let words: [&[u8]; 2] = [long, b"GET"];
+        let entry = registry.resolve(&words).expect("found");
+        assert_eq!(
+            (entry.name.as_str(), entry.renamed, entry.hidden),
+            ("config|get", true, false)
+        );
+        let logged = |name: &[u8]| registry.logged().lookup(name).map(|e| e.name.as_str());
+        assert_eq!(logged(b"SET"), Some("set"));
+        assert_eq!(logged(b"get"), Some("get"));
+        assert_eq!(logged(b"PUT TWO"), Some("set"));
+        assert_eq!(logged(b"nosuch"), None);
+        let flags = |name: &[u8]| {
+            registry
+                .logged()
+                .lookup(name)
+                .map(|e| (e.renamed, e.hidden))
+        };
+        assert_eq!(flags(b"GET"), Some((true, true)));
+        assert_eq!(flags(b"SET"), Some((true, false)));
+        assert_eq!(flags(b"INCR"), Some((false, false)));
+    }
+
+    #[test]
+    fn names_that_are_not_there_or_taken_are_refused() {
+        let mut renames = Renames::default();
+        let none = Err("No such command in rename-command");
+        assert_eq!(renames.add(b"nosuch", b"x"), none);
+        assert_eq!(renames.add(b"config|get", b"x"), none);
+        assert_eq!(renames.add(b"get", b""), Ok(()));
+        assert_eq!(renames.add(b"GET", b"x"), none);
+        let taken = Err("Target command name already exists");
+        assert_eq!(renames.add(b"set", b"Incr"), taken);
     }
 
     /// What routing relies on: keys lie within the arity, scattered commands have their keys at the end.

@@ -181,6 +181,10 @@ impl Core {
         let mut authenticated = client.authenticated;
         let db = client.db;
         let mut progress = client.progress.take();
+        let names = match client.loads {
+            true => self.registry.logged(),
+            false => &self.registry.names,
+        };
         let bulk_len_max = self.shard.settings.string_len_max as i64;
         let mut at = 0;
         while at < bytes.len() && !taken[index].0.stopped {
@@ -205,7 +209,7 @@ impl Core {
                     progress = None;
                     let args = &batch.args[first..];
                     if !args.is_empty() {
-                        let entry = self.registry.resolve(args);
+                        let entry = names.resolve(args);
                         let key = self.first_key(entry, args);
                         if let Some(key) = key {
                             self.shard.keyspace.prefetch_table(db, key.slot);
@@ -1619,7 +1623,7 @@ fn admit(client: &Client, entry: Option<&'static Entry>, args: Args<'_>) -> Opti
         return Some(CommandError::WrongArity(entry.name.clone()));
     }
     if !entry.subcommands.is_empty() && args.len() > 1 {
-        return Some(unknown_subcommand(entry, args));
+        return Some(unknown_subcommand(args));
     }
     if !client.authenticated && !entry.has(NO_AUTH) {
         return Some(CommandError::fixed("NOAUTH Authentication required."));
@@ -1668,11 +1672,11 @@ fn unknown_command(args: Args<'_>) -> CommandError {
 }
 
 #[cold]
-fn unknown_subcommand(entry: &Entry, args: Args<'_>) -> CommandError {
+fn unknown_subcommand(args: Args<'_>) -> CommandError {
     CommandError::err(format!(
         "unknown subcommand '{}'. Try {} HELP.",
         shown(args[1], 128),
-        entry.spec.name
+        String::from_utf8_lossy(args[0]).to_uppercase()
     ))
 }
 
@@ -1715,6 +1719,14 @@ impl Mode {
     };
 }
 
+/// A renamed command's words as the log has them: with its own name.
+#[cold]
+fn by_own_name<'a>(entry: &'static Entry, args: Args<'a>) -> Vec<&'a [u8]> {
+    let mut words = args.to_vec();
+    words[0] = entry.parent.unwrap_or(entry.spec.name).as_bytes();
+    words
+}
+
 /// Runs a data command on a shard; the reply goes to the end of `out`. What it wants before it can do its work comes back;
 /// then there is no reply.
 #[inline(always)]
@@ -1738,6 +1750,14 @@ pub(crate) fn run(
     // Which keys it reads is known to nobody but itself: it is logged by what it made.
     let by_result = shard.logging && entry.widens();
     let group_begins = by_result && shard.log.begin();
+    let own_words;
+    let args = match shard.logging && entry.renamed {
+        true => {
+            own_words = by_own_name(entry, args);
+            &own_words
+        }
+        false => args,
+    };
     let mut ctx = Ctx::new(shard, call.db, reply, call.first_key);
     (ctx.serving, ctx.aside) = (call.serving, call.aside);
     let result = handler(&mut ctx, args);

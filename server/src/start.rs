@@ -8,6 +8,7 @@ use crate::core::{Core, SHARD_LISTENER, Shared, settings};
 use crate::io::{Io, ListenerId, World, net};
 use crate::mailbox::{Mailbox, mailboxes};
 use crate::persist::load::{Totals, load};
+use crate::registry::Registry;
 use crate::sequencer::Sequencer;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard};
@@ -48,6 +49,12 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         daemonize()?;
     }
     crate::config::log::install(&loaded.config).map_err(Error::other)?;
+    if !Registry::start(&loaded.renames) {
+        // They would stay callable by their old names.
+        return Err(Error::other(
+            "commands are renamed after somebody used them",
+        ));
+    }
     let config = Arc::new(loaded.config.clone());
     let cpus = cpus(config.cpus.cpus());
     let cores = match config.shards {

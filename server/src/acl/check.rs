@@ -55,7 +55,7 @@ impl Denied {
 }
 
 /// What these words do to the key: SET reads the old value only with GET, BITFIELD writes only with something to write.
-pub fn flags_in_use(flags: u32, words: &[&[u8]]) -> u32 {
+pub fn flags_in_use(entry: &Entry, flags: u32, words: &[&[u8]]) -> u32 {
     let has_from = |at: usize, word: &str| {
         let mut options = words.iter().skip(at);
         options.any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
@@ -63,14 +63,14 @@ pub fn flags_in_use(flags: u32, words: &[&[u8]]) -> u32 {
     let has = |word| has_from(2, word);
     if flags & VARIABLE_FLAGS == 0 || words.len() < 2 {
         flags
-    } else if words[0].eq_ignore_ascii_case(b"SET") {
+    } else if entry.spec.name == "SET" {
         // Behind the value, which may be any word.
         if has_from(3, "GET") {
             RW | ACCESS | UPDATE
         } else {
             OW | UPDATE
         }
-    } else if words[0].eq_ignore_ascii_case(b"BITFIELD") && !has("SET") && !has("INCRBY") {
+    } else if entry.spec.name == "BITFIELD" && !has("SET") && !has("INCRBY") {
         RO | ACCESS
     } else {
         flags
@@ -94,7 +94,7 @@ impl Selector {
         }
         if !self.all_keys {
             for spec in entry.spec.keys.iter().filter(|s| s.flags & NOT_KEY == 0) {
-                let flags = flags_in_use(spec.flags, args);
+                let flags = flags_in_use(entry, spec.flags, args);
                 let mut access = 0;
                 if flags & ACCESS != 0 {
                     access |= READ;

@@ -149,11 +149,15 @@ fn has_spaces(text: &[u8]) -> bool {
 
 /// A command by its name, a subcommand as `config|get`.
 pub fn find_command(name: &[u8]) -> Option<&'static Entry> {
-    let registry = Registry::get();
+    let lookup = |name: &[u8]| {
+        let found = Registry::get().logged().lookup(name);
+        // Its own name, whatever else clients call it by.
+        found.filter(|e| e.spec.name.as_bytes().eq_ignore_ascii_case(name))
+    };
     match name.iter().position(|b| *b == b'|') {
-        None => registry.lookup(name),
+        None => lookup(name),
         Some(bar) => {
-            let parent = registry.lookup(&name[..bar])?;
+            let parent = lookup(&name[..bar])?;
             let sub = &name[bar + 1..];
             let named = |e: &&&'static Entry| e.spec.name.as_bytes().eq_ignore_ascii_case(sub);
             parent.subcommands.iter().find(named).copied()

@@ -106,7 +106,7 @@ fn append(shard: &mut Shard, db: usize, words: Args<'_>) {
     }
     let changed = shard.log.take_changed();
     let mut keys = Vec::new();
-    if let Some(entry) = Registry::get().resolve(words) {
+    if let Some(entry) = Registry::get().logged().resolve(words) {
         entry.key_indexes(words, &mut keys);
     }
     let mut owners = keys.iter().map(|&k| shard.log.owner_of(words[k]));

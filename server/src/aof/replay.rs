@@ -480,7 +480,7 @@ impl Feeder {
     fn range(&mut self, source: &Source, from: u64, to: u64) -> Result<(), String> {
         let shown = source.path.display();
         let mut scanner = open_at(&source.path, from).map_err(|e| format!("{shown}: {e}"))?;
-        let registry = Registry::get();
+        let names = Registry::get().logged();
         let mut words: Vec<&[u8]> = Vec::new();
         while scanner.offset < to {
             match scanner.advance() {
@@ -492,7 +492,7 @@ impl Feeder {
             }
             words.clear();
             let named: Vec<&[u8]> = scanner.words().collect();
-            if registry.resolve(&named).is_none() {
+            if names.resolve(&named).is_none() {
                 return Err(format!(
                     "Unknown command '{}' reading the append only file {shown}",
                     named[0].escape_ascii()

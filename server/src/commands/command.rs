@@ -128,11 +128,11 @@ fn top_level() -> impl Iterator<Item = &'static Entry> {
         .entries
         .iter()
         .copied()
-        .filter(|e| e.parent.is_none())
+        .filter(|e| e.parent.is_none() && !e.hidden)
 }
 
 /// A command by its full name: `get`, `config|set`.
-fn by_name(name: &[u8]) -> Option<&'static Entry> {
+pub(super) fn by_name(name: &[u8]) -> Option<&'static Entry> {
     let mut words = name.splitn(2, |b| *b == b'|');
     let entry = Registry::get().lookup(words.next()?)?;
     match words.next() {
@@ -187,6 +187,7 @@ fn docs(call: &mut Call<'_>, args: Args<'_>) -> Result {
 fn list(call: &mut Call<'_>, args: Args<'_>) -> Result {
     let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     let every = Registry::get().entries.iter().copied();
+    let every = every.filter(|e| !e.hidden);
     let names: Vec<&str> = match args[2..] {
         [] => every.map(|e| e.name.as_str()).collect(),
         [filterby, kind, wanted] if is(filterby, "FILTERBY") => {
@@ -217,8 +218,11 @@ fn list(call: &mut Call<'_>, args: Args<'_>) -> Result {
     Ok(Answer::Now)
 }
 
-/// The keys of a full command, with the key spec that each was found by.
-fn keys_of(args: &[&[u8]]) -> std::result::Result<Vec<(usize, &'static KeySpec)>, CommandError> {
+/// A command, and its keys with the key spec that each was found by.
+type Found = (&'static Entry, Vec<(usize, &'static KeySpec)>);
+
+/// Looks for the keys of a full command.
+fn keys_of(args: &[&[u8]]) -> std::result::Result<Found, CommandError> {
     let entry = Registry::get()
         .resolve(args)
         .ok_or(CommandError::fixed("ERR Invalid command specified"))?;
@@ -248,11 +252,11 @@ fn keys_of(args: &[&[u8]]) -> std::result::Result<Vec<(usize, &'static KeySpec)>
     if found.is_empty() && !entry.has(NO_MANDATORY_KEYS) {
         return Err(CommandError::fixed("ERR The command has no key arguments"));
     }
-    Ok(found)
+    Ok((entry, found))
 }
 
 fn getkeys(call: &mut Call<'_>, args: Args<'_>) -> Result {
-    let keys = keys_of(&args[2..])?;
+    let (_, keys) = keys_of(&args[2..])?;
     call.reply.array(keys.len());
     for (index, _) in keys {
         call.reply.bulk(args[2 + index]);
@@ -261,21 +265,21 @@ fn getkeys(call: &mut Call<'_>, args: Args<'_>) -> Result {
 }
 
 fn getkeysandflags(call: &mut Call<'_>, args: Args<'_>) -> Result {
-    let keys = keys_of(&args[2..])?;
+    let (entry, keys) = keys_of(&args[2..])?;
     call.reply.array(keys.len());
     for (index, spec) in keys {
         call.reply.array(2);
         call.reply.bulk(args[2 + index]);
-        let flags = crate::acl::check::flags_in_use(spec.flags, &args[2..]);
+        let flags = crate::acl::check::flags_in_use(entry, spec.flags, &args[2..]);
         flag_words(&mut call.reply, flags.into(), key_flags());
     }
     Ok(Answer::Now)
 }
 
-fn help(call: &mut Call<'_>, _: Args<'_>) -> Result {
+fn help(call: &mut Call<'_>, args: Args<'_>) -> Result {
     help_reply(
         &mut call.reply,
-        "COMMAND",
+        args,
         &[
             "(no subcommand)",
             "    Describes all commands.",
@@ -607,7 +611,7 @@ mod tests {
 
     fn keys(line: &str) -> std::result::Result<Vec<usize>, CommandError> {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        keys_of(&args).map(|keys| keys.into_iter().map(|(index, _)| index).collect())
+        keys_of(&args).map(|(_, keys)| keys.into_iter().map(|(index, _)| index).collect())
     }
 
     #[test]

@@ -239,10 +239,10 @@ fn resetstat(call: &mut Call<'_>, _: Args<'_>) -> Result {
     Ok(call.gather(Core::reset_stats, |_, reply, _| reply.ok()))
 }
 
-fn help(call: &mut Call<'_>, _: Args<'_>) -> Result {
+fn help(call: &mut Call<'_>, args: Args<'_>) -> Result {
     help_reply(
         &mut call.reply,
-        "CONFIG",
+        args,
         &[
             "GET <pattern> [<pattern> ...]",
             "    Shows the settings whose names match.",

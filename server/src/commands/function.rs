@@ -216,14 +216,6 @@ fn fcall(_: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
     Err(CommandError::fixed(text))
 }
 
-/// What Redis answers where a subcommand's number of words is wrong and its arity does not tell.
-fn unknown(subcommand: &[u8]) -> CommandError {
-    CommandError::err(format_args!(
-        "unknown subcommand or wrong number of arguments for '{}'. Try FUNCTION HELP.",
-        String::from_utf8_lossy(subcommand)
-    ))
-}
-
 fn function_load(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     let (code, options) = args[2..].split_last().expect("admission saw three words");
     let mut replace = false;
@@ -255,7 +247,7 @@ fn function_flush(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, Command
             let text = "FUNCTION FLUSH only supports SYNC|ASYNC option";
             return Err(CommandError::err(text));
         }
-        _ => return Err(unknown(args[1])),
+        _ => return Err(crate::commands::wrong_words(args)),
     }
     call.core.function_flush();
     call.reply.ok();
@@ -281,7 +273,7 @@ fn function_restore(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, Comma
                 return Err(CommandError::err(text));
             }
         },
-        _ => return Err(unknown(args[1])),
+        _ => return Err(crate::commands::wrong_words(args)),
     };
     call.core.function_restore(args[2], policy)?;
     call.reply.ok();
@@ -379,10 +371,10 @@ fn function_kill(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandErro
     Ok(Answer::Now)
 }
 
-fn function_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+fn function_help(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     super::help_reply(
         &mut call.reply,
-        "FUNCTION",
+        args,
         &[
             "LOAD [REPLACE] <FUNCTION CODE>",
             "    Makes a library of the code.",

@@ -174,12 +174,10 @@ fn latency_reset(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandE
 
 /// The commands that a word of LATENCY HISTOGRAM means: of a container all subcommands too.
 fn named(word: &[u8]) -> Vec<&'static Entry> {
-    let word = word.to_ascii_lowercase();
-    let entries = &Registry::get().entries;
-    let Some(entry) = entries.iter().find(|e| e.name.as_bytes() == word) else {
+    let Some(entry) = super::command::by_name(word) else {
         return Vec::new();
     };
-    let mut all = vec![*entry];
+    let mut all = vec![entry];
     all.extend(entry.subcommands.iter().copied());
     all
 }
@@ -216,10 +214,10 @@ fn write_histogram(reply: &mut Reply<'_>, entry: &Entry, histogram: &Histogram) 
     }
 }
 
-fn latency_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+fn latency_help(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     help_reply(
         &mut call.reply,
-        "LATENCY",
+        args,
         &[
             "DOCTOR",
             "    Reports on latency in words.",

@@ -211,10 +211,10 @@ fn malloc_stats(call: &mut Call<'_>, _: Args<'_>) -> Result {
     Ok(Answer::Now)
 }
 
-fn help(call: &mut Call<'_>, _: Args<'_>) -> Result {
+fn help(call: &mut Call<'_>, args: Args<'_>) -> Result {
     help_reply(
         &mut call.reply,
-        "MEMORY",
+        args,
         &[
             "DOCTOR",
             "    Reports problems with memory use.",

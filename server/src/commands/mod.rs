@@ -162,7 +162,9 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The reply of a HELP subcommand: `lines` between Redis's head and foot.
-pub fn help_reply(reply: &mut Reply<'_>, name: &str, lines: &[&str]) {
+/// `args`: the request, which knows the name that clients call the container by.
+pub fn help_reply(reply: &mut Reply<'_>, args: Args<'_>, lines: &[&str]) {
+    let name = String::from_utf8_lossy(args[0]).to_uppercase();
     reply.array(lines.len() + 3);
     reply.simple(&format!(
         "{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
@@ -172,6 +174,15 @@ pub fn help_reply(reply: &mut Reply<'_>, name: &str, lines: &[&str]) {
     }
     reply.simple("HELP");
     reply.simple("    Prints this help.");
+}
+
+/// Redis's answer where the number of words fits a subcommand's arity but none of its forms.
+pub fn wrong_words(args: Args<'_>) -> CommandError {
+    CommandError::err(format_args!(
+        "unknown subcommand or wrong number of arguments for '{:.128}'. Try {} HELP.",
+        String::from_utf8_lossy(args[1]),
+        String::from_utf8_lossy(args[0]).to_uppercase()
+    ))
 }
 
 /// A container whose bare name is no command: admission refuses it before this runs.

@@ -260,10 +260,10 @@ fn script_show(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandErr
     Ok(Answer::Now)
 }
 
-fn script_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+fn script_help(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     help_reply(
         &mut call.reply,
-        "SCRIPT",
+        args,
         &[
             "DEBUG (YES|SYNC|NO)",
             "    Set the debug mode for subsequent scripts executed.",

@@ -186,12 +186,7 @@ fn slowlog_get(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandErr
     let count = match args {
         [_, _] => 10,
         [_, _, count] => parse_count(count)?,
-        _ => {
-            return Err(CommandError::err(format_args!(
-                "unknown subcommand or wrong number of arguments for '{:.128}'. Try SLOWLOG HELP.",
-                String::from_utf8_lossy(args[1])
-            )));
-        }
+        _ => return Err(crate::commands::wrong_words(args)),
     };
     write_entries(call, Which::Slow, count);
     Ok(Answer::Now)
@@ -209,10 +204,10 @@ fn slowlog_reset(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandErro
     Ok(Answer::Now)
 }
 
-fn slowlog_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+fn slowlog_help(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     help_reply(
         &mut call.reply,
-        "SLOWLOG",
+        args,
         &[
             "GET [<count>]",
             "    Lists the newest entries (default: 10, -1 for all). An entry is its id, the time,",
@@ -245,10 +240,10 @@ fn commandlog_reset(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, Comma
     Ok(Answer::Now)
 }
 
-fn commandlog_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+fn commandlog_help(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     help_reply(
         &mut call.reply,
-        "COMMANDLOG",
+        args,
         &[
             "GET <count> <type>",
             "    Lists the newest entries of this type (-1 for all). An entry is its id, the time,",

@@ -1,8 +1,8 @@
 //! The reader of configuration text: a redis.conf, standard input, and what the command line was turned into.
 //!
 //! A line is a comment (`#` first), or a directive and its words (see `protocol::quote`). Later lines win; `include` reads other
-//! files in place, `*?[` in its name allowed. Lines that only other parts can judge (`user`, `rename-command`) are
-//! collected with their places, so that an error found later still names its line.
+//! files in place, `*?[` in its name allowed. `user` lines, which only other parts can judge, are collected with their places, so
+//! that an error found later still names its line.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -17,6 +17,7 @@ use super::directives::Config;
 use super::table::{Directive, lookup};
 use super::value::Source;
 use super::{cli, system_error};
+use crate::registry::Renames;
 
 /// How deep includes may nest; a file that includes itself ends here.
 const MAX_INCLUDE_DEPTH: usize = 16;
@@ -124,8 +125,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// `user` lines: name and rules.
     pub users: Vec<Declared>,
-    /// `rename-command` lines: old name, and new name or nothing.
-    pub renames: Vec<Declared>,
+    /// What the `rename-command` lines say.
+    pub renames: Renames,
     /// Names of what was given and does nothing here, each once, in order.
     pub without_effect: Vec<String>,
 }
@@ -177,7 +178,7 @@ impl<'a> Reader<'a> {
             config: Config::default(),
             file: None,
             users: Vec::new(),
-            renames: Vec::new(),
+            renames: Renames::default(),
             without_effect: Vec::new(),
         };
         Reader {
@@ -255,11 +256,8 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             (b"rename-command", 2) => {
-                self.loaded.renames.push(Declared {
-                    words: args,
-                    place: place(),
-                });
-                Ok(())
+                let renamed = self.loaded.renames.add(&args[0], &args[1]);
+                renamed.map_err(|reason| StartError::at(&place(), reason))
             }
             (b"loadmodule", 1..) => {
                 refuse("Ringwood cannot load modules; remove the loadmodule directive")
@@ -559,8 +557,8 @@ mod tests {
                 .unwrap();
         assert_eq!(loaded.users[0].words, [&b"a"[..], b"on", b">x"]);
         assert_eq!(
-            (loaded.renames[0].words.len(), loaded.renames[0].place.line),
-            (2, 2)
+            (loaded.users[0].place.line, loaded.renames.is_empty()),
+            (1, false)
         );
         let message = "Accepted directives that have no effect in Ringwood: list-max-ziplist-value";
         assert_eq!(loaded.without_effect_message().as_deref(), Some(message));

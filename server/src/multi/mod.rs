@@ -240,7 +240,7 @@ impl Core {
             return self.refuse(conn, None, CROSS_SLOT);
         }
         self.stats
-            .called(self.registry.lookup(b"EXEC").expect("declared"));
+            .called(self.registry.logged().lookup(b"EXEC").expect("declared"));
         if let Some(owner) = other.filter(|_| movable) {
             return self.forward_unit(conn, owner, &plan);
         }
@@ -442,7 +442,7 @@ impl Core {
             for Queued { entry, words } in commands {
                 self.monitor_queued(conn, entry, words);
             }
-            let entry = self.registry.lookup(b"EXEC").expect("declared");
+            let entry = self.registry.logged().lookup(b"EXEC").expect("declared");
             self.monitor_command(conn, entry, &[b"exec"]);
         }
     }
@@ -614,16 +614,19 @@ impl Core {
 
     // ---- on another core ----
 
-    /// Sends a transaction to the one core that has all its keys, as one command: EXEC, with the number of each
-    /// command's words before them.
+    /// Sends a transaction to the one core that has all its keys, as one command: EXEC, with each command's place
+    /// in the registry and the number of its words before them.
     fn forward_unit(&mut self, conn: ConnId, owner: u16, plan: &Plan) -> Flow {
         let client = self.clients.get_mut(conn).expect("looked up by the caller");
         let multi = client.multi.take().expect("the caller's");
-        let count = |c: &Queued| (c.words.len() as u32).to_ne_bytes();
-        let counts: Vec<[u8; 4]> = multi.commands.iter().map(count).collect();
+        let head = |c: &Queued| {
+            let numbers = (c.entry.index as u64) << 32 | c.words.len() as u64;
+            numbers.to_ne_bytes()
+        };
+        let heads: Vec<[u8; 8]> = multi.commands.iter().map(head).collect();
         let mut args: Vec<&[u8]> = Vec::new();
-        for (c, count) in multi.commands.iter().zip(&counts) {
-            args.push(count);
+        for (c, head) in multi.commands.iter().zip(&heads) {
+            args.push(head);
             args.extend(c.words.iter());
         }
         let slots = plan.slots(owner as usize);
@@ -632,7 +635,7 @@ impl Core {
             hash: 0,
             slot: slots[0],
         };
-        let entry = self.registry.lookup(b"EXEC").expect("declared");
+        let entry = self.registry.logged().lookup(b"EXEC").expect("declared");
         let flow = self.forward_slots(conn, owner, entry, &args, key, slots);
         if flow == Flow::Stall
             && let Some(client) = self.clients.get_mut(conn)
@@ -648,10 +651,10 @@ impl Core {
     fn unit<'a>(&self, args: Args<'a>) -> Vec<(&'static Entry, &'a [&'a [u8]])> {
         let mut commands = Vec::new();
         let mut rest = args;
-        while let Some((count, words)) = rest.split_first() {
-            let count = u32::from_ne_bytes((*count).try_into().expect("written by `forward_unit`"));
-            let (words, after) = words.split_at(count as usize);
-            let entry = self.registry.resolve(words).expect("resolved before");
+        while let Some((head, words)) = rest.split_first() {
+            let head = u64::from_ne_bytes((*head).try_into().expect("written by `forward_unit`"));
+            let (words, after) = words.split_at(head as u32 as usize);
+            let entry = self.registry.entries[(head >> 32) as usize];
             commands.push((entry, words));
             rest = after;
         }

@@ -46,7 +46,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         config: config.clone(),
         file: None,
         users: Vec::new(),
-        renames: Vec::new(),
+        renames: Default::default(),
         without_effect: Vec::new(),
     };
     let shared = Arc::new(Shared {

@@ -81,6 +81,118 @@ impl Folder {
     }
 }
 
+/// Clients, scripts and transactions call renamed commands by their new names only; the log is right under these names, other
+/// names and none, and where a part of it goes through another core.
+#[test]
+fn renamed_commands_are_logged_so_that_any_names_replay_them() {
+    let long = "b840fc02d524045429941cc15f59e41cb7be6c52";
+    let words = |c: &mut Client, words: &[&str]| {
+        c.ask(words);
+        c.reply().expect("a reply")
+    };
+    let folder = Folder::new();
+    let renames: Vec<&str> = "--rename-command SET PutIt --rename-command INCRBYFLOAT set \
+        --rename-command MULTI begin --rename-command EXEC commit --rename-command XGROUP groups \
+        --rename-command FLUSHALL wipe --rename-command HINCRBYFLOAT hset2"
+        .split_whitespace()
+        .chain([
+            "--rename-command",
+            "DEL",
+            "",
+            "--rename-command",
+            "CONFIG",
+            long,
+        ])
+        .collect();
+    let (server, mut c) = folder.server(4, &renames);
+    ok(&mut c, "putit gone 1");
+    ok(&mut c, "wipe");
+    for n in 0..8 {
+        ok(&mut c, &format!("PUTIT k{n} {n}"));
+    }
+    for (command, reply) in [
+        (
+            "DEL k0",
+            "-ERR unknown command 'DEL', with args beginning with: 'k0' \r\n",
+        ),
+        (
+            "CONFIG GET port",
+            "-ERR unknown command 'CONFIG', with args beginning with: 'GET' 'port' \r\n",
+        ),
+        ("SET k0 0.5", "$3\r\n0.5\r\n"),
+        ("HSET2 h f 2.5", "$3\r\n2.5\r\n"),
+        ("groups CREATE s g $ MKSTREAM", "+OK\r\n"),
+        (
+            "groups NOSUCH",
+            "-ERR unknown subcommand 'NOSUCH'. Try GROUPS HELP.\r\n",
+        ),
+        (
+            "PUTIT x",
+            "-ERR wrong number of arguments for 'set' command\r\n",
+        ),
+        ("GETEX k1 PXAT 1", "$1\r\n1\r\n"),
+    ] {
+        assert_eq!(c.call(command), reply, "{command}");
+    }
+    for commands in [
+        ["PUTIT k2 two", "SET k3 1"],
+        ["PUTIT {a}1 x", "PUTIT {a}2 y"],
+    ] {
+        ok(&mut c, "begin");
+        for command in commands {
+            assert_eq!(c.call(command), "+QUEUED\r\n");
+        }
+        assert!(c.call("commit").starts_with("*2\r\n"), "{commands:?}");
+    }
+    assert_eq!(
+        words(
+            &mut c,
+            &[
+                "EVAL",
+                "return redis.call('putit', KEYS[1], 'made')",
+                "1",
+                "k4"
+            ]
+        ),
+        "+OK\r\n"
+    );
+    let refused = words(
+        &mut c,
+        &["EVAL", "return redis.call('del', KEYS[1])", "1", "k4"],
+    );
+    assert!(
+        refused.starts_with("-ERR Unknown Redis command called from script"),
+        "{refused}"
+    );
+    let setting = c.call(&format!("{long} GET port"));
+    assert!(setting.starts_with("*2\r\n$4\r\nport\r\n"), "{setting}");
+    drop((server, c));
+    let other: &[&str] = &[
+        "--rename-command",
+        "SET",
+        "",
+        "--rename-command",
+        "EXEC",
+        "go",
+    ];
+    for (shards, names) in [(4, renames.as_slice()), (2, other), (1, &[])] {
+        let (server, mut c) = folder.server(shards, names);
+        for (command, reply) in [
+            ("EXISTS gone k1", ":0\r\n"),
+            (
+                "MGET k0 k2 k3 k4",
+                "*4\r\n$3\r\n0.5\r\n$3\r\ntwo\r\n$1\r\n4\r\n$4\r\nmade\r\n",
+            ),
+            ("MGET {a}1 {a}2", "*2\r\n$1\r\nx\r\n$1\r\ny\r\n"),
+            ("HGET h f", "$3\r\n2.5\r\n"),
+            ("XLEN s", ":0\r\n"),
+            ("DBSIZE", ":11\r\n"),
+        ] {
+            assert_eq!(c.call(command), reply, "{command}: {}", server.log());
+        }
+    }
+}
+
 /// A client, when the server has read its log.
 fn loaded(server: &Server) -> Client {
     let mut client = server.client();

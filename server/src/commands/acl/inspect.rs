@@ -1,6 +1,6 @@
 //! ACL GETUSER, DRYRUN, LOG.
 
-use super::{Answer, Call, ConnHandler, Result, wrong_subcommand};
+use super::{Answer, Call, ConnHandler, Result};
 use crate::acl::hex;
 use crate::acl::selector::Selector;
 use ringwood_protocol::command::*;
@@ -130,7 +130,7 @@ fn log(call: &mut Call<'_>, args: Args<'_>) -> Result {
             let count = parse_i64(count).ok_or(CommandError::NotInteger)?;
             usize::try_from(count).unwrap_or(0)
         }
-        _ => return Err(wrong_subcommand("LOG")),
+        _ => return Err(crate::commands::wrong_words(args)),
     };
     let entries = call.core.shared.acl.log().newest(count);
     let now_ms = call.core.now.unix_ms;

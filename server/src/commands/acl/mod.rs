@@ -69,16 +69,9 @@ fn cat(call: &mut Call<'_>, args: Args<'_>) -> Result {
             call.reply.array(names.len());
             names.iter().for_each(|name| call.reply.bulk_str(name));
         }
-        _ => return Err(wrong_subcommand("CAT")),
+        _ => return Err(crate::commands::wrong_words(args)),
     }
     Ok(Answer::Now)
-}
-
-/// What Redis says of a subcommand with the wrong number of words.
-fn wrong_subcommand(name: &str) -> CommandError {
-    CommandError::err(format!(
-        "unknown subcommand or wrong number of arguments for '{name}'. Try ACL HELP."
-    ))
 }
 
 const ACL_GENPASS: Command<ConnHandler> = command("GENPASS", at_least(2), genpass as ConnHandler)
@@ -95,7 +88,7 @@ fn genpass(call: &mut Call<'_>, args: Args<'_>) -> Result {
     let bits = match args {
         [_, _] => BITS,
         [_, _, bits] => parse_i64(bits).ok_or(CommandError::NotInteger)?,
-        _ => return Err(wrong_subcommand("GENPASS")),
+        _ => return Err(crate::commands::wrong_words(args)),
     };
     if !(1..=BITS_MAX).contains(&bits) {
         return Err(CommandError::err(format!(
@@ -118,10 +111,10 @@ const ACL_HELP: Command<ConnHandler> = command("HELP", exactly(2), help as ConnH
     .doc("Lists the subcommands.", "O(1)", "6.0.0", "server")
     .route(Route::Connection);
 
-fn help(call: &mut Call<'_>, _: Args<'_>) -> Result {
+fn help(call: &mut Call<'_>, args: Args<'_>) -> Result {
     help_reply(
         &mut call.reply,
-        "ACL",
+        args,
         &[
             "CAT [<category>]",
             "    Lists the categories, or the commands of one.",

@@ -1,7 +1,7 @@
 //! KILL, UNBLOCK: one client acts on others, whichever core has them.
 
 use super::list::Kind;
-use super::{Answer, Args, Call, CommandError, ConnHandler, wrong_words};
+use super::{Answer, Args, Call, CommandError, ConnHandler};
 use crate::acl::Users;
 use crate::client::{Client, Life};
 use crate::core::Core;
@@ -216,7 +216,7 @@ pub(super) fn client_unblock(call: &mut Call<'_>, args: Args<'_>) -> Result<Answ
                 "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
             ));
         }
-        _ => return Err(wrong_words(args)),
+        _ => return Err(crate::commands::wrong_words(args)),
     };
     let id = parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
     let ask = move |core: &mut Core| {

@@ -50,14 +50,6 @@ const CLIENT: Command<ConnHandler> = command("CLIENT", at_least(2), container as
     ])
     .route(Route::Connection);
 
-/// Redis's answer where the number of words fits the arity but no form of the subcommand.
-fn wrong_words(args: Args<'_>) -> CommandError {
-    CommandError::err(format_args!(
-        "unknown subcommand or wrong number of arguments for '{:.128}'. Try CLIENT HELP.",
-        String::from_utf8_lossy(args[1])
-    ))
-}
-
 /// ON or OFF.
 fn on_off(word: &[u8]) -> Result<bool, CommandError> {
     if word.eq_ignore_ascii_case(b"ON") {
@@ -75,10 +67,10 @@ const CLIENT_HELP: Command<ConnHandler> = command("HELP", exactly(2), client_hel
     .doc("Lists the subcommands.", "O(1)", "5.0.0", "connection")
     .route(Route::Connection);
 
-fn client_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+fn client_help(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     super::help_reply(
         &mut call.reply,
-        "CLIENT",
+        args,
         &[
             "CACHING (YES|NO)",
             "    Says whether the next command's keys are tracked.",

@@ -1,6 +1,6 @@
 //! PAUSE, UNPAUSE: commands wait on every core until a time.
 
-use super::{Answer, Args, Call, CommandError, ConnHandler, wrong_words};
+use super::{Answer, Args, Call, CommandError, ConnHandler};
 use crate::core::Core;
 use crate::request::Paused;
 use ringwood_protocol::command::*;
@@ -35,7 +35,7 @@ pub(super) fn client_pause(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer
                 "ERR CLIENT PAUSE mode must be WRITE or ALL",
             ));
         }
-        _ => return Err(wrong_words(args)),
+        _ => return Err(crate::commands::wrong_words(args)),
     };
     let timeout_ms = parse_i64(args[2]).ok_or(CommandError::fixed(
         "ERR timeout is not an integer or out of range",

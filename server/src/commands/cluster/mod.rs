@@ -73,11 +73,11 @@ const CLUSTER_HELP: Command<ConnHandler> = command("HELP", exactly(2), cluster_h
     .doc("Lists the subcommands.", "O(1)", "5.0.0", "cluster")
     .route(Route::Connection);
 
-fn cluster_help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+fn cluster_help(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     enabled(call)?;
     super::help_reply(
         &mut call.reply,
-        "CLUSTER",
+        args,
         &[
             "COUNTKEYSINSLOT <slot>",
             "    Counts the keys of a slot.",

@@ -140,10 +140,7 @@ pub(super) fn cluster_slot_stats(
         stats.truncate(order.limit);
         stats
     } else {
-        return Err(CommandError::err(format_args!(
-            "unknown subcommand or wrong number of arguments for '{:.128}'. Try CLUSTER HELP.",
-            String::from_utf8_lossy(args[1])
-        )));
+        return Err(crate::commands::wrong_words(args));
     };
     call.reply.array(stats.len());
     for (slot, count) in stats {

@@ -124,11 +124,8 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
             assert!(!asked_for, "called by DEBUG ASSERT");
             ok(call)
         }
-        (b"HELP", []) => help(call),
-        _ => Err(CommandError::err(format!(
-            "unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-            String::from_utf8_lossy(args[1])
-        ))),
+        (b"HELP", []) => help(call, args),
+        _ => Err(crate::commands::wrong_words(args)),
     }
 }
 
@@ -433,10 +430,10 @@ pub(crate) fn protocol(reply: &mut Reply<'_>, kind: &[u8]) -> Result {
     Ok(Answer::Now)
 }
 
-fn help(call: &mut Call<'_>) -> Result {
+fn help(call: &mut Call<'_>, args: Args<'_>) -> Result {
     super::help_reply(
         &mut call.reply,
-        "DEBUG",
+        args,
         &[
             "ASSERT",
             "    Crashes with a failed assertion.",

@@ -62,12 +62,7 @@ fn list(call: &mut Call<'_>, kind: Kind, args: Args<'_>) -> Result<Answer, Comma
     let pattern = match args {
         [_, _] => None,
         [_, _, pattern] => Some(*pattern),
-        _ => {
-            return Err(CommandError::err(format_args!(
-                "unknown subcommand or wrong number of arguments for '{}'. Try PUBSUB HELP.",
-                String::from_utf8_lossy(&args[1][..args[1].len().min(128)])
-            )));
-        }
+        _ => return Err(crate::commands::wrong_words(args)),
     };
     let names = call.core.shared.directory.read();
     let found: Vec<_> = names
@@ -150,7 +145,7 @@ const PUBSUB_HELP: Command<ConnHandler> = command("HELP", exactly(2), help as Co
     .doc("Lists the subcommands.", "O(1)", "6.2.0", "pubsub")
     .route(Route::Connection);
 
-fn help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
+fn help(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     let lines = [
         "CHANNELS [<pattern>]",
         "    List the channels with subscribers whose names match the pattern (default: '*').",
@@ -163,6 +158,6 @@ fn help(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
         "SHARDNUMSUB [<shardchannel> ...]",
         "    Count the subscribers of each shard channel.",
     ];
-    help_reply(&mut call.reply, "PUBSUB", &lines);
+    help_reply(&mut call.reply, args, &lines);
     Ok(Answer::Now)
 }
