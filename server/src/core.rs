@@ -1054,7 +1054,7 @@ impl Core {
     }
 
     /// The connection that brings this core's part of the log.
-    pub(crate) fn adopt_loader(&mut self, stream: Stream) {
+    pub fn adopt_loader(&mut self, stream: Stream) {
         self.loading = true;
         let known: Vec<ConnId> = self.clients.iter().map(|c| c.conn).collect();
         self.adopt(stream, String::new(), String::new(), false);

@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod core;
 pub mod crash;
+pub mod disk;
 mod files;
 pub mod gather;
 pub mod io;

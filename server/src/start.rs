@@ -279,7 +279,7 @@ enum Log {
 
 /// Looks through the log, and opens the files that are written next.
 fn open_log(config: &Config, shared: &Shared, cores: usize) -> Result<aof::replay::Plan, String> {
-    let (plan, files) = aof::replay::prepare(config, cores as u16)?;
+    let (plan, files) = aof::replay::prepare(&shared.aof.disk, config, cores as u16)?;
     let started = shared.aof.start(files);
     started.map_err(|e| format!("Can't open the append-only file: {e}"))?;
     if plan.has_commands() {
@@ -335,7 +335,7 @@ fn run_core(
     // What expires is not to be missed by what the log says behind the snapshot.
     shard.loading = matches!(log, Log::Read(_));
     if let Some(path) = &snapshot {
-        let loaded = load(path, &mut shard, id == 0).and_then(|loaded| {
+        let loaded = load(&shared.aof.disk, path, &mut shard, id == 0).and_then(|loaded| {
             totals.add(&loaded);
             let libraries = &shared.scripts.libraries;
             libraries

@@ -15,7 +15,7 @@ use ringwood_shard::rdb::dump;
 use ringwood_shard::shard::Shard;
 use ringwood_shard::watch::Name;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{Error, ErrorKind, Result, Write};
+use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -225,14 +225,14 @@ impl Core {
     // ---- writing ----
 
     /// This core's changes are logged from now on.
-    pub(crate) fn start_logging(&mut self) {
+    pub fn start_logging(&mut self) {
         self.shard.loading = false;
         let generation = self.shared.aof.generation();
         match self.shared.aof.take_file(generation, self.id as u16, &[]) {
             Ok(file) => self.log.file = Some(file),
             Err(error) => {
                 tracing::error!("Opening the append only file: {error}");
-                std::process::exit(1);
+                self.shared.aof.exit();
             }
         }
         self.log.generation = generation;
@@ -335,10 +335,18 @@ impl Core {
                 tracing::error!(
                     "Can't recover from AOF write error when the AOF fsync policy is 'always': {error}. Exiting..."
                 );
-                std::process::exit(1);
+                self.shared.aof.exit();
             }
             Err(error) => {
                 tracing::warn!("Error writing to the AOF file: {error}");
+                if self
+                    .log
+                    .file
+                    .as_ref()
+                    .is_some_and(|file| file.take_spoiled())
+                {
+                    self.shared.aof.spoil();
+                }
                 self.log.retry_ns = now + RETRY_NS;
                 *crate::commands::lock(&self.shared.aof.error) = cause(&error);
                 if !std::mem::replace(&mut self.log.failing, true) {
@@ -378,6 +386,10 @@ impl Core {
 }
 
 impl Core {
+    /// Bytes that do not yet stand in this core's file.
+    pub fn log_waits(&self) -> usize {
+        self.log.waiting() + self.shard.log.len()
+    }
     /// The log is switched off.
     pub(crate) fn stop_logging(&mut self) {
         self.end_log();
@@ -487,7 +499,7 @@ impl CoreLog {
                 Piece::Bytes(bytes, from) => {
                     let file = self.file.as_ref().expect("opened when logging began");
                     while *from < bytes.len() {
-                        match (&file.file).write(&bytes[*from..]) {
+                        match file.file.append(&bytes[*from..]) {
                             Ok(0) => return Err(ErrorKind::WriteZero.into()),
                             Ok(written) => {
                                 *from += written;
@@ -526,17 +538,20 @@ pub fn start_syncing(shared: &Arc<Shared>) -> Result<()> {
         .map(|_| ())
 }
 
-fn sync_all(shared: &Shared) {
+/// Syncs every file. What a sync did not bring to the disk no later one does (Linux takes it for written), so after one that failed writes are
+/// refused until the log was rewritten, which does not need those files.
+pub fn sync_all(shared: &Shared) {
     for file in shared.aof.open_files() {
         file.syncing.store(true, Release);
         let result = file.sync();
         file.syncing.store(false, Release);
         match result {
-            Ok(()) => shared.aof.sync_failed.store(false, Relaxed),
+            Ok(()) => {}
             Err(error) => {
                 tracing::warn!("Fail to fsync the AOF file: {error}");
                 *crate::commands::lock(&shared.aof.error) = cause(&error);
-                shared.aof.sync_failed.store(true, Relaxed);
+                file.take_spoiled();
+                shared.aof.spoil();
                 return;
             }
         }

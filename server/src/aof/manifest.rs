@@ -98,6 +98,12 @@ impl Manifest {
         self.incremental.last().map_or(0, |entry| entry.seq)
     }
 
+    /// The number of the next incremental file. Not that of one that is given up and may still be there: it would be deleted with it.
+    pub fn next_seq(&self) -> u64 {
+        let given_up = self.history.iter().map(|entry| entry.seq).max();
+        1 + self.last_seq().max(given_up.unwrap_or(0))
+    }
+
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let entries = self

@@ -22,10 +22,10 @@ pub mod scan;
 pub mod wait;
 
 use crate::config::Config;
+use crate::disk::{Disk, DiskFile};
 use manifest::{Entry, Kind, Manifest};
 use parts::FileHead;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
 use std::io::{Result, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -34,29 +34,39 @@ use std::sync::{Arc, Mutex};
 /// A file that a core writes.
 #[derive(Debug)]
 pub struct LogFile {
-    file: File,
+    file: DiskFile,
     /// Bytes that are whole commands.
     pub written: AtomicU64,
     /// How many of them are on disk.
     pub synced: AtomicU64,
     /// It is being synced in the background: a write might have to wait for that.
     pub syncing: AtomicBool,
+    /// A sync failed, and nobody has taken that up.
+    spoiled: AtomicBool,
 }
 
 impl LogFile {
     pub fn sync(&self) -> Result<()> {
         let written = self.written.load(Ordering::Acquire);
         if self.synced.load(Ordering::Relaxed) < written {
-            self.file.sync_data()?;
+            if let Err(error) = self.file.sync_data() {
+                self.spoiled.store(true, Ordering::Release);
+                return Err(error);
+            }
             self.synced.fetch_max(written, Ordering::Release);
         }
         Ok(())
+    }
+    fn take_spoiled(&self) -> bool {
+        self.spoiled.swap(false, Ordering::AcqRel)
     }
 }
 
 /// What all cores know of the log.
 #[derive(Default)]
 pub struct State {
+    /// Where it lies.
+    pub disk: Disk,
     files: Mutex<Option<Files>>,
     /// The log is being read: clients are told so.
     pub loading: AtomicBool,
@@ -66,7 +76,10 @@ pub struct State {
     pub reloading: AtomicBool,
     /// Cores whose last write failed, and why.
     pub failing: AtomicUsize,
+    /// A file lacks what a failed sync was to bring to the disk.
     pub sync_failed: AtomicBool,
+    /// How often that happened.
+    spoils: AtomicU64,
     pub error: Mutex<String>,
     /// Writes that waited for the disk because a sync was under way.
     pub delayed: AtomicU64,
@@ -79,6 +92,7 @@ pub struct State {
 
 /// The files, and what the manifest says of them.
 pub struct Files {
+    disk: Disk,
     dir: PathBuf,
     /// `appendfilename`
     name: String,
@@ -100,6 +114,10 @@ pub struct Files {
     is_announced: bool,
     /// `aof-disable-auto-gc`: files that are given up stay.
     keeps_history: bool,
+    /// Files that the manifest on disk may name, and the next one does not: they go when that is there.
+    given_up: Vec<Entry>,
+    /// Bases since the last one of which the manifest could not be made to tell.
+    failed_bases: u64,
 }
 
 impl State {
@@ -114,6 +132,32 @@ impl State {
     pub fn refuses_writes(&self) -> bool {
         self.failing.load(Ordering::Relaxed) > 0 || self.sync_failed.load(Ordering::Relaxed)
     }
+    /// On this disk.
+    pub fn on(disk: Disk) -> Self {
+        Self {
+            disk,
+            ..Self::default()
+        }
+    }
+    /// The server cannot go on.
+    fn exit(&self) -> ! {
+        match self.disk {
+            Disk::Real => std::process::exit(1),
+            Disk::Simulated(_) => std::panic::resume_unwind(Box::new("exit")),
+        }
+    }
+    /// A sync failed.
+    fn spoil(&self) {
+        self.spoils.fetch_add(1, Ordering::AcqRel);
+        self.sync_failed.store(true, Ordering::Release);
+    }
+    /// There is a new base; a sync may have failed since it began, when there had been so many that did.
+    fn mend(&self, spoils: u64) {
+        if self.spoils.load(Ordering::Acquire) == spoils {
+            self.sync_failed.store(false, Ordering::Release);
+        }
+    }
+
     /// The file of a core in a generation. The first core that comes makes the generation, with `global` before all else.
     fn take_file(&self, generation: u64, core: u16, global: &[u8]) -> Result<Arc<LogFile>> {
         let mut files = self.files();
@@ -170,10 +214,19 @@ impl State {
 }
 
 impl Files {
-    pub fn new(config: &Config, cores: u16, manifest: Manifest, generation: u64) -> Result<Self> {
+    pub fn new(
+        disk: &Disk,
+        config: &Config,
+        cores: u16,
+        manifest: Manifest,
+        generation: u64,
+    ) -> Result<Self> {
         let dir = config.dir.path().join(config.appenddirname.as_path());
-        std::fs::create_dir_all(&dir)?;
+        disk.make_folder(&dir)?;
         Ok(Self {
+            disk: disk.clone(),
+            given_up: Vec::new(),
+            failed_bases: 0,
             dir,
             name: config.appendfilename.to_string(),
             cores,
@@ -190,10 +243,10 @@ impl Files {
     }
 
     /// For a log that begins while the server runs: what a manifest tells of is given up when the new one has a base.
-    fn anew(config: &Config, cores: u16) -> Result<Self> {
-        let mut files = Self::new(config, cores, Manifest::default(), 0)?;
+    fn anew(disk: &Disk, config: &Config, cores: u16) -> Result<Self> {
+        let mut files = Self::new(disk, config, cores, Manifest::default(), 0)?;
         let path = files.dir.join(format!("{}.manifest", files.name));
-        match std::fs::read(&path) {
+        match disk.read(&path) {
             Ok(text) => match Manifest::parse(&text) {
                 Ok(manifest) => files.manifest = manifest,
                 Err(broken) => return Err(std::io::Error::other(broken.to_string())),
@@ -216,7 +269,7 @@ impl Files {
     /// The log begins with files of this size.
     fn measure(&mut self) -> Result<()> {
         let entries = self.manifest.base.iter().chain(&self.manifest.incremental);
-        let sizes = entries.map(|entry| Ok(std::fs::metadata(self.dir.join(&entry.name))?.len()));
+        let sizes = entries.map(|entry| self.disk.size(&self.dir.join(&entry.name)));
         self.rest = sizes.sum::<Result<u64>>()?;
         self.rewritten_size = self.rest;
         Ok(())
@@ -228,14 +281,10 @@ impl Files {
         let mut manifest = self.manifest.clone();
         let mut made = Vec::new();
         for core in 0..self.cores {
-            let seq = manifest.last_seq() + 1;
+            let seq = manifest.next_seq();
             let name = format!("{}.{seq}.incr.aof", self.name);
             let path = self.dir.join(&name);
-            let mut file = OpenOptions::new()
-                .create(true)
-                .write(true)
-                .truncate(true)
-                .open(&path)?;
+            let mut file = self.disk.create(&path)?;
             let head = FileHead {
                 generation,
                 core,
@@ -254,6 +303,7 @@ impl Files {
                 written: written.into(),
                 synced: written.into(),
                 syncing: AtomicBool::new(false),
+                spoiled: AtomicBool::new(false),
             }));
             manifest.incremental.push(Entry {
                 name,
@@ -262,10 +312,21 @@ impl Files {
             });
         }
         if self.is_announced {
+            // A manifest must not be there after a crash without the files that it names.
+            self.disk.sync_folder(&self.dir)?;
             self.write_manifest(&manifest)?;
+            for entry in std::mem::take(&mut self.given_up) {
+                // What stays is passed over: no manifest names it. A name may have been taken again.
+                if manifest
+                    .incremental
+                    .iter()
+                    .all(|new| new.name != entry.name)
+                {
+                    self.delete(&entry);
+                }
+            }
         }
-        self.first_seqs
-            .insert(generation, self.manifest.last_seq() + 1);
+        self.first_seqs.insert(generation, self.manifest.next_seq());
         self.manifest = manifest;
         self.generation = generation;
         for (core, file) in made.into_iter().enumerate() {
@@ -277,6 +338,6 @@ impl Files {
 
     fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let path = self.dir.join(format!("{}.manifest", self.name));
-        crate::files::replace(&path, manifest.to_text().as_bytes())
+        crate::files::replace_on(&self.disk, &path, manifest.to_text().as_bytes())
     }
 }

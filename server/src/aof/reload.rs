@@ -85,7 +85,7 @@ impl Core {
             if answers.iter().any(|whole| whole[..] != [1]) {
                 return core.reload_failed(core.write_error());
             }
-            match replay::plan(&core.config) {
+            match replay::plan(&core.shared.aof.disk, &core.config) {
                 Ok(plan) if plan.is_empty() && !core.shared.aof.is_announced() => {
                     let text = "there is no log, and what is in memory would be lost";
                     core.reload_failed(CommandError::err(text));
@@ -136,7 +136,8 @@ impl Core {
                 core.shard.keyspace.flush(db);
             }
             let loaded = base.as_ref().map_or(Ok(()), |path| {
-                let loaded = load::load(path, &mut core.shard, core.id == 0)?;
+                let loaded =
+                    load::load(&core.shared.aof.disk, path, &mut core.shard, core.id == 0)?;
                 core.shared.scripts.libraries.load(&loaded.libraries)
             });
             if let Err(error) = loaded {

@@ -7,12 +7,13 @@ use super::manifest::{self, Kind, Manifest};
 use super::scan::{Found, Scanner, Stop, Survey, survey};
 use super::{Files, parts::FileHead};
 use crate::config::Config;
+use crate::config::enums::AppendFsync;
+use crate::disk::{Disk, DiskFile};
 use crate::registry::{Entry, Registry};
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::log::write_command;
 use ringwood_shard::rdb::{scan as rdb, snapshot};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What is to be read.
 #[derive(Debug, Default)]
 pub struct Plan {
+    disk: Disk,
     /// A snapshot, to begin with.
     pub base: Option<PathBuf>,
     generations: Vec<Generation>,
@@ -57,6 +59,49 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.base.is_none() && self.generations.is_empty()
     }
+    /// How many there are of what is read at the same time.
+    pub fn generations(&self) -> usize {
+        self.generations.len()
+    }
+    /// The commands of a generation that concern all files: they come first.
+    pub fn write_globals(&self, generation: usize, to: &mut impl Write) -> Result<(), String> {
+        for source in &self.generations[generation].sources {
+            if source.survey.global_end > 0 {
+                write_range(
+                    &self.disk,
+                    source,
+                    source.start,
+                    source.survey.global_end,
+                    to,
+                )?;
+            }
+        }
+        Ok(())
+    }
+    /// The commands of a generation that a core is sent.
+    pub fn write_shares(
+        &self,
+        generation: usize,
+        core: usize,
+        cores: usize,
+        to: &mut impl Write,
+    ) -> Result<(), String> {
+        for source in &self.generations[generation].sources {
+            let reader = source.head().map_or(0, |head| head.core as usize % cores);
+            if reader != core {
+                continue;
+            }
+            let mut select = Vec::new();
+            write_command(&mut select, &[b"SELECT", b"0"]);
+            to.write_all(&select).map_err(lost)?;
+            let from = source.survey.global_end.max(source.start);
+            write_range(&self.disk, source, from, source.survey.end, to)?;
+            for part in &source.missing {
+                to.write_all(part).map_err(lost)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a look through the files of a manifest shows.
@@ -71,26 +116,35 @@ struct Look {
 }
 
 /// Looks through what is there. What was cut off is cut off the file, files without anything are given up.
-pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
+pub fn prepare(disk: &Disk, config: &Config, cores: u16) -> Result<(Plan, Files), String> {
     let dir = config.dir.path().join(config.appenddirname.as_path());
     let name = config.appendfilename.to_string();
     let io = |what: &Path, error| format!("{}: {error}", what.display());
-    std::fs::create_dir_all(&dir).map_err(|e| io(&dir, e))?;
-    let known = read_manifest(&dir, &name)?;
+    disk.make_folder(&dir).map_err(|e| io(&dir, e))?;
+    let known = read_manifest(disk, &dir, &name)?;
     let is_new = known.is_none();
     let mut manifest = match known {
         Some(manifest) => {
-            finish_adopting(config, &dir, &name, &manifest)?;
+            finish_adopting(disk, config, &dir, &name, &manifest)?;
             manifest
         }
-        None => adopt(config, &dir, &name)?,
+        None => adopt(disk, config, &dir, &name)?,
     };
-    let look = look(config, &dir, &manifest)?;
+    let look = look(disk, config, &dir, &manifest)?;
     if is_new && manifest.base.is_none() {
-        manifest.base = Some(empty_base(config, &dir, &name)?);
+        manifest.base = Some(empty_base(disk, config, &dir, &name)?);
     }
     for (path, end) in &look.cut_off {
-        cut(path, *end)?;
+        cut(disk, path, *end)?;
+    }
+    if config.appendfsync != AppendFsync::No {
+        // What follows builds on it, so it must not be lost once that is on disk.
+        let generations = look.plan.generations.iter();
+        for source in generations.flat_map(|generation| &generation.sources) {
+            let file = disk.open_to_change(&source.path);
+            let synced = file.and_then(|file| file.sync_data());
+            synced.map_err(|e| io(&source.path, e))?;
+        }
     }
     let last = manifest.incremental.last().map(|entry| entry.seq);
     let without = |entry: &manifest::Entry| look.empty.contains(&entry.seq);
@@ -101,26 +155,24 @@ pub fn prepare(config: &Config, cores: u16) -> Result<(Plan, Files), String> {
         .incremental
         .retain(|e| !without(e) || Some(e.seq) == last);
     given_up.retain(|e| Some(e.seq) != last || e.kind == Kind::History);
-    let mut files = Files::new(config, cores, manifest, look.newest).map_err(|e| io(&dir, e))?;
+    let mut files =
+        Files::new(disk, config, cores, manifest, look.newest).map_err(|e| io(&dir, e))?;
     files.measure().map_err(|e| io(&dir, e))?;
-    for entry in given_up {
-        // What stays is passed over the next time.
-        let _ = std::fs::remove_file(dir.join(entry.name));
-    }
+    files.given_up = given_up;
     Ok((look.plan, files))
 }
 
 /// What a manifest on disk tells of, for reading only: no file is changed.
-pub fn plan(config: &Config) -> Result<Plan, String> {
+pub fn plan(disk: &Disk, config: &Config) -> Result<Plan, String> {
     let dir = config.dir.path().join(config.appenddirname.as_path());
-    let manifest = read_manifest(&dir, &config.appendfilename.to_string())?;
-    Ok(look(config, &dir, &manifest.unwrap_or_default())?.plan)
+    let manifest = read_manifest(disk, &dir, &config.appendfilename.to_string())?;
+    Ok(look(disk, config, &dir, &manifest.unwrap_or_default())?.plan)
 }
 
 /// Nothing if there is none.
-fn read_manifest(dir: &Path, name: &str) -> Result<Option<Manifest>, String> {
+fn read_manifest(disk: &Disk, dir: &Path, name: &str) -> Result<Option<Manifest>, String> {
     let path = dir.join(format!("{name}.manifest"));
-    match std::fs::read(&path) {
+    match disk.read(&path) {
         Ok(text) => Manifest::parse(&text)
             .map(Some)
             .map_err(|broken| broken.to_string()),
@@ -129,18 +181,21 @@ fn read_manifest(dir: &Path, name: &str) -> Result<Option<Manifest>, String> {
     }
 }
 
-fn look(config: &Config, dir: &Path, manifest: &Manifest) -> Result<Look, String> {
+fn look(disk: &Disk, config: &Config, dir: &Path, manifest: &Manifest) -> Result<Look, String> {
     let io = |what: &Path, error| format!("{}: {error}", what.display());
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        disk: disk.clone(),
+        ..Plan::default()
+    };
     if let Some(base) = &manifest.base {
         let path = dir.join(&base.name);
-        let start = snapshot_end(&path).map_err(|e| unreadable(&path, e))?;
+        let start = snapshot_end(disk, &path).map_err(|e| unreadable(&path, e))?;
         if start > 0 {
             plan.base = Some(path.clone());
         }
-        let len = std::fs::metadata(&path).map_err(|e| io(&path, e))?.len();
+        let len = disk.size(&path).map_err(|e| io(&path, e))?;
         if len > start {
-            let survey = look_through(&path, start, config)?;
+            let survey = look_through(disk, &path, start, config)?;
             plan.generations.push(Generation {
                 number: None,
                 sources: vec![Source {
@@ -157,33 +212,28 @@ fn look(config: &Config, dir: &Path, manifest: &Manifest) -> Result<Look, String
     let mut heads = Vec::new();
     for entry in &manifest.incremental {
         let path = dir.join(&entry.name);
-        let survey = look_through(&path, 0, config)?;
+        let survey = look_through(disk, &path, 0, config)?;
         heads.push((entry, path, survey));
     }
     let generation = |survey: &Survey| survey.head.map_or(0, |head| head.generation);
     let newest = heads.iter().map(|(.., survey)| generation(survey)).max();
     let newest = newest.unwrap_or(0);
-    // Files that nothing was written into yet come behind what was written last.
-    let written = |(_, _, survey): &&(&manifest::Entry, PathBuf, Survey)| survey.has_something();
-    let latest = heads.iter().rfind(written);
-    let latest_seq = latest.map(|(entry, ..)| entry.seq);
-    let latest = latest.map_or(0, |(.., survey)| generation(survey));
-    for (entry, path, survey) in heads {
-        let number = survey.head.map(|head| head.generation);
-        // Only what was written last may be cut off.
-        let is_last = latest_seq.is_none_or(|latest| entry.seq >= latest)
-            || number.is_some_and(|n| n >= latest);
-        if let Some(Stop::CutOff) = survey.stop {
-            if !is_last {
-                let text = "the truncated file is not the last file";
-                return Err(format!("{}: {text}", path.display()));
-            }
-            cut_off.push((path.clone(), survey.end));
-        }
-        if !survey.has_something() {
-            empty.insert(entry.seq);
+    for at in 0..heads.len() {
+        let (_, path, survey) = &heads[at];
+        if !matches!(survey.stop, Some(Stop::CutOff)) {
             continue;
         }
+        let mut later = heads[at + 1..].iter().map(|(.., survey)| survey);
+        if later.any(|later| comes_behind(survey, later)) {
+            let text = "the truncated file is not the last file";
+            return Err(format!("{}: {text}", path.display()));
+        }
+        cut_off.push((path.clone(), survey.end));
+    }
+    let mut seqs = BTreeMap::new();
+    for (entry, path, survey) in heads {
+        seqs.insert(path.clone(), entry.seq);
+        let number = survey.head.map(|head| head.generation);
         let source = Source {
             path,
             start: 0,
@@ -200,7 +250,16 @@ fn look(config: &Config, dir: &Path, manifest: &Manifest) -> Result<Look, String
     }
     for generation in &mut plan.generations {
         generation.find_missing();
+        // One that has nothing by itself may have to take a part of a transaction that another tells of.
+        generation.sources.retain(|source| {
+            let needed = source.survey.has_something() || !source.missing.is_empty();
+            if !needed {
+                empty.extend(seqs.get(&source.path).copied());
+            }
+            needed
+        });
     }
+    plan.generations.retain(|g| !g.sources.is_empty());
     Ok(Look {
         plan,
         newest,
@@ -209,14 +268,25 @@ fn look(config: &Config, dir: &Path, manifest: &Manifest) -> Result<Look, String
     })
 }
 
+/// True if `later`, a file behind `survey`'s in the manifest, has what builds on the latter's end. Files of one life of the server may differ in how far
+/// they were on disk, but for those of one core: before it went on in the next, the one before was synced.
+fn comes_behind(survey: &Survey, later: &Survey) -> bool {
+    match (survey.head, later.head) {
+        (Some(a), Some(b)) if a.cores == b.cores => a.core == b.core && later.has_own(),
+        _ => later.has_something(),
+    }
+}
+
 /// A log of before Redis 7, which was one file, becomes the base.
-fn adopt(config: &Config, dir: &Path, name: &str) -> Result<Manifest, String> {
+fn adopt(disk: &Disk, config: &Config, dir: &Path, name: &str) -> Result<Manifest, String> {
     let mut manifest = Manifest::default();
-    let old = config.dir.path().join(name);
-    if !old.is_file() {
+    let (old, new) = (config.dir.path().join(name), dir.join(name));
+    // A crash may have left it among the others, with no manifest that names it.
+    if disk.is_file(&old) {
+        move_old(disk, &old, &new)?;
+    } else if !disk.is_file(&new) {
         return Ok(manifest);
     }
-    move_old(&old, &dir.join(name))?;
     manifest.base = Some(manifest::Entry {
         name: name.to_owned(),
         seq: 1,
@@ -224,19 +294,24 @@ fn adopt(config: &Config, dir: &Path, name: &str) -> Result<Manifest, String> {
     });
     let text = manifest.to_text();
     let path = dir.join(format!("{name}.manifest"));
-    crate::files::replace(&path, text.as_bytes())
+    crate::files::replace_on(disk, &path, text.as_bytes())
         .map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(manifest)
 }
 
-fn move_old(old: &Path, new: &Path) -> Result<(), String> {
-    std::fs::rename(old, new).map_err(|e| format!("{}: {e}", old.display()))?;
+fn move_old(disk: &Disk, old: &Path, new: &Path) -> Result<(), String> {
+    let moved = disk.rename(old, new).and_then(|()| {
+        disk.sync_folder_of(new)?;
+        disk.sync_folder_of(old)
+    });
+    moved.map_err(|e| format!("{}: {e}", old.display()))?;
     tracing::info!("Successfully migrated an old-style AOF: it is the base file from now on");
     Ok(())
 }
 
 /// Another server wrote a manifest of such a log, and ended before it moved the file.
 fn finish_adopting(
+    disk: &Disk,
     config: &Config,
     dir: &Path,
     name: &str,
@@ -245,14 +320,19 @@ fn finish_adopting(
     let (old, new) = (config.dir.path().join(name), dir.join(name));
     let is_old = manifest.base.as_ref().is_some_and(|base| base.name == name);
     let is_all = manifest.incremental.is_empty() && manifest.history.is_empty();
-    if is_old && is_all && !new.exists() && old.is_file() {
-        move_old(&old, &new)?;
+    if is_old && is_all && !disk.is_file(&new) && disk.is_file(&old) {
+        move_old(disk, &old, &new)?;
     }
     Ok(())
 }
 
 /// A log that begins with nothing has a base that says so, as Redis's has.
-fn empty_base(config: &Config, dir: &Path, name: &str) -> Result<manifest::Entry, String> {
+fn empty_base(
+    disk: &Disk,
+    config: &Config,
+    dir: &Path,
+    name: &str,
+) -> Result<manifest::Entry, String> {
     let (bytes, ending) = match config.aof_use_rdb_preamble {
         true => (snapshot::empty(&[("aof-base", "1")]), "rdb"),
         false => (Vec::new(), "aof"),
@@ -263,20 +343,21 @@ fn empty_base(config: &Config, dir: &Path, name: &str) -> Result<manifest::Entry
         kind: Kind::Base,
     };
     let path = dir.join(&entry.name);
-    crate::files::replace(&path, &bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    crate::files::replace_on(disk, &path, &bytes)
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(entry)
 }
 
 /// Where the snapshot ends with which a file begins; 0 if it begins with none.
-fn snapshot_end(path: &Path) -> Result<u64, String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
+fn snapshot_end(disk: &Disk, path: &Path) -> Result<u64, String> {
+    let mut file = disk.open(path).map_err(|e| e.to_string())?;
     let mut magic = [0; 5];
     match file.read_exact(&mut magic) {
         Ok(()) if magic == *b"REDIS" => {}
         _ => return Ok(0),
     }
     if path.extension().is_some_and(|extension| extension == "rdb") {
-        return file.metadata().map(|m| m.len()).map_err(|e| e.to_string());
+        return file.size().map_err(|e| e.to_string());
     }
     file.rewind().map_err(|e| e.to_string())?;
     let mut scanner = rdb::Scanner::new(1024);
@@ -309,17 +390,17 @@ fn unreadable(path: &Path, error: impl std::fmt::Display) -> String {
     )
 }
 
-fn open_at(path: &Path, start: u64) -> std::io::Result<Scanner<BufReader<File>>> {
-    let mut file = File::open(path)?;
+fn open_at(disk: &Disk, path: &Path, start: u64) -> std::io::Result<Scanner<BufReader<DiskFile>>> {
+    let mut file = disk.open(path)?;
     file.seek(SeekFrom::Start(start))?;
     let mut scanner = Scanner::new(BufReader::with_capacity(1 << 20, file));
     scanner.offset = start;
     Ok(scanner)
 }
 
-fn look_through(path: &Path, start: u64, config: &Config) -> Result<Survey, String> {
+fn look_through(disk: &Disk, path: &Path, start: u64, config: &Config) -> Result<Survey, String> {
     let shown = path.display();
-    let mut scanner = open_at(path, start).map_err(|e| unreadable(path, e))?;
+    let mut scanner = open_at(disk, path, start).map_err(|e| unreadable(path, e))?;
     let mut found = survey(&mut scanner);
     found.end = found.end.max(start);
     match &found.stop {
@@ -348,11 +429,11 @@ fn look_through(path: &Path, start: u64, config: &Config) -> Result<Survey, Stri
     Ok(found)
 }
 
-fn cut(path: &Path, end: u64) -> Result<(), String> {
+fn cut(disk: &Disk, path: &Path, end: u64) -> Result<(), String> {
     let shown = path.display();
     tracing::warn!("!!! Warning: short read while loading the AOF file {shown}!!!");
     tracing::warn!("Truncating the AOF {shown} at offset {end}");
-    let file = std::fs::OpenOptions::new().write(true).open(path);
+    let file = disk.open_to_change(path);
     file.and_then(|file| {
         file.set_len(end)?;
         file.sync_all()
@@ -417,6 +498,37 @@ pub fn feed(plan: &Plan, sockets: Vec<UnixStream>) -> Result<(), String> {
     results.into_iter().collect()
 }
 
+/// The commands of a part of a file.
+fn write_range(
+    disk: &Disk,
+    source: &Source,
+    from: u64,
+    to: u64,
+    out: &mut impl Write,
+) -> Result<(), String> {
+    let shown = source.path.display();
+    let mut scanner = open_at(disk, &source.path, from).map_err(|e| format!("{shown}: {e}"))?;
+    let names = Registry::get().logged();
+    while scanner.offset < to {
+        match scanner.advance() {
+            Ok(Found::Command) => {}
+            Ok(Found::Annotation) => continue,
+            Ok(Found::End) | Err(_) => {
+                return Err(format!("{shown} has changed while it was read"));
+            }
+        }
+        let words: Vec<&[u8]> = scanner.words().collect();
+        if names.resolve(&words).is_none() {
+            return Err(format!(
+                "Unknown command '{}' reading the append only file {shown}",
+                words[0].escape_ascii()
+            ));
+        }
+        out.write_all(&scanner.raw).map_err(lost)?;
+    }
+    Ok(())
+}
+
 struct Feeder {
     to: BufWriter<UnixStream>,
 }
@@ -437,13 +549,13 @@ impl Feeder {
     ) -> Result<(), String> {
         // The others must not wait for one that has failed.
         let mut result = self.send(&[b"CLIENT", b"REPLY", b"OFF"]);
-        for generation in &plan.generations {
+        for generation in 0..plan.generations() {
             if core == 0 && result.is_ok() {
-                result = self.globals(generation);
+                result = self.globals(plan, generation);
             }
             barrier.wait();
             if result.is_ok() {
-                result = self.shares(generation, core, cores);
+                result = self.shares(plan, generation, core, cores);
             }
             barrier.wait();
         }
@@ -451,56 +563,19 @@ impl Feeder {
     }
 
     /// What concerns all files of the generation.
-    fn globals(&mut self, generation: &Generation) -> Result<(), String> {
-        for source in &generation.sources {
-            if source.survey.global_end > 0 {
-                self.range(source, source.start, source.survey.global_end)?;
-            }
-        }
+    fn globals(&mut self, plan: &Plan, generation: usize) -> Result<(), String> {
+        plan.write_globals(generation, &mut self.to)?;
         self.settle()
     }
-
-    fn shares(&mut self, generation: &Generation, core: usize, cores: usize) -> Result<(), String> {
-        for source in &generation.sources {
-            let reader = source.head().map_or(0, |head| head.core as usize % cores);
-            if reader != core {
-                continue;
-            }
-            self.send(&[b"SELECT", b"0"])?;
-            let from = source.survey.global_end.max(source.start);
-            self.range(source, from, source.survey.end)?;
-            for part in &source.missing {
-                self.to.write_all(part).map_err(lost)?;
-            }
-        }
+    fn shares(
+        &mut self,
+        plan: &Plan,
+        generation: usize,
+        core: usize,
+        cores: usize,
+    ) -> Result<(), String> {
+        plan.write_shares(generation, core, cores, &mut self.to)?;
         self.settle()
-    }
-
-    /// Sends the commands of a part of a file.
-    fn range(&mut self, source: &Source, from: u64, to: u64) -> Result<(), String> {
-        let shown = source.path.display();
-        let mut scanner = open_at(&source.path, from).map_err(|e| format!("{shown}: {e}"))?;
-        let names = Registry::get().logged();
-        let mut words: Vec<&[u8]> = Vec::new();
-        while scanner.offset < to {
-            match scanner.advance() {
-                Ok(Found::Command) => {}
-                Ok(Found::Annotation) => continue,
-                Ok(Found::End) | Err(_) => {
-                    return Err(format!("{shown} has changed while it was read"));
-                }
-            }
-            words.clear();
-            let named: Vec<&[u8]> = scanner.words().collect();
-            if names.resolve(&named).is_none() {
-                return Err(format!(
-                    "Unknown command '{}' reading the append only file {shown}",
-                    named[0].escape_ascii()
-                ));
-            }
-            self.to.write_all(&scanner.raw).map_err(lost)?;
-        }
-        Ok(())
     }
 
     fn send(&mut self, words: &[&[u8]]) -> Result<(), String> {

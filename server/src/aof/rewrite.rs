@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 const FAILURES_MAX: u32 = 3;
 const RETRY: Duration = Duration::from_secs(60);
 
+/// The same while writes are refused until one succeeds.
+const MEND: Duration = Duration::from_secs(1);
+
 /// How rewriting goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Status {
@@ -27,8 +30,8 @@ pub struct Status {
     /// One begins when the snapshot that is under way has ended.
     pub scheduled: bool,
     pub last_seconds: i64,
-    /// When the last one failed.
-    failed: Option<Instant>,
+    /// When the last one failed, by the cores' monotonic clock.
+    failed: Option<u64>,
     /// How many have failed since one did not.
     failures: u32,
     /// The log tells that the next has to wait for that.
@@ -54,10 +57,14 @@ impl Status {
     pub fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
+    /// The last one failed only lately.
+    fn failed_within(&self, now_ns: u64, time: Duration) -> bool {
+        let since = self.failed.map(|at| now_ns.saturating_sub(at));
+        since.is_some_and(|since| since <= time.as_nanos() as u64)
+    }
     /// Too many have failed for the next to begin by itself now.
-    fn rests(&self) -> bool {
-        let recent = self.failed.is_some_and(|at| at.elapsed() <= RETRY);
-        recent && self.failures >= FAILURES_MAX
+    fn rests(&self, now_ns: u64) -> bool {
+        self.failures >= FAILURES_MAX && self.failed_within(now_ns, RETRY)
     }
 }
 
@@ -87,7 +94,8 @@ impl State {
 impl Files {
     /// The next base file.
     fn next_base(&self) -> Entry {
-        let seq = 1 + self.manifest.base.as_ref().map_or(0, |base| base.seq);
+        let last = self.manifest.base.as_ref().map_or(0, |base| base.seq);
+        let seq = 1 + last + self.failed_bases;
         let name = format!("{}.{seq}.base.rdb", self.name);
         let kind = Kind::Base;
         Entry { name, seq, kind }
@@ -112,11 +120,16 @@ impl Files {
             history: history.chain(known.history).collect(),
             incremental: new,
         };
-        self.write_manifest(&manifest)?;
+        if let Err(error) = self.write_manifest(&manifest) {
+            // It may be there all the same, with files that are read behind this base: no other one may get the name.
+            self.failed_bases += 1;
+            return Err(error);
+        }
+        self.failed_bases = 0;
         self.is_announced = true;
         self.manifest = manifest;
         if !self.keeps_history {
-            self.delete_history()?;
+            self.delete_history();
         }
         self.first_seqs.retain(|generation, _| *generation >= cut);
         self.rest = size;
@@ -125,12 +138,14 @@ impl Files {
     }
 
     /// What cannot be deleted stays named history, until the next rewrite.
-    fn delete_history(&mut self) -> Result<()> {
-        let mut manifest = self.manifest.clone();
-        manifest.history.retain(|entry| !self.delete(entry));
-        self.write_manifest(&manifest)?;
-        self.manifest = manifest;
-        Ok(())
+    fn delete_history(&mut self) {
+        let history = std::mem::take(&mut self.manifest.history);
+        let stays = history.into_iter().filter(|entry| !self.delete(entry));
+        self.manifest.history = stays.collect();
+        if let Err(error) = self.write_manifest(&self.manifest) {
+            // It names history that is gone, which nobody misses; the next one does not.
+            tracing::warn!("Error writing the manifest of the append-only file: {error}");
+        }
     }
 
     /// The log ends before it had a base: no manifest tells of its files.
@@ -139,7 +154,8 @@ impl Files {
             .first_seqs
             .values()
             .min()
-            .filter(|_| !self.is_announced)
+            // One that could not be written to the end may be there all the same.
+            .filter(|_| !self.is_announced && self.failed_bases == 0)
         else {
             return;
         };
@@ -150,9 +166,9 @@ impl Files {
     }
 
     /// Deletes a file. False if it may still be there.
-    fn delete(&self, entry: &Entry) -> bool {
+    pub(super) fn delete(&self, entry: &Entry) -> bool {
         let path = self.dir.join(&entry.name);
-        match std::fs::remove_file(&path) {
+        match self.disk.remove(&path) {
             Ok(()) => true,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
             Err(error) => {
@@ -204,8 +220,9 @@ impl Core {
             }
             Why::Once => {}
         };
+        let spoils = aof.spoils.load(Acquire);
         let then = move |core: &mut Core, snapshot: &Snapshot, outcome: Outcome| {
-            core.base_written(why, snapshot, outcome);
+            core.base_written(why, spoils, snapshot, outcome);
         };
         let claim = match self.claim_snapshot(Purpose::AofBase, path) {
             Ok(claim) => claim,
@@ -231,7 +248,7 @@ impl Core {
         if let Some(files) = &*aof.files() {
             return Ok(path(files));
         }
-        let files = Files::anew(&self.config, self.cores() as u16)?;
+        let files = Files::anew(&aof.disk, &self.config, self.cores() as u16)?;
         let path = path(&files);
         if why == Why::Begin {
             aof.start(files)?;
@@ -239,7 +256,7 @@ impl Core {
         Ok(path)
     }
 
-    fn base_written(&mut self, why: Why, snapshot: &Snapshot, outcome: Outcome) {
+    fn base_written(&mut self, why: Why, spoils: u64, snapshot: &Snapshot, outcome: Outcome) {
         let written = match outcome {
             Ok(_) => self
                 .give_up_old_files(why, &snapshot.path)
@@ -255,6 +272,7 @@ impl Core {
         });
         match written {
             Ok(()) => {
+                aof.mend(spoils);
                 aof.change_rewrite(|status| {
                     (status.failed, status.failures) = (None, 0);
                     status.count += 1;
@@ -278,17 +296,17 @@ impl Core {
         }
     }
     fn rewrite_failed(&self) {
-        let now = Instant::now();
+        let now = self.now.mono_ns;
         self.shared.aof.change_rewrite(|status| {
             (status.failed, status.told) = (Some(now), false);
             status.failures += 1;
         });
     }
     fn give_up_old_files(&self, why: Why, base: &Path) -> Result<()> {
-        let size = std::fs::metadata(base)?.len();
         let aof = &self.shared.aof;
+        let size = aof.disk.size(base)?;
         if why == Why::Once {
-            let mut files = Files::anew(&self.config, self.cores() as u16)?;
+            let mut files = Files::anew(&aof.disk, &self.config, self.cores() as u16)?;
             return files.take_base(u64::MAX, size);
         }
         match aof.files().as_mut() {
@@ -318,9 +336,8 @@ impl Core {
         if let Some(files) = self.shared.aof.files().as_mut()
             && std::mem::take(&mut files.keeps_history)
             && !files.manifest.history.is_empty()
-            && let Err(error) = files.delete_history()
         {
-            tracing::warn!("Deleting what the log no longer needs: {error}");
+            files.delete_history();
         }
     }
 
@@ -332,7 +349,7 @@ impl Core {
         }
         let status = aof.rewrite_status();
         match (self.config.appendonly, aof.is_on()) {
-            (true, false) if status.rests() => {}
+            (true, false) if status.rests(self.now.mono_ns) => {}
             (true, false) => match self.rewrite_log() {
                 Ok(()) => {}
                 Err(_) => self.schedule_rewrite(),
@@ -375,8 +392,12 @@ impl Core {
             return;
         }
         let mut wanted = status.scheduled;
+        if aof.sync_failed.load(Acquire) && !status.failed_within(self.now.mono_ns, MEND) {
+            tracing::info!("Rewriting the AOF, since a sync failed");
+            wanted = true;
+        }
         let percentage = u64::from(config.auto_aof_rewrite_percentage);
-        let by_itself = percentage > 0 && !status.rests();
+        let by_itself = percentage > 0 && !status.rests(self.now.mono_ns);
         if let Some((size, base)) = aof.sizes()
             && percentage > 0
             && size > config.auto_aof_rewrite_min_size
@@ -429,6 +450,33 @@ impl State {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::disk::Disk;
+    use crate::disk::sim::{Faults, SimDisk};
+
+    /// A manifest gets its name though the sync behind it fails: then no other base may get the name of the one in it.
+    #[test]
+    fn a_base_that_a_manifest_may_name_is_not_written_again() {
+        let disk = SimDisk::new(1);
+        let config = Config {
+            appenddirname: b"/disk/log".as_slice().into(),
+            ..Config::default()
+        };
+        let on = Disk::Simulated(disk.clone());
+        let mut files = Files::new(&on, &config, 2, Manifest::default(), 0).unwrap();
+        files.begin_generation(&[]).unwrap();
+        let first = files.next_base();
+        disk.set_faults(Faults {
+            sync_fails: true,
+            ..Faults::default()
+        });
+        assert!(files.take_base(1, 0).is_err());
+        disk.set_faults(Faults::default());
+        let second = files.next_base();
+        assert_ne!(second.name, first.name);
+        files.take_base(1, 0).unwrap();
+        assert_eq!(files.manifest.base, Some(second.clone()));
+        assert_eq!(files.next_base().seq, second.seq + 1);
+    }
 
     /// A disk that is full when the base is announced: the next manifest still tells of all files.
     #[test]
@@ -441,7 +489,7 @@ mod tests {
             appenddirname: log.as_bytes().into(),
             ..Config::default()
         };
-        let mut files = Files::new(&config, 2, Manifest::default(), 0).unwrap();
+        let mut files = Files::new(&Disk::Real, &config, 2, Manifest::default(), 0).unwrap();
         files.begin_generation(&[]).unwrap();
         files.begin_generation(&[]).unwrap();
         let known = files.manifest.clone();

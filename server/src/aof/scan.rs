@@ -1,10 +1,8 @@
 //! Reading a file of the log: where its commands are, what its annotations say, and where it ends if it was cut off.
 
 use super::parts::{self, FileHead, Line, Parts};
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, ErrorKind, Read};
 use std::ops::Range;
-use std::path::Path;
 
 /// A command's words, and a word's bytes, as Redis limits them.
 const WORDS_MAX: u64 = 1 << 31;
@@ -48,15 +46,6 @@ pub struct Scanner<R> {
     pub offset: u64,
     pub raw: Vec<u8>,
     ranges: Vec<Range<usize>>,
-}
-
-impl Scanner<BufReader<File>> {
-    pub fn open(path: &Path) -> std::io::Result<Self> {
-        Ok(Self::new(BufReader::with_capacity(
-            1 << 20,
-            File::open(path)?,
-        )))
-    }
 }
 
 impl<R: BufRead> Scanner<R> {
@@ -146,6 +135,8 @@ pub struct Survey {
     /// Where what is whole ends.
     pub end: u64,
     pub commands: u64,
+    /// Those among them that concern this file only.
+    own: u64,
     /// Transactions over several cores that it tells of, whole.
     pub transactions: Vec<Parts>,
     /// Why it ends there.
@@ -156,6 +147,10 @@ impl Survey {
     /// It tells of a change.
     pub fn has_something(&self) -> bool {
         self.commands > 0 || !self.transactions.is_empty()
+    }
+    /// It tells of a change of this file's keys.
+    pub fn has_own(&self) -> bool {
+        self.own > 0 || !self.transactions.is_empty()
     }
 }
 
@@ -184,6 +179,7 @@ fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Re
     loop {
         let found = scanner.advance()?;
         let offset = scanner.offset;
+        survey.own += u64::from(found == Found::Command && offset > survey.global_end);
         match (found, &mut open) {
             (Found::End, Open::Nothing) => return Ok(()),
             (Found::End, _) => return Err(Stop::CutOff),
@@ -219,7 +215,7 @@ fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Re
                         survey.head = Some(head);
                     }
                     (Line::Global(len), Open::Nothing) if survey.commands == 0 => {
-                        survey.global_end = offset + len;
+                        survey.global_end = offset.checked_add(len).ok_or(Stop::Format)?;
                     }
                     (Line::Tx(number), Open::Nothing) => {
                         let others = Vec::new();
@@ -236,7 +232,8 @@ fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Re
                         open = Open::Nothing;
                     }
                     (Line::Own(len), Open::Copies(parts)) => {
-                        open = Open::Own(std::mem::take(parts), offset + len);
+                        let end = offset.checked_add(len).ok_or(Stop::Format)?;
+                        open = Open::Own(std::mem::take(parts), end);
                     }
                     _ => return Err(Stop::Format),
                 }
@@ -312,6 +309,8 @@ mod tests {
             "#RW:own 5\r\n",
             "#RW:tx 1\r\n*1\r\n$4\r\nPING\r\n",
             "#RW:tx 1\r\n#RW:own 3\r\n*1\r\n$4\r\nPING\r\n",
+            "#RW:tx 1\r\n#RW:own 18446744073709551615\r\n",
+            "#RW:global 18446744073709551615\r\n",
         ] {
             let found = of(wrong.as_bytes());
             assert!(

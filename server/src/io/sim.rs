@@ -83,9 +83,21 @@ impl Net {
         }))
     }
     pub fn connect(&mut self) -> usize {
+        let pipe = self.pipe();
+        self.arriving.push_back(pipe);
+        pipe
+    }
+    /// A connection that arrives nowhere.
+    pub fn pipe(&mut self) -> usize {
         self.pipes.push(Pipe::default());
-        self.arriving.push_back(self.pipes.len() - 1);
         self.pipes.len() - 1
+    }
+    /// A connection for a core to adopt.
+    pub fn stream(&mut self, pipe: usize) -> std::io::Result<Stream> {
+        let (token, _) = UnixStream::pair()?;
+        let stream = Stream::from(token);
+        self.tokens.insert(stream.as_fd().as_raw_fd(), pipe);
+        Ok(stream)
     }
 }
 
@@ -326,12 +338,7 @@ impl Io for SimIo {
                     format!("127.0.0.1:{}", pipe + 1024),
                     "127.0.0.1:6379".to_string(),
                 );
-                let (token, _) = UnixStream::pair()?;
-                let stream = Stream::from(token);
-                self.net
-                    .borrow_mut()
-                    .tokens
-                    .insert(stream.as_fd().as_raw_fd(), pipe);
+                let stream = self.net.borrow_mut().stream(pipe)?;
                 events.push(Event::Accepted {
                     listener,
                     stream,

@@ -1,11 +1,11 @@
 //! Reading a snapshot. Every core reads the whole file and unpacks the entries that are its own: finding where entries begin and end takes a
 //! small part of the time that unpacking takes. One core checks the checksum.
 
+use crate::disk::Disk;
 use ringwood_protocol::slot::key_slot;
 use ringwood_shard::rdb::scan::{Found, Record, Scanner};
 use ringwood_shard::rdb::{Error, Rules};
 use ringwood_shard::shard::Shard;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,9 +56,11 @@ impl Totals {
 }
 
 /// Loads a core's part of a file. `speaking`: it is the one that checks the whole and tells the log about it.
-pub fn load(path: &Path, shard: &mut Shard, speaking: bool) -> Result<Loaded, String> {
+pub fn load(disk: &Disk, path: &Path, shard: &mut Shard, speaking: bool) -> Result<Loaded, String> {
     let shown = path.display();
-    let mut file = File::open(path).map_err(|e| format!("cannot open {shown}: {e}"))?;
+    let mut file = disk
+        .open(path)
+        .map_err(|e| format!("cannot open {shown}: {e}"))?;
     read(&mut file, shard, speaking).map_err(|e| format!("{shown}: {e}"))
 }
 

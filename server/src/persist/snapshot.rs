@@ -16,6 +16,7 @@ use crate::commands::lock;
 use crate::config::Config;
 use crate::config::enums::MaxmemoryPolicy;
 use crate::core::Core;
+use crate::disk::Disk;
 use crate::io::Io;
 use crate::mailbox::Ticket;
 use crossbeam_channel::{Receiver, Sender};
@@ -109,6 +110,7 @@ const FAILS: u8 = 3;
 #[derive(Debug)]
 pub struct Snapshot {
     pub purpose: Purpose,
+    pub disk: Disk,
     pub path: PathBuf,
     pub temporary: PathBuf,
     pub cores: usize,
@@ -158,6 +160,7 @@ impl Snapshot {
         let (messages, receiver) = crossbeam_channel::unbounded();
         let new = Self {
             purpose,
+            disk: core.shared.aof.disk.clone(),
             temporary: path.with_file_name(name),
             path,
             cores: core.cores(),
@@ -225,7 +228,7 @@ impl Snapshot {
     }
     pub(super) fn remove_temporary(&self) {
         // It is gone already if it has got its name.
-        let _ = std::fs::remove_file(&self.temporary);
+        let _ = self.disk.remove(&self.temporary);
     }
     fn wake(&self) {
         let _room = lock(&self.room);

@@ -7,10 +7,10 @@
 //! The version stands first and is known last: the checksum of head and rest are combined.
 
 use super::snapshot::{Failure, Snapshot};
+use crate::disk::{Disk, DiskFile};
 use crossbeam_channel::{Receiver, Sender};
 use ringwood_shard::rdb::snapshot::{self, Checksum, Written};
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,11 +59,51 @@ impl super::State {
         };
         self.writer.get_or_init(start).clone()
     }
+    /// Instead of the thread: who has this writes the files.
+    pub fn simulate_writer(&self) -> Receiver<Job> {
+        let (sender, jobs) = crossbeam_channel::unbounded();
+        let first = self.writer.set(sender);
+        assert!(first.is_ok(), "the simulation begins before the thread");
+        jobs
+    }
 }
 
 fn run(job: Job) {
+    let messages = job.messages.clone();
+    finish(job, &mut || messages.recv().ok());
+}
+
+/// For the simulation, which has no threads: a file that is written at once when all of it has come.
+pub struct Collected {
+    job: Job,
+    messages: VecDeque<Message>,
+    left: usize,
+}
+
+impl Collected {
+    pub fn new(job: Job) -> Self {
+        Self {
+            left: job.snapshot.cores,
+            messages: VecDeque::new(),
+            job,
+        }
+    }
+    /// True when all has come, or nobody wants it any more.
+    pub fn is_whole(&mut self) -> bool {
+        while let Ok(message) = self.job.messages.try_recv() {
+            self.left -= usize::from(matches!(message, Message::Done(_)));
+            self.messages.push_back(message);
+        }
+        self.left == 0 || self.job.snapshot.is_cancelled()
+    }
+    pub fn write(mut self) {
+        finish(self.job, &mut || self.messages.pop_front());
+    }
+}
+
+fn finish(job: Job, next: &mut dyn FnMut() -> Option<Message>) {
     let snapshot = &*job.snapshot;
-    let result = match write(snapshot, &job.messages) {
+    let result = match write(snapshot, next) {
         // Too late: it has its name.
         Ok(written) => Ok(written),
         Err(error) => Err(snapshot.stopped().unwrap_or(error)),
@@ -74,7 +114,7 @@ fn run(job: Job) {
 
 fn write(
     snapshot: &Snapshot,
-    messages: &Receiver<Message>,
+    next: &mut dyn FnMut() -> Option<Message>,
 ) -> std::result::Result<Written, Failure> {
     if let Some(why) = snapshot.stopped() {
         return Err(why);
@@ -85,7 +125,7 @@ fn write(
     let mut written = Written::default();
     let mut left = snapshot.cores;
     while left > 0 {
-        let message = messages.recv().map_err(|_| Failure::Cancelled)?;
+        let message = next().ok_or(Failure::Cancelled)?;
         if let Some(why) = snapshot.stopped() {
             return Err(why);
         }
@@ -97,7 +137,7 @@ fn write(
             Message::Piece { core, bytes, last } => {
                 let file = match beside.remove(&core) {
                     Some(file) => file,
-                    None => Beside::create(&snapshot.temporary, core)?,
+                    None => Beside::create(&snapshot.disk, &snapshot.temporary, core)?,
                 };
                 beside.insert(core, file);
                 let file = beside.get_mut(&core).expect("put there just now");
@@ -125,14 +165,14 @@ fn write(
 /// The file under its temporary name. It goes with this, unless it got its name.
 struct Target<'s> {
     snapshot: &'s Snapshot,
-    file: File,
+    file: DiskFile,
     checksum: Checksum,
     unsynced: u64,
 }
 
 impl<'s> Target<'s> {
     fn create(snapshot: &'s Snapshot) -> Result<Self> {
-        let mut file = File::create(&snapshot.temporary)?;
+        let mut file = snapshot.disk.create(&snapshot.temporary)?;
         let version = snapshot::magic(0).len();
         // What is written of it goes on behind the version.
         let written = file.write_all(&snapshot.head[..version]);
@@ -167,8 +207,14 @@ impl<'s> Target<'s> {
         if self.snapshot.is_cancelled() {
             return Err(std::io::Error::other("cancelled"));
         }
-        std::fs::rename(&self.snapshot.temporary, &self.snapshot.path)?;
-        crate::files::sync_folder_of(&self.snapshot.path)
+        let Snapshot {
+            disk,
+            temporary,
+            path,
+            ..
+        } = self.snapshot;
+        disk.rename(temporary, path)?;
+        disk.sync_folder_of(path)
     }
 }
 
@@ -180,20 +226,17 @@ impl Drop for Target<'_> {
 
 /// A large entry on its way.
 struct Beside {
-    file: File,
+    disk: Disk,
+    file: DiskFile,
     path: PathBuf,
 }
 
 impl Beside {
-    fn create(temporary: &Path, core: usize) -> Result<Self> {
+    fn create(disk: &Disk, temporary: &Path, core: usize) -> Result<Self> {
         let path = temporary.with_extension(format!("{core}.part"));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)?;
-        Ok(Self { file, path })
+        let file = disk.create(&path)?;
+        let disk = disk.clone();
+        Ok(Self { disk, file, path })
     }
     fn append_to(&mut self, target: &mut Target<'_>) -> Result<()> {
         self.file.seek(SeekFrom::Start(0))?;
@@ -211,7 +254,7 @@ impl Beside {
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = self.disk.remove(&self.path) {
             tracing::warn!("Cannot remove {}: {error}", self.path.display());
         }
     }

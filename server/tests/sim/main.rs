@@ -6,6 +6,7 @@
 //!
 //! `RINGWOOD_SIM_SEED=n` runs one seed and shows its history; `RINGWOOD_SIM_SECONDS=n` runs as many as fit (default 5).
 
+mod disk;
 mod history;
 
 use history::{Action, Op};
@@ -25,6 +26,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// As in the server: what a snapshot hands to another thread is counted by it.
+#[global_allocator]
+static ALLOCATOR: ringwood_shard::memory::CountingAllocator =
+    ringwood_shard::memory::CountingAllocator;
 
 /// The keys that clients fight over. On two or more cores they have different owners.
 const KEYS: usize = 6;
