@@ -208,7 +208,6 @@ impl<'a> ScriptHost<'a> {
     fn data(&mut self, entry: &'static Entry, args: Args<'_>, version: Version, out: &mut Vec<u8>) {
         let all = matches!(entry.spec.route, Route::AllShards(_) | Route::Cursor);
         let unnamed = entry.widens() && args.len() > 2;
-        let mut names = self.core.key_names(entry, args, self.db);
         let logged = self.core.shard.log.position();
         match &mut self.reach {
             Reach::Everything => {
@@ -224,6 +223,7 @@ impl<'a> ScriptHost<'a> {
             }
             Reach::Declared { slots, undo, .. } => {
                 let core = &*self.core;
+                let mut names = core.key_names(entry, args, self.db);
                 let has = |(db, key): &Name| {
                     let slot = key_slot(key);
                     match core.owner(slot) as usize == core.id {
