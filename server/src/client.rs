@@ -10,6 +10,7 @@
 use crate::acl::User;
 use crate::blocking::Waiter;
 use crate::io::ConnId;
+use crate::mailbox::Reads;
 use crate::multi::{Multi, Watcher};
 use crate::pubsub::Subscriptions;
 use crate::spares::Spares;
@@ -265,11 +266,15 @@ impl Client {
             && self.multi.is_none()
             && self.subscriptions.is_none()
             && self.tracker.is_none()
+            && !self.no_touch
     }
-    /// Whether the keys that it reads now are remembered for its cache.
+    /// What its commands leave behind at the keys that they look at now.
     #[inline]
-    pub fn tracks(&self) -> bool {
-        self.tracker.as_ref().is_some_and(|t| t.remembers())
+    pub fn reads(&self) -> Reads {
+        Reads {
+            tracked: self.tracker.as_ref().is_some_and(|t| t.remembers()),
+            untouched: self.no_touch,
+        }
     }
     /// True while some reply is outstanding.
     #[inline]

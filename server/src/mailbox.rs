@@ -37,19 +37,34 @@ pub struct Ticket {
     pub seq: u32,
     /// The client's id: connections' numbers are used again.
     pub client: u64,
-    /// What the command reads is remembered for the client's cache.
-    pub tracks: bool,
+    pub reads: Reads,
+}
+
+/// What the commands of a client leave behind at the keys that they look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// What they read is remembered for the client's cache (CLIENT TRACKING).
+    pub tracked: bool,
+    /// The keys do not become younger (CLIENT NO-TOUCH).
+    pub untouched: bool,
+}
+
+impl Reads {
+    pub const PLAIN: Self = Self {
+        tracked: false,
+        untouched: false,
+    };
 }
 
 impl Ticket {
     /// Whose a command is, for what is noted about it; its reply has no place of its own.
-    pub fn of(core: usize, conn: ConnId, client: u64, tracks: bool) -> Self {
+    pub fn of(core: usize, conn: ConnId, client: u64, reads: Reads) -> Self {
         Self {
             core: core as u16,
             conn,
             seq: 0,
             client,
-            tracks,
+            reads,
         }
     }
     /// For answers that nobody waits for.
@@ -58,7 +73,7 @@ impl Ticket {
         conn: ConnId(u32::MAX),
         seq: 0,
         client: 0,
-        tracks: false,
+        reads: Reads::PLAIN,
     };
     /// For answers to the script that runs on the core that asks.
     pub const SCRIPT: Self = Self {
@@ -66,7 +81,7 @@ impl Ticket {
         conn: ConnId(u32::MAX - 1),
         seq: 0,
         client: 0,
-        tracks: false,
+        reads: Reads::PLAIN,
     };
 }
 

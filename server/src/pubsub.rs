@@ -30,7 +30,7 @@ use crate::acl::User;
 use crate::client::{Client, Life, Wait};
 use crate::core::{Clients, Core};
 use crate::io::ConnId;
-use crate::mailbox::{Mail, Ticket};
+use crate::mailbox::{Mail, Reads, Ticket};
 use crate::registry::Entry;
 use crate::spares::Spares;
 use crate::transaction::{Part, PartWork, hold};
@@ -526,7 +526,7 @@ impl Core {
             conn,
             seq: client.await_push(),
             client: client.id,
-            tracks: false,
+            reads: Reads::PLAIN,
         };
         let directory = self.shared.clone();
         let mut names = directory.directory.write();

@@ -14,7 +14,7 @@ use crate::commands::{Answer, Call};
 use crate::config::enums::PipelineOrder;
 use crate::core::Core;
 use crate::io::{ConnId, Io, RecvBuf};
-use crate::mailbox::{Item, Parcel, Ticket, Words};
+use crate::mailbox::{Item, Parcel, Reads, Ticket, Words};
 use crate::pubsub;
 use crate::registry::{Entry, Keys, Run};
 use crate::scripts::debug::take_input;
@@ -480,7 +480,7 @@ impl Core {
         client.commands += 1;
         client.last_command = Some(entry);
         crate::crash::note_command(entry, client.id);
-        self.execute_here(conn, entry, args, Some(key))
+        self.execute_as::<true>(conn, entry, args, Some(key))
     }
 
     /// Nanoseconds that each of `count` commands took of the time since the last call.
@@ -520,7 +520,7 @@ impl Core {
         let (Some(entry), Some(client)) = (last.entry, self.clients.get(last.conn)) else {
             return;
         };
-        let caller = Ticket::of(self.id, last.conn, client.id, false);
+        let caller = Ticket::of(self.id, last.conn, client.id, Reads::PLAIN);
         let args = &args[last.args.0..last.args.1];
         // One that waits is noted when it has been served; one of another core there.
         let waits = entry.has(BLOCKING) && !matches!(client.wait, Wait::No);
@@ -1029,6 +1029,17 @@ impl Core {
         args: Args<'_>,
         key: Option<&Key<'_>>,
     ) -> Flow {
+        self.execute_as::<false>(conn, entry, args, key)
+    }
+    /// The same, made once more for plain clients, whose reads are nothing to look at.
+    #[inline]
+    fn execute_as<const PLAIN: bool>(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        key: Option<&Key<'_>>,
+    ) -> Flow {
         let Core {
             id,
             shard,
@@ -1039,8 +1050,12 @@ impl Core {
         } = self;
         let client = clients.get_mut(conn).expect("looked up by the caller");
         let (db, version) = (client.db, client.version);
-        let caller = match shard.attention.tracking.on {
-            true => Ticket::of(*id, conn, client.id, client.tracks()),
+        let reads = match PLAIN {
+            true => Reads::PLAIN,
+            false => client.reads(),
+        };
+        let caller = match shard.attention.tracking.on || reads.untouched {
+            true => Ticket::of(*id, conn, client.id, reads),
             false => Ticket::NOBODY,
         };
         let out = client.reply_buffer();
@@ -1067,7 +1082,7 @@ impl Core {
             dirty.push(conn);
         }
         if let Some(client) = large {
-            let caller = Ticket::of(self.id, conn, client, false);
+            let caller = Ticket::of(self.id, conn, client, Reads::PLAIN);
             self.note_reply(caller, entry, args, len);
         }
         if !self.shard.events.is_empty() {
@@ -1235,7 +1250,7 @@ impl Core {
             conn,
             seq: client.await_reply(),
             client: client.id,
-            tracks: client.tracks(),
+            reads: client.reads(),
         }
     }
 
@@ -1746,6 +1761,10 @@ pub(crate) fn run(
     if shard.attention.tracking.on {
         shard.attention.tracking.writer = call.caller.client;
     }
+    if call.caller.reads.untouched {
+        // TOUCH is there to touch.
+        shard.keep_access = entry.spec.name != "TOUCH";
+    }
     let dirty = shard.stats.dirty;
     // Which keys it reads is known to nobody but itself: it is logged by what it made.
     let by_result = shard.logging && entry.widens();
@@ -1779,6 +1798,9 @@ pub(crate) fn run(
             true => crate::aof::log::note_results(shard),
             false => crate::aof::log::note(shard, call, args, log, changed, result.is_ok()),
         }
+    }
+    if call.caller.reads.untouched {
+        shard.keep_access = false;
     }
     if group_begins {
         crate::aof::log::end_local_group(shard);

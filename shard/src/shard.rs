@@ -209,6 +209,8 @@ pub struct Shard {
     away: Vec<u16>,
     /// CLIENT PAUSE: a read leaves an expired key where it is, and answers as if it were gone.
     pub keep_expired: bool,
+    /// What runs leaves the age of keys as it is (CLIENT NO-TOUCH).
+    pub keep_access: bool,
     pub(crate) wheel: Wheel,
     pub(crate) evictor: Evictor,
     random: u64,
@@ -234,6 +236,7 @@ impl Shard {
             owned: SlotSet::from_slots(0..16384),
             away: Vec::new(),
             keep_expired: false,
+            keep_access: false,
             wheel: Wheel::new(now_ms),
             evictor: Evictor::default(),
             random: seed | 1,
@@ -366,6 +369,7 @@ impl Shard {
             attention,
             owned,
             keep_expired,
+            keep_access,
             logging,
             log,
             ..
@@ -378,7 +382,7 @@ impl Shard {
                 if touch {
                     let access = entry.access();
                     let used = access_used(settings, *now_ms, random, access);
-                    if used != access {
+                    if used != access && !*keep_access {
                         entry.set_access(used);
                     }
                 }
@@ -411,7 +415,7 @@ impl Shard {
             Found::Live(mut entry) => {
                 let access = entry.access();
                 let used = access_used(&self.settings, self.now_ms, &mut self.random, access);
-                if used != access {
+                if used != access && !self.keep_access {
                     entry.set_access(used);
                 }
                 Some(entry)

@@ -24,7 +24,7 @@ use crate::client::Wait;
 use crate::cluster::CROSS_SLOT;
 use crate::core::Core;
 use crate::io::{ConnId, Io};
-use crate::mailbox::{Mail, Ticket, WideScript, Words};
+use crate::mailbox::{Mail, Reads, Ticket, WideScript, Words};
 use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
 use crate::request::{DataCall, Flow, Paused, run};
@@ -105,8 +105,7 @@ pub struct Exec {
     client: u64,
     db: usize,
     version: Version,
-    /// What its commands read is remembered for the client's cache.
-    tracks: bool,
+    reads: Reads,
     /// No transaction, but one script: its reply is the reply.
     bare: bool,
     /// Whose it is, if there is something that they may not do.
@@ -129,7 +128,10 @@ impl Exec {
             client: ticket.client,
             db,
             version,
-            tracks: false,
+            reads: Reads {
+                tracked: false,
+                ..ticket.reads
+            },
             bare: true,
             user,
         }
@@ -139,7 +141,7 @@ impl Exec {
     }
     /// Whose it is; `core`: that client's core.
     fn caller(&self, core: usize) -> Ticket {
-        Ticket::of(core, self.conn, self.client, self.tracks)
+        Ticket::of(core, self.conn, self.client, self.reads)
     }
 }
 
@@ -323,7 +325,7 @@ impl Core {
         let multi = client.multi.take().expect("the caller's");
         let (id, db, version) = (client.id, client.db, client.version);
         let user = client.restricted.then(|| client.user.clone());
-        let tracks = client.tracks();
+        let reads = client.reads();
         // They stay in force until the transaction runs.
         let watchers = std::mem::take(&mut client.watchers);
         Exec {
@@ -333,7 +335,7 @@ impl Core {
             client: id,
             db,
             version,
-            tracks,
+            reads,
             bare: false,
             user,
         }
@@ -731,7 +733,7 @@ impl Core {
         let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
         let waiting = client.is_waiting();
         let user = client.restricted.then(|| client.user.clone());
-        let tracks = client.tracks();
+        let reads = client.reads();
         let words = Words::new(args.iter().copied());
         let commands = vec![Queued { entry, words }];
         let mut plan = self.plan(&commands, db, cluster, &[]);
@@ -768,7 +770,7 @@ impl Core {
             client: id,
             db,
             version,
-            tracks,
+            reads,
             bare: true,
             user,
         };
@@ -799,8 +801,8 @@ impl Core {
             self.monitor_command(conn, entry, args);
         }
         let client = self.clients.get(conn).expect("looked up by the caller");
-        let (id, db, version, tracks) = (client.id, client.db, client.version, client.tracks());
-        self.caller = Ticket::of(self.id, conn, id, tracks);
+        let (id, db, version, reads) = (client.id, client.db, client.version, client.reads());
+        self.caller = Ticket::of(self.id, conn, id, reads);
         self.acting = None;
         let begins = self.begin_log_group();
         let result = self.run_script(entry, args, db, version, None);
@@ -824,7 +826,7 @@ impl Core {
                         client: id,
                         db,
                         version,
-                        tracks,
+                        reads,
                         bare: true,
                         user: None,
                     };
@@ -897,7 +899,7 @@ impl Core {
             client: ticket.client,
             db,
             version,
-            tracks: ticket.tracks,
+            reads: ticket.reads,
             bare: true,
             // Scripts of others are not sent to other cores.
             user: None,

@@ -124,7 +124,7 @@ fn append(out: &mut Vec<u8>, version: Version, keys: Option<&[Box<[u8]>]>) {
 pub(crate) fn remember(shard: &mut Shard, call: &DataCall<'_>, args: Args<'_>, waits: bool) {
     shard.attention.tracking.writer = 0;
     let (entry, caller) = (call.entry, call.caller);
-    if !caller.tracks || waits || !entry.has(READONLY) {
+    if !caller.reads.tracked || waits || !entry.has(READONLY) {
         return;
     }
     let mut keys = Vec::new();

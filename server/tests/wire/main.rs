@@ -29,6 +29,7 @@ mod lifecycle;
 mod log;
 mod logins;
 mod memory;
+mod no_touch;
 mod observe;
 mod persistence;
 mod pipeline;
