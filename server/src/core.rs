@@ -73,6 +73,8 @@ pub struct Shared {
     pub run_id: String,
     /// The server ends: a core may be gone already.
     pub stopping: AtomicBool,
+    /// Cores that have begun nothing more and whose mail is all on its way.
+    pub ended: AtomicUsize,
     pub started_unix_ms: i64,
 }
 
@@ -444,10 +446,38 @@ impl Core {
     /// Runs until stopped.
     pub fn run(mut self) -> std::io::Result<()> {
         while !self.stopping {
-            self.turn()?;
+            let turn = self.turn();
+            if turn.is_err() {
+                self.shared.ended.fetch_add(1, Ordering::AcqRel);
+                return turn;
+            }
         }
+        self.take_last_mail();
         self.end_log();
         Ok(())
+    }
+
+    /// What others have answered may have a part for this core's file, still on its way.
+    fn take_last_mail(&mut self) {
+        self.mailbox.release();
+        let mut told = false;
+        loop {
+            if !self.mailbox.retry() && !std::mem::replace(&mut told, true) {
+                self.shared.ended.fetch_add(1, Ordering::AcqRel);
+            }
+            // Looked at first: then all of it is there.
+            let all = self.shared.ended.load(Ordering::Acquire) >= self.cores();
+            let log = &mut self.shard.log;
+            self.mailbox.receive(|_, mail| {
+                if let Mail::Log(part) = mail {
+                    log.append_group(&part);
+                }
+            });
+            if all {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// One turn of the loop.

@@ -1792,7 +1792,8 @@ pub(crate) fn run(
         }
     }
     let (wants, log) = (ctx.wants, ctx.log);
-    if shard.logging && wants.is_none() {
+    // One that blocks may have changed something all the same, and says so itself: XREADGROUP makes its consumer.
+    if shard.logging && (wants.is_none() || matches!(log, Log::As(_))) {
         let changed = shard.stats.dirty != dirty;
         match by_result {
             true => crate::aof::log::note_results(shard),

@@ -102,6 +102,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         cron_pauses: AtomicBool::new(false),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
         stopping: AtomicBool::new(false),
+        ended: AtomicUsize::new(0),
         started_unix_ms: now,
     });
     // From here, where no CPU is chosen yet.

@@ -59,6 +59,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
         acl: Default::default(),
         scripts: Default::default(),
         stopping: Default::default(),
+        ended: Default::default(),
         sequencer: Sequencer::new(count),
         config: Mutex::new(Arc::new(config.clone())),
         loaded,

@@ -291,3 +291,69 @@ fn what_is_done_aside_is_logged() {
         assert_eq!(digests(&mut client), before, "{shards} shards");
     }
 }
+
+/// Snapshots, the log's rewriting, other databases' exchange, less memory and the end of everything wait for what is aside, and lose nothing of it.
+#[test]
+fn what_concerns_all_keys_waits_for_what_is_aside() {
+    for shards in [1, 4] {
+        for (save, end) in [("", "TERM"), ("3600 1000000", "TERM"), ("", "INT")] {
+            let folder = TemporaryFolder::new("aside");
+            let dir = folder.to_str().expect("a plain name");
+            let logged = if save.is_empty() { "yes" } else { "no" };
+            let mut options = vec!["--dir", dir, "--save", save, "--appendonly", logged];
+            options.extend(ASIDE);
+            let start = || {
+                let server = crate::server::Server::start(shards, &options);
+                let mut client = server.client();
+                while client.call("PING").starts_with("-LOADING") {}
+                (server, client)
+            };
+            let (mut server, mut client) = start();
+            for (key, from) in [("a", 0), ("b", 3_000)] {
+                let members = (from..from + 6_000).map(|n| format!(" member:{n}"));
+                client.call(&format!("SADD {key}{}", members.collect::<String>()));
+            }
+            let mut long = server.client();
+            for line in [
+                "BGSAVE",
+                "BGREWRITEAOF",
+                "CONFIG SET maxmemory 1gb",
+                "SWAPDB 0 1",
+                "SWAPDB 0 1",
+                "DBSIZE",
+            ] {
+                long.ask(&["SUNIONSTORE", "d", "a", "b"]);
+                let reply = client.call(line);
+                assert!(!reply.starts_with("-ERR unknown"), "{line}: {reply}");
+                let stored = long.reply();
+                // The other database has no such keys.
+                let known = [Some(":9000\r\n".to_owned()), Some(":0\r\n".to_owned())];
+                assert!(known.contains(&stored), "{line}: {stored:?}");
+            }
+            // Nobody reads this answer, and the next thing is the end.
+            let mut gone = server.client();
+            gone.ask(&["SUNIONSTORE", "gone", "b", "a"]);
+            drop(gone);
+            assert_eq!(client.call("SUNIONSTORE e a b"), ":9000\r\n");
+            long.ask(&["SUNIONSTORE", "f", "a", "b"]);
+            let pid = server.pid().to_string();
+            let mut kill = std::process::Command::new("kill");
+            let sent = kill.args(["-s", end, &pid]).status();
+            assert!(sent.expect("kill(1) runs").success());
+            let answered = long.reply();
+            assert!(server.ended().success());
+            let (_server, mut client) = start();
+            assert_eq!(client.call("SCARD e"), ":9000\r\n", "{shards} {save} {end}");
+            let there = client.call("SCARD f");
+            match answered {
+                Some(_) => assert_eq!(there, ":9000\r\n", "{shards} {save} {end}"),
+                None => assert!(there == ":9000\r\n" || there == ":0\r\n", "{there}"),
+            }
+            assert_eq!(client.call("SCARD a"), ":6000\r\n");
+            assert_eq!(client.call("SCARD b"), ":6000\r\n");
+            // As a whole or not at all.
+            let gone = client.call("SCARD gone");
+            assert!(gone == ":9000\r\n" || gone == ":0\r\n", "{gone}");
+        }
+    }
+}

@@ -95,6 +95,33 @@ fn the_log_is_read_again_and_written_on() {
     }
 }
 
+/// Who waits for a group's messages is one of its consumers at once, in the log too.
+#[test]
+fn a_consumer_that_waits_is_in_the_log() {
+    for shards in [1, 4] {
+        let folder = TemporaryFolder::new("reload");
+        let dir = folder.to_str().expect("a plain name");
+        let options = ["--dir", dir, "--save", "", "--enable-debug-command", "yes"];
+        let options = [&options[..], &["--appendonly", "yes"]].concat();
+        let server = Server::start(shards, &options);
+        let mut c = server.client();
+        ok(&mut c, "XGROUP CREATE s g $ MKSTREAM");
+        let mut waiting = server.client();
+        let words = "XREADGROUP GROUP g reader BLOCK 0 STREAMS s >";
+        waiting.ask(&words.split(' ').collect::<Vec<_>>());
+        while !c.call("INFO clients").contains("blocked_clients:1") {
+            std::thread::yield_now();
+        }
+        assert!(c.call("XINFO GROUPS s").contains("consumers\r\n:1"));
+        ok(&mut c, "DEBUG LOADAOF");
+        let groups = c.call("XINFO GROUPS s");
+        assert!(
+            groups.contains("consumers\r\n:1"),
+            "{shards} shards: {groups}"
+        );
+    }
+}
+
 /// What cannot be read is found before anything is forgotten.
 #[test]
 fn a_damaged_log_changes_nothing() {

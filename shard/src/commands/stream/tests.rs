@@ -230,6 +230,17 @@ fn deletion_minds_groups_when_told_to() {
         "XDELEX s IDS 0 2-0",
         "-ERR Number of IDs must be a positive integer",
     );
+    // A wrong type comes before wrong words.
+    t.run("SET string x");
+    for words in ["IDS 2 2-0", "IDS 0 2-0", "IDS 1 2-0 BAD", "IDS 1 x"] {
+        for line in [
+            format!("XDELEX string {words}"),
+            format!("XACKDEL string g {words}"),
+        ] {
+            let reply = t.run(&line);
+            assert!(reply.starts_with(b"-WRONGTYPE"), "{line}");
+        }
+    }
 }
 
 #[test]

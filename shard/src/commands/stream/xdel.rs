@@ -112,10 +112,12 @@ pub const XDELEX: Command<Handler> = command("XDELEX", at_least(5), xdelex as Ha
     ]);
 
 fn xdelex(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    let (references, ids) = parse(&args[2..])?;
     let key = ctx.key(args[1]);
+    // The type is looked at before the words are, as in Redis.
+    let entry = write(ctx.shard, ctx.db, key)?;
+    let (references, ids) = parse(&args[2..])?;
     let (mut deleted, mut missing) = (0, 0);
-    match write(ctx.shard, ctx.db, key)? {
+    match entry {
         None => reply_missing(ctx, ids.len()),
         Some(mut entry) => {
             let ids = parse_ids(ids)?;
@@ -171,9 +173,11 @@ pub const XACKDEL: Command<Handler> = command("XACKDEL", at_least(6), xackdel as
     ]);
 
 fn xackdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    let (references, ids) = parse(&args[3..])?;
     let key = ctx.key(args[1]);
-    let Some(mut entry) = write_groups(ctx.shard, ctx.db, key)? else {
+    // The type is looked at before the words are, as in Redis.
+    let entry = write_groups(ctx.shard, ctx.db, key)?;
+    let (references, ids) = parse(&args[3..])?;
+    let Some(mut entry) = entry else {
         reply_missing(ctx, ids.len());
         return Ok(());
     };
