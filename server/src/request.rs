@@ -27,7 +27,7 @@ use ringwood_protocol::error::{CommandError, ProtocolError};
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::resp::{Limits, Parsed, parse};
 use ringwood_shard::commands::keys::LOCAL_CURSOR;
-use ringwood_shard::ctx::{Args, Ctx, Wants};
+use ringwood_shard::ctx::{Args, Ctx, Log, Wants};
 use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::Slots;
 use ringwood_shard::shard::Shard;
