@@ -94,6 +94,7 @@ impl Machine {
             acl: Default::default(),
             scripts: Default::default(),
             stopping: Default::default(),
+            ended: Default::default(),
             sequencer: Sequencer::new(count),
             config: Mutex::new(Arc::new(config.clone())),
             loaded,
