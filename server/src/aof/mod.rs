@@ -116,6 +116,8 @@ pub struct Files {
     keeps_history: bool,
     /// Files that the manifest on disk may name, and the next one does not: they go when that is there.
     given_up: Vec<Entry>,
+    /// The generation with which what the base lacks begins. Cores that could not write may have earlier ones still before them.
+    cut: u64,
     /// Bases since the last one of which the manifest could not be made to tell.
     failed_bases: u64,
 }
@@ -227,6 +229,7 @@ impl Files {
             disk: disk.clone(),
             given_up: Vec::new(),
             failed_bases: 0,
+            cut: 0,
             dir,
             name: config.appendfilename.to_string(),
             cores,
@@ -305,11 +308,14 @@ impl Files {
                 syncing: AtomicBool::new(false),
                 spoiled: AtomicBool::new(false),
             }));
-            manifest.incremental.push(Entry {
-                name,
-                seq,
-                kind: Kind::Incremental,
-            });
+            if generation < self.cut {
+                // The base has what comes in here: it must not be read behind it.
+                let kind = Kind::History;
+                manifest.history.push(Entry { name, seq, kind });
+            } else {
+                let kind = Kind::Incremental;
+                manifest.incremental.push(Entry { name, seq, kind });
+            }
         }
         if self.is_announced {
             // A manifest must not be there after a crash without the files that it names.

@@ -127,6 +127,7 @@ impl Files {
         }
         self.failed_bases = 0;
         self.is_announced = true;
+        self.cut = cut;
         self.manifest = manifest;
         if !self.keeps_history {
             self.delete_history();
