@@ -6,6 +6,7 @@
 //! Method: ratios within one run, server and load on different CPUs, the server's CPU time per operation beside its
 //! throughput. CPU time holds on a busy machine, where throughput and latency say little.
 
+mod bars;
 mod cluster;
 mod cmd_floor;
 mod cmd_load;
@@ -26,6 +27,7 @@ mod peers;
 mod proc;
 mod resp;
 mod ring;
+mod stalls;
 mod table;
 mod template;
 mod workload;
@@ -51,10 +53,14 @@ enum Command {
     Load(Box<cmd_load::Args>),
     /// Start Ringwood and its peers in turn and compare them under the same load
     Compare(Box<compare::Args>),
+    /// Compare the commands of all data types by the size of the collections, against the goals
+    Bars(Box<bars::Args>),
     /// Measure what a key costs in memory
     Memory(Box<memory::Args>),
     /// Measure the longest stall of an insert while a server grows
     Growth(Box<growth::Args>),
+    /// Measure the longest stall while a large collection grows and goes
+    Stalls(Box<stalls::Args>),
     /// Measure what idle connections cost
     Idle(Box<idle::Args>),
     /// Measure the latency of one connection
@@ -81,8 +87,10 @@ fn main() -> ExitCode {
     let result = prepare(&cli.command).and_then(|()| match &cli.command {
         Command::Load(args) => cmd_load::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Bars(args) => bars::run(args),
         Command::Memory(args) => memory::run(args),
         Command::Growth(args) => growth::run(args),
+        Command::Stalls(args) => stalls::run(args),
         Command::Idle(args) => idle::run(args),
         Command::Latency(args) => latency::run(args),
         Command::Floor(args) => cmd_floor::run(args),

@@ -4,7 +4,9 @@
 //! In words:
 //! - `__key__`: a key; `__n__`: only its digits (for members and fields);
 //! - `__data__`: a value of the chosen size;
-//! - `__dN__`: N random decimal digits, zero-padded (`1__d6__` is a number without a leading zero).
+//! - `__dN__`: N random decimal digits, zero-padded (`1__d6__` is a number without a leading zero);
+//! - `__qN.S__`: the N digits of a number that stand above its S lowest ones: of the sequence's number while filling, else
+//!   random ones. So a number is split into that of a collection and that of a member of it.
 //!
 //! Invariant: every use of a template has the same length, so a batch of one template is patched in place.
 
@@ -23,6 +25,8 @@ enum Hole {
     KeyDigits,
     /// Random digits below this bound.
     Random(u64),
+    /// A sequence's number divided by `over`, below `bound`; random without a sequence.
+    Part { over: u64, bound: u64 },
 }
 
 /// A request's bytes and what varies in them.
@@ -82,14 +86,9 @@ impl Template {
                 }
                 "data" => bytes.extend(value(value_size)),
                 name => {
-                    let width = name.strip_prefix('d').and_then(|d| d.parse::<u32>().ok());
-                    let Some(width @ 1..=18) = width else {
-                        bail!(
-                            "__{name}__: known are __key__, __n__, __data__ and __d1__ to __d18__"
-                        );
-                    };
-                    holes.push((bytes.len(), width as usize, Hole::Random(10u64.pow(width))));
-                    bytes.resize(bytes.len() + width as usize, b'0');
+                    let (width, hole) = digits(name)?;
+                    holes.push((bytes.len(), width, hole));
+                    bytes.resize(bytes.len() + width, b'0');
                 }
             }
             rest = &tail[end + 2..];
@@ -120,9 +119,36 @@ impl Template {
             let n = match hole {
                 Hole::KeyDigits => fixed.unwrap_or_else(|| source.key()),
                 Hole::Random(bound) => source.rng.u64(..bound),
+                Hole::Part { over, bound } => match fixed {
+                    Some(n) => n / over % bound,
+                    None => source.rng.u64(..bound),
+                },
             };
             write_digits(&mut request[at..at + width], n);
         }
+    }
+}
+
+/// The width and kind of `d6` and `q2.4`.
+fn digits(name: &str) -> Result<(usize, Hole)> {
+    let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n <= 18);
+    let hole = match name.split_at_checked(1) {
+        Some(("d", width)) => number(width).map(|w| (w, Hole::Random(10u64.pow(w)))),
+        Some(("q", parts)) => parts.split_once('.').and_then(|(width, skip)| {
+            let (width, skip) = (number(width)?, number(skip)?);
+            let part = Hole::Part {
+                over: 10u64.pow(skip),
+                bound: 10u64.pow(width),
+            };
+            Some((width, part))
+        }),
+        _ => None,
+    };
+    match hole {
+        Some((width, hole)) if width > 0 => Ok((width as usize, hole)),
+        _ => bail!(
+            "__{name}__: known are __key__, __n__, __data__, __d1__ to __d18__ and __q1.0__ to __q18.18__"
+        ),
     }
 }
 
@@ -356,6 +382,22 @@ mod tests {
     }
 
     #[test]
+    fn a_sequence_is_split_into_collection_and_member() {
+        let mix = Mix::one(Template::parse("k:__q1.0__ m:__q2.1__", &shape(), 3).unwrap());
+        let (mut buf, mut source) = (Vec::new(), sequence());
+        mix.fill(&mut buf, 124, &mut source);
+        let text = String::from_utf8(buf).unwrap();
+        let last = text.rsplit_terminator("*2\r\n").next().unwrap();
+        assert_eq!(last, "$3\r\nk:3\r\n$4\r\nm:12\r\n");
+        // Without a sequence both are drawn.
+        source.keys = Keys::Pick(KeyPicker::new(Distribution::Uniform, 1).unwrap());
+        let mut buf = Vec::new();
+        mix.fill(&mut buf, 1000, &mut source);
+        let text = String::from_utf8(buf).unwrap();
+        assert!((0..10).all(|n| text.contains(&format!("k:{n}\r\n"))));
+    }
+
+    #[test]
     fn wrong_templates_are_refused() {
         for bad in [
             "",
@@ -363,6 +405,9 @@ mod tests {
             "GET __key",
             "GET \"x",
             "GET __d0__",
+            "GET __q0.1__",
+            "GET __q1__",
+            "GET ____",
             "GET __d19__",
         ] {
             assert!(Template::parse(bad, &shape(), 3).is_err(), "{bad:?}");
