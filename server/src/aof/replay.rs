@@ -479,13 +479,14 @@ impl Generation {
 pub fn feed(plan: &Plan, sockets: Vec<UnixStream>) -> Result<(), String> {
     let barrier = Barrier::new(sockets.len());
     let cores = sockets.len();
+    let mut feeders: Vec<Feeder> = sockets.into_iter().map(Feeder::new).collect();
     let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = sockets
-            .into_iter()
+        let threads: Vec<_> = feeders
+            .iter_mut()
             .enumerate()
-            .map(|(core, socket)| {
+            .map(|(core, feeder)| {
                 let barrier = &barrier;
-                scope.spawn(move || Feeder::new(socket).feed(plan, core, cores, barrier))
+                scope.spawn(move || feeder.feed(plan, core, cores, barrier))
             })
             .collect();
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
@@ -495,7 +496,12 @@ pub fn feed(plan: &Plan, sockets: Vec<UnixStream>) -> Result<(), String> {
         };
         threads.into_iter().map(join).collect()
     });
-    results.into_iter().collect()
+    let result: Result<(), String> = results.into_iter().collect();
+    if result.is_err() {
+        // A core takes the end of its connection for the end of its part, and begins to write. The process ends now.
+        std::mem::forget(feeders);
+    }
+    result
 }
 
 /// The commands of a part of a file.
@@ -541,7 +547,7 @@ impl Feeder {
     }
 
     fn feed(
-        mut self,
+        &mut self,
         plan: &Plan,
         core: usize,
         cores: usize,

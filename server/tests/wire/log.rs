@@ -29,9 +29,10 @@ impl Folder {
         let client = loaded(&server);
         (server, client)
     }
-    /// A server that is to end by itself instead of serving this: what it says.
+    /// A server that is to end by itself instead of serving this, and begins no log: what it says.
     #[track_caller]
     fn refused(&self, shards: usize, more: &[&str]) -> String {
+        let before = self.log_files();
         let path = self.0.join("refused");
         let log = std::fs::File::create(&path).expect("a log file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringwood"))
@@ -49,6 +50,7 @@ impl Folder {
             let said = std::fs::read_to_string(&path).unwrap_or_default();
             if let Some(status) = child.try_wait().expect("it can be asked") {
                 assert!(!status.success(), "{said}");
+                assert_eq!(self.log_files(), before, "{said}");
                 return said;
             }
             if Instant::now() > end || said.contains("Ready to accept") {
