@@ -5,6 +5,9 @@
 //! differ, so that the mark goes when the difference does. Both runs start from an empty database of that Redis: our scripts' commands go to it too.
 //! Without `peers/` the test says so and does nothing.
 
+#[path = "../../server/tests/ports/mod.rs"]
+mod ports;
+
 use ringwood_protocol::reply::{Version, value_len};
 use ringwood_scripting::{Functions, Host, LogLevel, Replication, Script, Versions, Vm};
 use std::io::{Read, Write};
@@ -28,11 +31,7 @@ impl Oracle {
         if !server.exists() {
             return None;
         }
-        // A port that was free a moment ago.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        let port = ports::free_ports(1);
         let process = Command::new(server)
             .env("LD_LIBRARY_PATH", peers.join("lib"))
             .args([

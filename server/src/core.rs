@@ -12,7 +12,7 @@
 use crate::acl::{User, Users};
 use crate::blocking::Blocking;
 use crate::client::{Client, Life};
-use crate::config::{Config, SharedConfig};
+use crate::config::Config;
 use crate::gather::Gathering;
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
@@ -21,62 +21,25 @@ use crate::multi::exclusive::{Under, UnderDone};
 use crate::observe::Thresholds;
 use crate::persist::snapshot::Snapshots;
 use crate::pubsub::PubSub;
-use crate::pubsub::directory::Directory;
 use crate::registry::Registry;
 use crate::request::{BatchStore, Chunk, Data, OpenParcel, Paused, ServeState, UNREAD_MIN};
 use crate::scripts::Scripts;
 use crate::scripts::debug::take_input;
-use crate::sequencer::Sequencer;
 use crate::spares::Spares;
-use crate::stats::{MemoryGauge, Meter, Sample, Stats};
+use crate::stats::{Meter, Sample, Stats};
 use crate::transaction::{Coordinated, Waiting};
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::locks::Locks;
 use ringwood_shard::shard::{Settings, Shard};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub type Stream = <World as Io>::Stream;
+pub use crate::shared::Shared;
 
-/// What all cores share, beside the mail.
-pub struct Shared {
-    pub acl: crate::acl::Directory,
-    pub scripts: crate::scripts::Library,
-    pub sequencer: Sequencer,
-    /// Who does long commands.
-    pub helpers: crate::aside::Helpers,
-    /// The newest configuration; cores hold snapshots of their own.
-    pub config: Mutex<SharedConfig>,
-    /// What the configuration file declared beside settings, and where it is.
-    pub loaded: crate::config::Loaded,
-    /// Which cores have subscribers of what.
-    pub directory: Directory,
-    /// Slot to core.
-    pub owners: Box<[u16]>,
-    pub next_client: AtomicU64,
-    /// Clients by core, counted from the moment they are assigned.
-    pub clients: Box<[AtomicUsize]>,
-    pub total_connections: AtomicU64,
-    pub rejected_connections: AtomicU64,
-    pub memory: MemoryGauge,
-    pub persistence: crate::persist::State,
-    pub aof: crate::aof::State,
-    pub command_logs: crate::observe::command_log::CommandLogs,
-    pub latency: crate::observe::latency::Latency,
-    /// Keys whose readers are remembered ([`crate::tracking`]), on all cores, as of each one's last look.
-    pub tracked_keys: AtomicU64,
-    /// DEBUG PAUSE-CRON.
-    pub cron_pauses: AtomicBool,
-    pub run_id: String,
-    /// The server ends: a core may be gone already.
-    pub stopping: AtomicBool,
-    /// Cores that have begun nothing more and whose mail is all on its way.
-    pub ended: AtomicUsize,
-    pub started_unix_ms: i64,
-}
+pub type Stream = <World as Io>::Stream;
 
 /// A question that every core answers for itself, on its own thread.
 pub type Question = Arc<dyn Fn(&mut Core) -> Vec<u8> + Send + Sync>;
@@ -412,6 +375,7 @@ impl Core {
         self.limit_tracking();
         // `requirepass` changes the default user.
         self.take_users();
+        self.follow_listening();
     }
 
     /// Takes over the newest users: clients get their user as it is now, or are closed if there is no such user any more or it may no longer

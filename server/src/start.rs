@@ -5,11 +5,11 @@ use crate::cluster;
 use crate::config::enums::IoEngine;
 use crate::config::{Config, Loaded};
 use crate::core::{Core, SHARD_LISTENER, Shared, settings};
-use crate::io::{Io, ListenerId, World, net};
+use crate::io::{Io, World, net};
+use crate::listening::{self, Listening};
 use crate::mailbox::{Mailbox, mailboxes};
 use crate::persist::load::{Totals, load};
 use crate::registry::Registry;
-use crate::sequencer::Sequencer;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard};
 use ringwood_shard::slot_set::SlotSet;
@@ -18,7 +18,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{Error, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -83,27 +83,10 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     let shared = Arc::new(Shared {
         acl: crate::acl::Directory::new(users),
         scripts: crate::scripts::Library::watched(),
-        sequencer: Sequencer::new(cores),
-        config: Mutex::new(config.clone()),
-        loaded,
-        directory: crate::pubsub::directory::Directory::default(),
-        owners: cluster::first_owners(cores),
-        next_client: AtomicU64::new(1),
-        clients: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
-        total_connections: AtomicU64::new(0),
-        rejected_connections: AtomicU64::new(0),
-        memory: crate::stats::MemoryGauge::new(cores),
-        persistence: Default::default(),
-        aof: Default::default(),
-        helpers: Default::default(),
-        command_logs: Default::default(),
-        latency: Default::default(),
-        tracked_keys: AtomicU64::new(0),
-        cron_pauses: AtomicBool::new(false),
+        listening: Mutex::new(Listening::new(&config, &listeners)?),
         run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
-        stopping: AtomicBool::new(false),
-        ended: AtomicUsize::new(0),
         started_unix_ms: now,
+        ..Shared::new(loaded, cores)
     });
     // From here, where no CPU is chosen yet.
     shared.persistence.start_writer();
@@ -365,8 +348,12 @@ fn run_core(
     if id == 0 {
         io.watch_signals()?;
     }
-    for (n, listener) in listeners.into_iter().enumerate() {
-        io.listen(listener, ListenerId(n as u32));
+    for listener in listeners {
+        let id = match listener.tcp_addr() {
+            Some(_) => Listening::FIRST,
+            None => Listening::FIXED,
+        };
+        io.listen(listener, id);
     }
     for listener in shard_listeners {
         io.listen(listener, SHARD_LISTENER);
@@ -381,13 +368,7 @@ fn run_core(
 }
 
 fn bind_tcp(loaded: &Loaded, port: u16) -> std::io::Result<Vec<net::Listener>> {
-    let addresses: Vec<String> = loaded
-        .config
-        .bind
-        .addresses()
-        .iter()
-        .map(|a| String::from_utf8_lossy(a.as_ref()).into_owned())
-        .collect();
+    let addresses = listening::addresses(&loaded.config);
     // The kernel takes a killed process's ring apart in the background, listening socket and all: a restart at once may
     // come before that is done.
     let patience = Instant::now() + Duration::from_millis(500);

@@ -3,10 +3,12 @@
 //! Each test starts its own peer on a free port in a folder of its own, asks it and `ringwood::config` the same, and
 //! compares. Intended differences are listed with their reasons.
 
+mod ports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -68,11 +70,7 @@ struct Peer {
 
 impl Peer {
     fn start(program: &Path, folder: &Folder, args: &[&str]) -> Peer {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = ports::free_ports(1);
         let mut command = Command::new(program);
         command
             .args(args)

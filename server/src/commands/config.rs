@@ -9,7 +9,7 @@ use super::{Answer, Call, ConnHandler, help_reply, lock};
 use crate::client::Client;
 use crate::config::table::PENDING;
 use crate::config::{Config, Directive, Situation, log};
-use crate::core::Core;
+use crate::core::{Core, Shared};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::ctx::Args;
@@ -127,7 +127,7 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result {
         .map(|d| d.name)
         .collect();
     let of_memory = change.changed().any(|d| d.name == "maxmemory");
-    let published = change.apply(&mut |directive, config| act(directive, config))?;
+    let published = change.apply(&mut |directive, config| act(&shared, directive, config))?;
     let limit = of_memory.then_some(published.maxmemory);
     *newest = published;
     if pairs
@@ -161,12 +161,19 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result {
 }
 
 /// Does what a new value asks for beyond being read: must fail without effect, or be undone by a call with the old value.
-fn act(directive: &Directive, config: &Config) -> std::result::Result<(), String> {
+fn act(shared: &Shared, directive: &Directive, config: &Config) -> std::result::Result<(), String> {
     match directive.name {
         "loglevel" => log::set_level(config.loglevel),
         "maxclients" => raise_descriptor_limit(config.maxclients)?,
         "port" | "bind" => {
-            return Err("Ringwood cannot change where it listens while it runs".into());
+            let moved = lock(&shared.listening).follow(config);
+            moved.map_err(|error| {
+                tracing::warn!("{error}");
+                match directive.name {
+                    "port" => "Unable to listen on this port. Check server logs.",
+                    _ => "Failed to bind to specified addresses.",
+                }
+            })?;
         }
         _ => {}
     }

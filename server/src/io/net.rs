@@ -73,6 +73,16 @@ impl Listener {
         })
     }
 
+    /// No connection reaches it any more, on any handle, and its port is free for another.
+    pub fn pause(&self) -> io::Result<()> {
+        self.socket.shutdown(std::net::Shutdown::Read)
+    }
+    /// After [`Self::pause`], while nobody else has the port.
+    pub fn resume(&self, backlog: u32) -> io::Result<()> {
+        self.socket
+            .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+    }
+
     pub(super) fn set_nonblocking(&self) -> io::Result<()> {
         self.socket.set_nonblocking(true)
     }

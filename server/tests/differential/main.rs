@@ -11,7 +11,7 @@
 //! - RINGWOOD_PEERS: where the real servers are; RINGWOOD_REQUIRE_PEERS or CI: their absence is a failure.
 //! - RINGWOOD_DIFF_SECONDS: time in all (default 20). RINGWOOD_DIFF_SEED: first seed. RINGWOOD_DIFF_COMMANDS: per stream.
 //! - RINGWOOD_DIFF_SHARDS: `1,2,4`. RINGWOOD_DIFF_RESP: `2,3`. RINGWOOD_DIFF_REFERENCE: `7.0,8.2,9.1`.
-//! - RINGWOOD_DIFF_FAMILY: `strings,keys`. RINGWOOD_DIFF_PORT: ports from here. RINGWOOD_DIFF_FAILURES: stop after.
+//! - RINGWOOD_DIFF_FAMILY: `strings,keys`. RINGWOOD_DIFF_FAILURES: stop after.
 
 mod bits;
 mod compare;
@@ -25,6 +25,8 @@ mod keys;
 mod keyspace;
 mod lists;
 mod log;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod random;
 mod resp;
 mod run;

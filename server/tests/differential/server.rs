@@ -1,6 +1,5 @@
 //! Starting the servers: Ringwood under test and the real ones beside it, each in a folder of its own.
 
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ impl Server {
     }
     pub fn start_with(binary: &Path, shards: Option<usize>, options: &[&str]) -> io::Result<Self> {
         let options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
-        let port = free_port()?;
+        let port = crate::ports::free_ports(1);
         let dir = env::temp_dir().join(format!("ringwood-diff-{}-{port}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let child = spawn(binary, shards, port, &dir, &options)?;
@@ -168,20 +167,6 @@ fn spawn(
         command.args(["--aside-elements-min", "8"]);
     }
     command.args(options).spawn()
-}
-
-/// A port nobody listens on. From RINGWOOD_DIFF_PORT up if that is set, else one that the kernel gives.
-fn free_port() -> io::Result<u16> {
-    if let Some(first) = env::var("RINGWOOD_DIFF_PORT")
-        .ok()
-        .and_then(|text| text.parse::<u16>().ok())
-    {
-        let taken = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).is_ok();
-        return (first..first.saturating_add(100))
-            .find(|port| !taken(port))
-            .ok_or_else(|| io::Error::other("no free port from RINGWOOD_DIFF_PORT"));
-    }
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 /// Where the peers are: RINGWOOD_PEERS, else `peers/` of the checkout.

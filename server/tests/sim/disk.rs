@@ -16,9 +16,8 @@ mod progress;
 use progress::{Expected, Flush, Found, Worker};
 use ringwood::aof::log::sync_all;
 use ringwood::aof::replay::prepare;
-use ringwood::cluster::first_owners;
+use ringwood::config::Config;
 use ringwood::config::enums::AppendFsync;
-use ringwood::config::{Config, Loaded};
 use ringwood::core::{Core, Shared, settings};
 use ringwood::disk::Disk;
 use ringwood::disk::sim::{Faults, Loss, SimDisk};
@@ -27,15 +26,14 @@ use ringwood::io::{Io, ListenerId, World};
 use ringwood::mailbox::mailboxes;
 use ringwood::persist::load::load;
 use ringwood::persist::writer::{Collected, Job};
-use ringwood::sequencer::Sequencer;
 use ringwood_protocol::reply::value_len;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard};
 use ringwood_shard::slot_set::SlotSet;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 const WORKERS: usize = 3;
 
@@ -83,37 +81,9 @@ impl Machine {
         };
         let config = configuration(policy);
         let on = Disk::Simulated(disk.clone());
-        let loaded = Loaded {
-            config: config.clone(),
-            file: None,
-            users: Vec::new(),
-            renames: Default::default(),
-            without_effect: Vec::new(),
-        };
         let shared = Arc::new(Shared {
-            acl: Default::default(),
-            scripts: Default::default(),
-            stopping: Default::default(),
-            ended: Default::default(),
-            sequencer: Sequencer::new(count),
-            config: Mutex::new(Arc::new(config.clone())),
-            loaded,
-            directory: Default::default(),
-            owners: first_owners(count),
-            next_client: AtomicU64::new(1),
-            clients: (0..count).map(|_| AtomicUsize::new(0)).collect(),
-            total_connections: AtomicU64::new(0),
-            rejected_connections: AtomicU64::new(0),
-            memory: ringwood::stats::MemoryGauge::new(count),
-            persistence: Default::default(),
             aof: ringwood::aof::State::on(on.clone()),
-            helpers: Default::default(),
-            command_logs: Default::default(),
-            latency: Default::default(),
-            run_id: "simulation".into(),
-            started_unix_ms: 0,
-            tracked_keys: AtomicU64::new(0),
-            cron_pauses: AtomicBool::new(false),
+            ..crate::simulated(config.clone(), count)
         });
         let jobs = shared.persistence.simulate_writer();
         let (plan, files) = prepare(&on, &config, count as u16).map_err(stopped)?;

@@ -10,21 +10,17 @@ mod disk;
 mod history;
 
 use history::{Action, Op};
-use ringwood::cluster::first_owners;
 use ringwood::config::{Config, Loaded};
 use ringwood::core::{Core, Shared, settings};
 use ringwood::io::sim::{Chance, Net, SharedNet, SimIo};
 use ringwood::io::{Io, ListenerId, World};
 use ringwood::mailbox::mailboxes;
-use ringwood::pubsub::directory::Directory;
-use ringwood::sequencer::Sequencer;
 use ringwood_protocol::reply::value_len;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard};
 use ringwood_shard::slot_set::SlotSet;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// As in the server: what a snapshot hands to another thread is counted by it.
@@ -39,6 +35,18 @@ const LISTS: usize = 3;
 /// Commands of one seed's history: as many as the checker takes.
 const OPS: usize = 60;
 
+/// What simulated cores share.
+fn simulated(config: Config, cores: usize) -> Shared {
+    let loaded = Loaded {
+        config,
+        file: None,
+        users: Vec::new(),
+        renames: Default::default(),
+        without_effect: Vec::new(),
+    };
+    Shared::new(loaded, cores)
+}
+
 fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Vec<Core> {
     let mut config = Config {
         // FLUSHALL would write a file.
@@ -48,38 +56,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
     if strict {
         config.pipeline_order = ringwood::config::enums::PipelineOrder::Strict;
     }
-    let loaded = Loaded {
-        config: config.clone(),
-        file: None,
-        users: Vec::new(),
-        renames: Default::default(),
-        without_effect: Vec::new(),
-    };
-    let shared = Arc::new(Shared {
-        acl: Default::default(),
-        scripts: Default::default(),
-        stopping: Default::default(),
-        ended: Default::default(),
-        sequencer: Sequencer::new(count),
-        config: Mutex::new(Arc::new(config.clone())),
-        loaded,
-        directory: Directory::default(),
-        owners: first_owners(count),
-        next_client: AtomicU64::new(1),
-        clients: (0..count).map(|_| AtomicUsize::new(0)).collect(),
-        total_connections: AtomicU64::new(0),
-        rejected_connections: AtomicU64::new(0),
-        memory: ringwood::stats::MemoryGauge::new(count),
-        persistence: Default::default(),
-        aof: Default::default(),
-        helpers: Default::default(),
-        command_logs: Default::default(),
-        latency: Default::default(),
-        tracked_keys: AtomicU64::new(0),
-        cron_pauses: AtomicBool::new(false),
-        run_id: "simulation".into(),
-        started_unix_ms: 0,
-    });
+    let shared = Arc::new(simulated(config.clone(), count));
     let hasher = KeyHasher::new(chance.draw());
     let (_, boxes) = mailboxes(count);
     boxes

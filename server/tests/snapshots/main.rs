@@ -6,6 +6,8 @@
 
 mod data;
 mod logs;
+#[path = "../ports/mod.rs"]
+mod ports;
 #[allow(dead_code)]
 #[path = "../differential/resp.rs"]
 mod resp;

@@ -1,6 +1,7 @@
 //! A node per core.
 
-use crate::conn::{Conn, free_ports};
+use crate::conn::Conn;
+use crate::ports::free_ports;
 use crate::server::Server;
 
 /// A server of `shards` nodes, and the port of the first.

@@ -1,23 +1,11 @@
 //! A connection whose replies are compared byte by byte, as they come.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 /// Long enough for a busy machine; only a failure takes it.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// `n` ports in a row that nobody listens on just now.
-pub fn free_ports(n: u16) -> u16 {
-    loop {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        let free = |p: u16| TcpListener::bind(("127.0.0.1", p)).is_ok();
-        if port.checked_add(n).is_some() && (1..n).all(|i| free(port + i)) {
-            return port;
-        }
-    }
-}
 
 pub struct Conn {
     stream: TcpStream,

@@ -379,9 +379,7 @@ impl Peer {
             eprintln!("skipped: no redis-server-8.2 (bench/peers.sh installs it)");
             return None;
         };
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
+        let port = crate::ports::free_ports(1);
         let child = Command::new(program)
             .args([
                 "--port",

@@ -1,10 +1,10 @@
 //! Starts the server under test, and ends it.
 
+use crate::ports::free_ports;
 use crate::resp::Client;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -58,7 +58,7 @@ impl Server {
     }
 
     fn spawn(setup: Setup, directives: &[&str]) -> Self {
-        let port = free_port();
+        let port = free_ports(1);
         let dir = env::temp_dir().join(format!("ringwood-wire-{}-{port}", std::process::id()));
         fs::create_dir_all(&dir).expect("a folder for the server");
         let log = fs::File::create(dir.join("log")).expect("the server's log file");
@@ -166,19 +166,6 @@ impl Drop for Server {
             panic!("the server ended by itself with {status}:\n{log}");
         }
     }
-}
-
-fn free_port() -> u16 {
-    static TRIED: AtomicU16 = AtomicU16::new(0);
-    let first = env::var("RINGWOOD_WIRE_PORT").ok();
-    if let Some(first) = first.and_then(|text| text.parse::<u16>().ok()) {
-        return (0..100)
-            .map(|_| first + TRIED.fetch_add(1, Ordering::Relaxed) % 100)
-            .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-            .expect("a free port from RINGWOOD_WIRE_PORT on");
-    }
-    let any = TcpListener::bind(("127.0.0.1", 0)).expect("the kernel has a free port");
-    any.local_addr().expect("a bound socket's address").port()
 }
 
 /// Random numbers that a seed repeats (splitmix64).

@@ -29,10 +29,9 @@ impl Folder {
         let client = loaded(&server);
         (server, client)
     }
-    /// A server that is to end by itself instead of serving this, and begins no log: what it says.
+    /// A server that is to end by itself instead of serving this: what it says.
     #[track_caller]
     fn refused(&self, shards: usize, more: &[&str]) -> String {
-        let before = self.log_files();
         let path = self.0.join("refused");
         let log = std::fs::File::create(&path).expect("a log file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringwood"))
@@ -50,7 +49,6 @@ impl Folder {
             let said = std::fs::read_to_string(&path).unwrap_or_default();
             if let Some(status) = child.try_wait().expect("it can be asked") {
                 assert!(!status.success(), "{said}");
-                assert_eq!(self.log_files(), before, "{said}");
                 return said;
             }
             if Instant::now() > end || said.contains("Ready to accept") {
@@ -289,6 +287,15 @@ fn check_amounts(c: &mut Client, acknowledged: &[i64], exactly: bool) {
         );
     }
 }
+/// The round that may have been under way at the end is settled: whoever gets none done in its next life has this one.
+fn skip_round(c: &mut Client, rounds: &mut [i64]) {
+    for (me, round) in rounds.iter_mut().enumerate() {
+        *round += 1;
+        for key in ["moved", "a", "b", "c", "d", "single"] {
+            ok(c, &format!("SET {key}:{me} {round}"));
+        }
+    }
+}
 fn open_accounts(c: &mut Client) {
     for n in 0..ACCOUNTS {
         ok(c, &format!("SET account:{n} 1000"));
@@ -307,14 +314,16 @@ fn always_keeps_what_was_acknowledged_through_sigkill() {
             let (server, mut c) = folder.server(shards, &always);
             match life {
                 0 => open_accounts(&mut c),
-                _ => check_amounts(&mut c, &rounds, false),
+                _ => {
+                    check_amounts(&mut c, &rounds, false);
+                    skip_round(&mut c, &mut rounds);
+                }
             }
             let stop = &AtomicBool::new(false);
             rounds = thread::scope(|scope| {
                 let start = |me: usize| {
                     let (mut c, mut random) = (server.client(), Random::with(random.next()));
-                    // What had been done and not acknowledged is not done again.
-                    let first = 2 + rounds[me];
+                    let first = 1 + rounds[me];
                     scope.spawn(move || move_amounts(&mut c, me, first, &mut random, stop))
                 };
                 let writers: Vec<_> = (0..WRITERS).map(start).collect();
@@ -440,8 +449,10 @@ fn a_damaged_file_is_refused_and_named() {
         damaged[second..second + unknown.len()].copy_from_slice(unknown);
         std::fs::write(&path, &damaged).expect("a file");
         let said = folder.refused(shards, &[]);
-        assert!(said.contains("Unknown command 'SEX'"), "{said}");
-        assert!(said.contains(&*name), "{said}");
+        // Nothing goes on behind it: no core takes the end of what it was sent for the end of the log.
+        let last = said.trim_end().lines().last().unwrap_or_default();
+        assert!(last.contains("Unknown command 'SEX'"), "{said}");
+        assert!(last.contains(&*name), "{said}");
         std::fs::write(&path, &bytes).expect("a file");
         let (_server, mut c) = folder.server(shards, &[]);
         assert_eq!(c.call("DBSIZE"), ":40\r\n");

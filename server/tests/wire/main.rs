@@ -4,8 +4,7 @@
 //! Each test runs against both io engines, and with one and four shards where that makes a difference ([`setups`]).
 //! Replies are checked against a model or an invariant, never against the server itself.
 //!
-//! RINGWOOD_WIRE_PORT=30000 takes ports from there on (100 of them) instead of the kernel's choice; RINGWOOD_WIRE_SEED repeats
-//! a failed run's random choices. A failed test prints the seed and the server's log.
+//! RINGWOOD_WIRE_SEED repeats a failed run's random choices. A failed test prints the seed and the server's log.
 
 mod accounts;
 mod acl;
@@ -26,6 +25,7 @@ mod hll;
 mod kills;
 mod large;
 mod lifecycle;
+mod listening;
 mod log;
 mod logins;
 mod memory;
@@ -33,6 +33,8 @@ mod no_touch;
 mod observe;
 mod persistence;
 mod pipeline;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod progress;
 mod pubsub;
 mod reload;

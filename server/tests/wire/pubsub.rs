@@ -1,7 +1,8 @@
 //! Pub/Sub over all cores: what subscribers get, in which order, and what publishers are told.
 
-use crate::conn::{Conn, free_ports};
+use crate::conn::Conn;
 use crate::harness::{Random, Server, setups};
+use crate::ports::free_ports;
 use crate::resp::{Client, Value, bulk, ok, push_request, request};
 use std::collections::HashMap;
 use std::io::Write;

@@ -1,8 +1,9 @@
 //! A server process, and a client that writes raw requests and reads raw replies.
 
+use crate::ports::free_ports;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -21,10 +22,7 @@ impl Server {
     }
     /// The same, by a command that runs the words behind it.
     pub fn start_through(through: &[&str], shards: usize, options: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .expect("a free port")
-            .port();
+        let port = free_ports(1);
         let dir = std::env::temp_dir().join(format!("ringwood-wire-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a folder");
         let log = File::create(dir.join("log")).expect("a log file");
@@ -50,10 +48,7 @@ impl Server {
         server
     }
     pub fn client(&self) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        let patience = Some(Duration::from_secs(20));
-        stream.set_read_timeout(patience).expect("a timeout");
-        Client(BufReader::new(stream))
+        Client::to(self.port)
     }
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
@@ -92,6 +87,12 @@ impl Drop for Server {
 pub struct Client(BufReader<TcpStream>);
 
 impl Client {
+    pub fn to(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).expect("a timeout");
+        Self(BufReader::new(stream))
+    }
     pub fn send(&mut self, bytes: &[u8]) {
         self.0.get_mut().write_all(bytes).expect("it takes bytes");
     }
