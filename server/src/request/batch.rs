@@ -1,0 +1,259 @@
+//! Commands that are there together run together: looked up, asked for ahead, carried out, accounted.
+
+use super::pause::Paused;
+use super::{Flow, ServeState};
+use crate::client::{Client, Wait};
+use crate::core::Core;
+use crate::io::{ConnId, Io};
+use crate::mailbox::{Reads, Ticket};
+use crate::registry::{Entry, Keys};
+use crate::stats::Histogram;
+use ringwood_protocol::command::BLOCKING;
+use ringwood_shard::ctx::Args;
+use ringwood_shard::keyspace::Key;
+
+/// Commands looked up together.
+pub(super) const GROUP: usize = 16;
+
+/// One parsed command.
+pub(super) struct Request<'a> {
+    pub(super) chunk: usize,
+    pub(super) conn: ConnId,
+    /// Where it begins in its chunk.
+    pub(super) start: usize,
+    /// Its bytes.
+    pub(super) len: usize,
+    pub(super) args: (usize, usize),
+    pub(super) entry: Option<&'static Entry>,
+    pub(super) key: Option<Key<'a>>,
+    /// The client's database when it was parsed: what is asked for ahead.
+    pub(super) db: usize,
+}
+
+/// Commands that run together.
+#[derive(Default)]
+pub(super) struct Batch<'a> {
+    pub(super) args: Vec<&'a [u8]>,
+    pub(super) requests: Vec<Request<'a>>,
+}
+
+/// The allocations of a batch between turns.
+#[derive(Default)]
+pub(crate) struct BatchStore {
+    args: Vec<&'static [u8]>,
+    requests: Vec<Request<'static>>,
+}
+
+/// Room for more words than this is not kept: one command of a million words would have it taken for ever.
+const BATCH_KEPT: usize = 16 << 10;
+
+/// An empty vector of another lifetime with the same allocation.
+fn recycle<A, B>(mut v: Vec<A>) -> Vec<B> {
+    v.clear();
+    v.shrink_to(BATCH_KEPT);
+    v.into_iter()
+        .map(|_| unreachable!("the vector is empty"))
+        .collect()
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn from_store(store: BatchStore) -> Self {
+        Self {
+            args: recycle(store.args),
+            requests: recycle(store.requests),
+        }
+    }
+    pub(super) fn into_store(self) -> BatchStore {
+        BatchStore {
+            args: recycle(self.args),
+            requests: recycle(self.requests),
+        }
+    }
+}
+
+impl Core {
+    /// The first key with its hash, for the commands that have one.
+    #[inline]
+    pub(super) fn first_key<'a>(
+        &self,
+        entry: Option<&'static Entry>,
+        args: &[&'a [u8]],
+    ) -> Option<Key<'a>> {
+        let at = match entry?.keys {
+            Keys::One(at) => at,
+            Keys::Rest { first, .. } => first,
+            _ => return None,
+        };
+        args.get(at).map(|key| self.shard.key(key))
+    }
+
+    pub(super) fn run_batch(&mut self, batch: &mut Batch<'_>, taken: &mut [ServeState]) {
+        if batch.requests.len() > 1 {
+            self.prefetch(&batch.requests);
+        }
+        self.make_room();
+        let (requests, args) = (&mut batch.requests, &batch.args);
+        // Where the lap begins; see `observe`.
+        let mut lap = 0;
+        // The client that was found to be plain, until something else than a plain command has run.
+        let mut plain = None;
+        for at in 0..requests.len() {
+            let r = &mut requests[at];
+            if self.within.is_gone(r.conn) {
+                (taken[r.chunk].0.bytes, taken[r.chunk].0.stopped) = (usize::MAX, true);
+                r.entry = None;
+                continue;
+            }
+            let state = &mut taken[r.chunk].0;
+            if state.stopped {
+                // What has not run is not counted.
+                r.entry = None;
+                continue;
+            }
+            let (conn, entry, words) = (r.conn, r.entry, r.args);
+            let alone = r.len >= self.thresholds.alone || entry.is_some_and(|e| e.heavy);
+            if alone && at > lap {
+                self.account(&requests[lap..at], args);
+                lap = at;
+            }
+            let words = &args[words.0..words.1];
+            if plain != Some(conn) {
+                plain = self.is_plain(conn).then_some(conn);
+            }
+            let flow = match (entry, &requests[at].key) {
+                (Some(entry), Some(key))
+                    if plain.is_some() && self.is_for_here(entry, words, key) =>
+                {
+                    self.execute_plain(conn, entry, words, key)
+                }
+                _ => {
+                    plain = None;
+                    self.execute(conn, entry, words, requests[at].key)
+                }
+            };
+            match flow {
+                Flow::Next => {}
+                Flow::Stall => {
+                    (state.bytes, state.stopped) = (requests[at].start, true);
+                    requests[at].entry = None;
+                }
+                Flow::Stop => (state.bytes, state.stopped) = (usize::MAX, true),
+            }
+            if self.queued {
+                self.queued = false;
+                requests[at].entry = None;
+            } else if alone || self.lap {
+                self.lap = false;
+                self.account(&requests[lap..=at], args);
+                lap = at + 1;
+            }
+        }
+        self.account(&requests[lap..], args);
+        batch.requests.clear();
+        batch.args.clear();
+    }
+
+    /// Nothing out of the ordinary concerns this client now: none of what [`Core::execute`] looks at before a command runs. While only plain
+    /// commands run this stays so, and a pipeline's checks are made once.
+    fn is_plain(&self, conn: ConnId) -> bool {
+        self.clients.get(conn).is_some_and(Client::is_plain)
+            && !self.loading
+            && !self.room.is_out()
+            && !self.refuses_writes
+            && !self.shared.scripts.busy.any()
+            && self.paused == Paused::No
+            && !self.monitors.any()
+    }
+
+    /// A plain command that fits, with a key of this core, and no work that it would have to wait for. (Such work may begin when a command's change
+    /// serves blocked clients.)
+    #[inline]
+    fn is_for_here(&self, entry: &Entry, args: Args<'_>, key: &Key<'_>) -> bool {
+        entry.plain
+            && entry.spec.arity_fits(args.len())
+            && self.locks.is_empty()
+            && self.gathering.is_empty()
+            && (self.cores() == 1 || self.owner(key.slot) as usize == self.id)
+    }
+
+    /// As [`Core::execute`], for a plain client's plain command.
+    #[inline]
+    fn execute_plain(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        key: &Key<'_>,
+    ) -> Flow {
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        client.commands += 1;
+        client.last_command = Some(entry);
+        crate::crash::note_command(entry, client.id);
+        self.execute_as::<true>(conn, entry, args, Some(key))
+    }
+
+    /// Nanoseconds that each of `count` commands took of the time since the last call.
+    #[inline]
+    pub(crate) fn share(&mut self, count: usize) -> u64 {
+        let now = self.io.mono_ns();
+        let passed = now.saturating_sub(std::mem::replace(&mut self.accounted_ns, now));
+        passed / count.max(1) as u64
+    }
+
+    /// Shares the time of a lap out; see [`crate::stats`].
+    #[inline]
+    pub(super) fn account(&mut self, requests: &[Request<'_>], args: &[&[u8]]) {
+        let Some(last) = requests.last() else {
+            return;
+        };
+        let ns = self.share(requests.len());
+        let whole = ns * requests.len() as u64;
+        if whole >= self.thresholds.slow_ns || last.len >= self.thresholds.request {
+            self.note_lap(last, args, whole);
+        }
+        let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
+        for r in requests {
+            // What went to another core is counted there.
+            let ran = self.cores() == 1
+                || r.key
+                    .is_none_or(|key| self.owner(key.slot) as usize == self.id);
+            if let Some(entry) = r.entry {
+                self.stats.spent(entry, ns, bucket.filter(|_| ran));
+            }
+        }
+    }
+
+    /// A lap took long, or its last command was large.
+    #[cold]
+    fn note_lap(&mut self, last: &Request<'_>, args: &[&[u8]], ns: u64) {
+        let (Some(entry), Some(client)) = (last.entry, self.clients.get(last.conn)) else {
+            return;
+        };
+        let caller = Ticket::of(self.id, last.conn, client.id, Reads::PLAIN);
+        let args = &args[last.args.0..last.args.1];
+        // One that waits is noted when it has been served; one of another core there.
+        let waits = entry.has(BLOCKING) && !matches!(client.wait, Wait::No);
+        let elsewhere = last
+            .key
+            .is_some_and(|key| self.owner(key.slot) as usize != self.id);
+        if ns >= self.thresholds.slow_ns && !waits && !elsewhere {
+            self.note_slow(caller, entry, args, ns);
+        }
+        if last.len >= self.thresholds.request {
+            self.note_request(caller, entry, args);
+        }
+    }
+
+    /// Starts the loads of everything that a group will look at; see the module's head.
+    #[inline]
+    fn prefetch(&self, requests: &[Request<'_>]) {
+        let keyspace = &self.shard.keyspace;
+        let keys = || requests.iter().filter_map(|r| Some((r.db, r.key?)));
+        for (db, key) in keys() {
+            keyspace.prefetch_bucket(db, key.slot, key.hash);
+        }
+        for (db, key) in keys() {
+            keyspace.prefetch_entry(db, key.slot, key.hash);
+        }
+    }
+}
