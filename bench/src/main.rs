@@ -20,6 +20,7 @@ mod idle;
 mod keys;
 mod latency;
 mod load;
+mod members;
 mod memory;
 mod os;
 mod output;
@@ -57,6 +58,8 @@ enum Command {
     Bars(Box<bars::Args>),
     /// Measure what a key costs in memory
     Memory(Box<memory::Args>),
+    /// Measure what a member of a collection costs in memory
+    Members(Box<members::Args>),
     /// Measure the longest stall of an insert while a server grows
     Growth(Box<growth::Args>),
     /// Measure the longest stall while a large collection grows and goes
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(args),
         Command::Bars(args) => bars::run(args),
         Command::Memory(args) => memory::run(args),
+        Command::Members(args) => members::run(args),
         Command::Growth(args) => growth::run(args),
         Command::Stalls(args) => stalls::run(args),
         Command::Idle(args) => idle::run(args),

@@ -22,8 +22,8 @@ pub enum Run {
     Timed,
     /// A share of the members in thousandths: for what grows or shrinks the collections.
     Changes(u64),
-    /// About as many as go through four million members: for what reads whole collections.
-    Whole,
+    /// About as many as go through so many million members: for what reads whole collections.
+    Whole(u64),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +119,7 @@ pub const FAMILIES: &[Family] = &[
             case(
                 "LPOS, nothing found",
                 NotSlower,
-                Whole,
+                Whole(20),
                 "LPOS l:{K} element+__d8__",
             ),
             case("LPUSH", OWN, Changes(300), "LPUSH l:{K} element-__d8__"),
@@ -162,7 +162,7 @@ pub const FAMILIES: &[Family] = &[
                 "SRANDMEMBER s:{K} 10",
             ),
             case("SSCAN", NotSlower, Timed, "SSCAN s:{K} 0"),
-            case("SMEMBERS", ALL, Whole, "SMEMBERS s:{K}"),
+            case("SMEMBERS", ALL, Whole(20), "SMEMBERS s:{K}"),
             case("SADD, mostly new", OWN, Changes(400), "SADD s:{K} m:{M+}"),
             case("SPOP", OWN, Changes(400), "SPOP s:{K}"),
             case("SREM", NotSlower, Changes(400), "SREM s:{K} m:{M}").fresh(),
@@ -175,7 +175,7 @@ pub const FAMILIES: &[Family] = &[
         sizes: SIZES,
         cases: &[
             case("SISMEMBER", OWN, Timed, "SISMEMBER i:{K} 1{M}"),
-            case("SMEMBERS", ALL, Whole, "SMEMBERS i:{K}"),
+            case("SMEMBERS", ALL, Whole(20), "SMEMBERS i:{K}"),
             case("SADD, mostly new", OWN, Changes(400), "SADD i:{K} 1{M+}"),
             case("SPOP", OWN, Changes(400), "SPOP i:{K}"),
         ],
@@ -197,8 +197,8 @@ pub const FAMILIES: &[Family] = &[
             case("HSTRLEN", NotSlower, Timed, "HSTRLEN h:{K} f:{M}"),
             case("HRANDFIELD", NotSlower, Timed, "HRANDFIELD h:{K}"),
             case("HSCAN", NotSlower, Timed, "HSCAN h:{K} 0"),
-            case("HGETALL", ALL, Whole, "HGETALL h:{K}"),
-            case("HKEYS", NotSlower, Whole, "HKEYS h:{K}"),
+            case("HGETALL", ALL, Whole(20), "HGETALL h:{K}"),
+            case("HKEYS", NotSlower, Whole(20), "HKEYS h:{K}"),
             case(
                 "HSET, there already",
                 OWN,
@@ -260,7 +260,7 @@ pub const FAMILIES: &[Family] = &[
                 Timed,
                 "ZRANGE z:{K} 5__d5__ +inf BYSCORE LIMIT 0 10",
             ),
-            case("ZRANGE of all", NotSlower, Whole, "ZRANGE z:{K} 0 -1"),
+            case("ZRANGE of all", NotSlower, Whole(20), "ZRANGE z:{K} 0 -1"),
             case("ZINCRBY", OWN, Timed, "ZINCRBY z:{K} 1__d2__ m:{M}"),
             case("ZADD, new score", OWN, Timed, "ZADD z:{K} __d6__ m:{M}"),
             case(
@@ -327,7 +327,7 @@ pub const FAMILIES: &[Family] = &[
             case(
                 "GEOSEARCH, box of 10 km",
                 ALL,
-                Whole,
+                Whole(20),
                 "GEOSEARCH g:{K} FROMLONLAT 13.__d6__ 52.__d6__ BYBOX 10 10 km",
             )
             .sizes(&[1, 3, 5]),
@@ -347,8 +347,8 @@ pub const FAMILIES: &[Family] = &[
         cases: &[
             case("SETBIT", OWN, Timed, "SETBIT b:{K} 1{M} 1"),
             case("GETBIT", NotSlower, Timed, "GETBIT b:{K} 1{M}"),
-            case("BITCOUNT", NotSlower, Whole, "BITCOUNT b:{K}"),
-            case("BITPOS", NotSlower, Whole, "BITPOS b:{K} 0 3"),
+            case("BITCOUNT", NotSlower, Whole(400), "BITCOUNT b:{K}"),
+            case("BITPOS", NotSlower, Whole(400), "BITPOS b:{K} 1"),
             case(
                 "BITFIELD GET SET",
                 NotSlower,
@@ -358,7 +358,7 @@ pub const FAMILIES: &[Family] = &[
             case(
                 "BITOP AND",
                 NotSlower,
-                Whole,
+                Whole(400),
                 "BITOP AND to:{K} b:{K} b:{K}",
             ),
         ],
@@ -392,26 +392,31 @@ pub const FAMILIES: &[Family] = &[
         fill: "SADD a:{K} m:{M}\nSADD b:{K} m:{M} x:{M}",
         sizes: &[1, 3, 5],
         cases: &[
-            case("SINTER", NotSlower, Whole, "SINTER a:{K} b:{K}"),
-            case("SINTERCARD", NotSlower, Whole, "SINTERCARD 2 a:{K} b:{K}"),
-            case("SUNION", NotSlower, Whole, "SUNION a:{K} b:{K}"),
-            case("SDIFF", NotSlower, Whole, "SDIFF b:{K} a:{K}"),
+            case("SINTER", NotSlower, Whole(8), "SINTER a:{K} b:{K}"),
+            case(
+                "SINTERCARD",
+                NotSlower,
+                Whole(8),
+                "SINTERCARD 2 a:{K} b:{K}",
+            ),
+            case("SUNION", NotSlower, Whole(8), "SUNION a:{K} b:{K}"),
+            case("SDIFF", NotSlower, Whole(8), "SDIFF b:{K} a:{K}"),
             case(
                 "SINTERSTORE",
                 NotSlower,
-                Whole,
+                Whole(8),
                 "SINTERSTORE d:{K} a:{K} b:{K}",
             ),
             case(
                 "SUNIONSTORE",
                 NotSlower,
-                Whole,
+                Whole(8),
                 "SUNIONSTORE d:{K} a:{K} b:{K}",
             ),
             case(
                 "SDIFFSTORE",
                 NotSlower,
-                Whole,
+                Whole(8),
                 "SDIFFSTORE d:{K} b:{K} a:{K}",
             ),
         ],
@@ -422,32 +427,37 @@ pub const FAMILIES: &[Family] = &[
         fill: "ZADD a:{K} __d6__ m:{M}\nZADD b:{K} __d6__ m:{M} __d6__ x:{M}",
         sizes: &[1, 3, 5],
         cases: &[
-            case("ZINTER", NotSlower, Whole, "ZINTER 2 a:{K} b:{K}"),
-            case("ZINTERCARD", NotSlower, Whole, "ZINTERCARD 2 a:{K} b:{K}"),
-            case("ZUNION", NotSlower, Whole, "ZUNION 2 a:{K} b:{K}"),
-            case("ZDIFF", NotSlower, Whole, "ZDIFF 2 b:{K} a:{K}"),
+            case("ZINTER", NotSlower, Whole(8), "ZINTER 2 a:{K} b:{K}"),
+            case(
+                "ZINTERCARD",
+                NotSlower,
+                Whole(8),
+                "ZINTERCARD 2 a:{K} b:{K}",
+            ),
+            case("ZUNION", NotSlower, Whole(8), "ZUNION 2 a:{K} b:{K}"),
+            case("ZDIFF", NotSlower, Whole(8), "ZDIFF 2 b:{K} a:{K}"),
             case(
                 "ZINTERSTORE",
                 NotSlower,
-                Whole,
+                Whole(8),
                 "ZINTERSTORE d:{K} 2 a:{K} b:{K}",
             ),
             case(
                 "ZUNIONSTORE",
                 NotSlower,
-                Whole,
+                Whole(8),
                 "ZUNIONSTORE d:{K} 2 a:{K} b:{K}",
             ),
             case(
                 "ZDIFFSTORE",
                 NotSlower,
-                Whole,
+                Whole(8),
                 "ZDIFFSTORE d:{K} 2 b:{K} a:{K}",
             ),
             case(
                 "ZRANGESTORE",
                 NotSlower,
-                Whole,
+                Whole(8),
                 "ZRANGESTORE d:{K} a:{K} 0 -1",
             ),
         ],
@@ -458,9 +468,14 @@ pub const FAMILIES: &[Family] = &[
         fill: "RPUSH l:{K} 1__d6__",
         sizes: &[1, 3, 5],
         cases: &[
-            case("SORT", NotSlower, Whole, "SORT l:{K}"),
-            case("SORT ALPHA DESC", NotSlower, Whole, "SORT l:{K} ALPHA DESC"),
-            case("SORT STORE", NotSlower, Whole, "SORT l:{K} STORE d:{K}"),
+            case("SORT", NotSlower, Whole(8), "SORT l:{K}"),
+            case(
+                "SORT ALPHA DESC",
+                NotSlower,
+                Whole(8),
+                "SORT l:{K} ALPHA DESC",
+            ),
+            case("SORT STORE", NotSlower, Whole(8), "SORT l:{K} STORE d:{K}"),
         ],
     },
 ];

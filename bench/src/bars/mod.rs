@@ -169,8 +169,9 @@ impl Bench<'_> {
             Run::Changes(thousandths) => {
                 plan.bound = Bound::Requests(10u64.pow(family.digits) / 1000 * thousandths);
             }
-            Run::Whole => {
-                plan.bound = Bound::Requests((4_000_000 / 10u64.pow(size)).clamp(5, 200_000));
+            Run::Whole(millions) => {
+                let requests = millions * 1_000_000 / 10u64.pow(size);
+                plan.bound = Bound::Requests(requests.clamp(8, 200_000));
                 if size >= 3 {
                     plan.connections = plan.connections.min(8);
                 }

@@ -170,6 +170,23 @@ impl Stream {
     pub fn range(&self, start: StreamId, end: StreamId, reverse: bool) -> Range<'_> {
         Range::new(&self.blocks, start, end, reverse)
     }
+    /// True if there are more entries than that in a range, give or take those of its first and last block.
+    pub fn range_exceeds(&self, start: StreamId, end: StreamId, most: u64) -> bool {
+        if self.len <= most || start > end {
+            return false;
+        }
+        let first = self.blocks.find(start);
+        let (mut count, mut place) = (0, first.or_else(|| self.blocks.first_place()));
+        while let Some(here) = place
+            && let Some(block) = self.blocks.get(here)
+            && block.first() <= end
+            && count <= most
+        {
+            count += block.counts().0;
+            place = self.blocks.next(here);
+        }
+        count > most
+    }
     pub fn entry(&self, id: StreamId) -> Option<Entry<'_>> {
         let block = self.blocks.get(self.blocks.find(id)?)?;
         let head = block.head();

@@ -75,27 +75,24 @@ pub fn position(bytes: &[u8], bit: bool, bits: Range<u64>) -> Option<u64> {
     (at < bits.end).then_some(at)
 }
 
-/// Where the first byte is that is not `skip`.
+/// Where the first byte is that is not `skip`, which is all ones or all zeros.
 fn first_other(bytes: &[u8], skip: u8) -> Option<usize> {
     let near = bytes.len().min(64);
     if let Some(at) = bytes[..near].iter().position(|b| *b != skip) {
         return Some(at);
     }
-    let blocks = same_blocks(&bytes[near..], skip);
-    let from = near + blocks;
+    let mut from = near + same_blocks::<1024>(&bytes[near..], skip);
+    from += same_blocks::<64>(&bytes[from..], skip);
     let at = bytes[from..].iter().position(|b| *b != skip)?;
     Some(from + at)
 }
 
-/// How many bytes at the start, in whole blocks, are all `skip`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn same_blocks(bytes: &[u8], skip: u8) -> usize {
-    let (blocks, _) = bytes.as_chunks::<128>();
-    let same = blocks
-        .iter()
-        .position(|block| block.iter().fold(0, |other, b| other | (b ^ skip)) != 0)
-        .unwrap_or(blocks.len());
-    same * 128
+/// How many bytes at the start, in whole blocks, are all `skip`. Comparing memory is what the C library does best.
+fn same_blocks<const N: usize>(bytes: &[u8], skip: u8) -> usize {
+    let like = if skip == 0 { &[0; N] } else { &[0xff; N] };
+    let (blocks, _) = bytes.as_chunks::<N>();
+    let same = blocks.iter().position(|block| block != like);
+    same.unwrap_or(blocks.len()) * N
 }
 
 /// What BITOP does with its sources' bits.

@@ -84,6 +84,8 @@ fn georadiusbymember_ro(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 
 /// `source`: where the key that is searched stands.
 fn run(ctx: &mut Ctx<'_>, args: Args<'_>, source: usize, form: Form) -> CommandResult {
+    // A distance takes about a quarter of what an element of a set takes that is looked up.
+    let most = ctx.reads_max() / 4;
     let view = View::read(ctx.shard, ctx.db, args[source])?;
     let mut options = Options::parse(form, args[0], &args[source + 1..], view)?;
     if form == Form::SearchStore {
@@ -91,7 +93,10 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, source: usize, form: Form) -> CommandR
     }
     let mut found = Found::default();
     if let (Some(view), Some(area)) = (view, &options.area) {
-        found.search(view, area, if options.any { options.count } else { 0 });
+        let limit = if options.any { options.count } else { 0 };
+        if !found.search(view, area, limit, most) {
+            return ctx.step_aside();
+        }
     }
     let count = match options.count {
         0 => found.hits.len(),
@@ -143,13 +148,19 @@ impl Found {
     fn member(&self, hit: &Hit) -> &[u8] {
         &self.members[hit.at..hit.at + hit.len]
     }
-    /// `limit`: enough; 0 for all.
-    fn search(&mut self, view: View<'_>, area: &Area, limit: usize) {
+    /// `limit`: enough; 0 for all. False, with nothing that counts found, if it would look at more than `most`.
+    #[must_use]
+    fn search(&mut self, view: View<'_>, area: &Area, limit: usize, most: usize) -> bool {
+        let mut looked_at = 0;
         for (first, end) in area.ranges() {
-            if limit > 0 && self.hits.len() >= limit {
+            if (limit > 0 && self.hits.len() >= limit) || looked_at > most {
                 break;
             }
             view.each_of_scores(first, end, |score, member| {
+                looked_at += 1;
+                if looked_at > most {
+                    return ControlFlow::Break(());
+                }
                 let place = Place::of_score(score);
                 let Some(distance_m) = area.distance_of(place) else {
                     return ControlFlow::Continue(());
@@ -168,6 +179,7 @@ impl Found {
                 ControlFlow::Continue(())
             });
         }
+        looked_at <= most
     }
     /// Brings the first `count` hits into order.
     fn arrange(&mut self, order: Order, count: usize) {

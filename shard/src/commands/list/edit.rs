@@ -70,8 +70,8 @@ fn linsert(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     } else {
         return Err(CommandError::Syntax);
     };
-    if ctx.is_long_at(name, usize::MAX, 8) {
-        return Ok(());
+    if value::is_far(ctx, name, pivot, 1, End::Front) {
+        return ctx.step_aside();
     }
     let Some(mut list) = value::write(ctx, name)? else {
         ctx.reply.integer(0);
@@ -117,17 +117,17 @@ fn lrem(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     if count == i64::MIN {
         return Err(value::out_of_symmetric_range());
     }
-    if ctx.is_long_at(name, usize::MAX, 4) {
-        return Ok(());
-    }
-    let Some(mut list) = value::write(ctx, name)? else {
-        ctx.reply.integer(0);
-        return Ok(());
-    };
     let from = if count < 0 { End::Back } else { End::Front };
     let max = match count {
         0 => usize::MAX,
         _ => usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX),
+    };
+    if value::is_far(ctx, name, unwanted, max, from) {
+        return ctx.step_aside();
+    }
+    let Some(mut list) = value::write(ctx, name)? else {
+        ctx.reply.integer(0);
+        return Ok(());
     };
     let removed = match list.large_mut() {
         Some(large) => large.remove_equal(unwanted, max, from),

@@ -49,21 +49,23 @@ fn lpos(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     }
 
     let mut found: Vec<usize> = Vec::new();
-    if ctx.is_long_at(args[1], usize::MAX, 8) {
-        return Ok(());
+    let (from, skip) = (
+        if rank > 0 { End::Front } else { End::Back },
+        usize::try_from(rank.unsigned_abs() - 1).unwrap_or(usize::MAX),
+    );
+    let wanted = match count {
+        None => 1,
+        Some(0) => usize::MAX,
+        Some(n) => n,
+    };
+    // 0 is without a limit.
+    let is_short = (1..=ctx.elements_max()).contains(&len_max);
+    if !is_short && value::is_far(ctx, args[1], args[2], skip.saturating_add(wanted), from) {
+        return ctx.step_aside();
     }
     if let Some(entry) = ctx.read_typed(args[1], Type::List)? {
         let list = View::new(entry);
         let needle = Needle::new(args[2]);
-        let (from, skip) = (
-            if rank > 0 { End::Front } else { End::Back },
-            rank.unsigned_abs() - 1,
-        );
-        let wanted = match count {
-            None => 1,
-            Some(0) => usize::MAX,
-            Some(n) => n,
-        };
         let last = list.len() - 1;
         let (mut index, mut matches) = (0, 0);
         list.walk(from, |item| {

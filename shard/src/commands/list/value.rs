@@ -1,6 +1,6 @@
 //! A list's value, packed or large: how commands read and change it without knowing which. Conversions happen here, where Redis makes them.
 
-use crate::collections::listpack::{self, Encoded, Item};
+use crate::collections::listpack::{self, Encoded, Item, Needle};
 use crate::collections::quicklist::{self, End, Limit};
 use crate::ctx::Ctx;
 use crate::keyspace::entry::{Parts, Value};
@@ -309,6 +309,35 @@ pub fn create(ctx: &mut Ctx<'_>, name: &[u8], end: End, values: &[&[u8]], counte
     }
     ctx.shard
         .insert_bytes(ctx.db, key, Type::List, Encoding::Listpack, &[&lp]);
+}
+
+/// True where others should not wait until a command has found `count` elements like this from one end: see [`Ctx::is_long`]. A search
+/// that ends soon is no long one however much list there is behind, and most do: queues are emptied near their ends.
+pub fn is_far(ctx: &mut Ctx<'_>, name: &[u8], value: &[u8], count: usize, from: End) -> bool {
+    // Comparing is fast.
+    let most = ctx.elements_max().saturating_mul(8);
+    if most == usize::MAX {
+        return false;
+    }
+    let len = ctx.size_of(name);
+    if len <= most || count > len {
+        // All of it is walked.
+        return len > most;
+    }
+    let Some(entry) = (ctx.shard.keyspace)
+        .get(ctx.db, ctx.key(name))
+        .filter(|entry| entry.kind() == Type::List)
+    else {
+        return false;
+    };
+    let needle = Needle::new(value);
+    let (mut walked, mut matches) = (0, 0);
+    View::new(entry).walk(from, |item| {
+        walked += 1;
+        matches += usize::from(needle.matches(item));
+        matches < count && walked < most
+    });
+    matches < count
 }
 
 /// After elements were removed: the event, and the list packed again or, if it is empty, removed.

@@ -49,8 +49,8 @@ fn sort_ro(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 fn run(ctx: &mut Ctx<'_>, args: Args<'_>, may_store: bool) -> CommandResult {
     let mut options = Options::parse(&args[2..], may_store)?;
     let in_script = ctx.shard.in_script;
-    // What patterns and STORE name is not among the keys that go aside.
-    let alone = options.by.is_none() && options.get.is_empty() && options.store.is_none();
+    // What patterns name is not among the keys that go aside.
+    let alone = options.by.is_none() && options.get.is_empty();
     if alone && ctx.is_long_at(args[1], usize::MAX, 1) {
         return Ok(());
     }

@@ -48,9 +48,14 @@ fn range(ctx: &mut Ctx<'_>, args: Args<'_>, reverse: bool) -> CommandResult {
         return Err(CommandError::Syntax);
     }
     let key = ctx.key(args[1]);
+    // A reply of entries takes longer than one of single elements.
+    let most = (ctx.reads_max() / 4) as u64;
     match read(ctx.shard, ctx.db, key)? {
         None => ctx.reply.array(0),
         Some(_) if count == 0 => ctx.reply.null_array(),
+        Some(stream) if count > most && stream.range_exceeds(start, end, most) => {
+            return ctx.step_aside();
+        }
         Some(stream) => {
             let entries = stream.range(start, end, reverse);
             reply_entries(&mut ctx.reply, entries, count, stream.len());
