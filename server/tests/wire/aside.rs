@@ -166,6 +166,67 @@ fn large_sets_change_as_a_whole_for_everyone() {
     }
 }
 
+/// In a transaction everything is done at once.
+#[test]
+fn what_is_found_aside_is_what_is_found_at_once() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start_with(setup, &ASIDE);
+        let mut client = server.connect();
+        let mut bytes = Vec::new();
+        const ENTRIES: i64 = 2000;
+        for n in 0..ENTRIES {
+            for line in [
+                format!("XADD x {}-1 field {n}", n + 1),
+                format!("GEOADD g 13.{:04} 52.{:04} place:{n}", n * 7 % 10_000, n),
+                format!("RPUSH l {}", n * 31 % ENTRIES),
+            ] {
+                crate::resp::push_request(&mut bytes, &words(&line));
+            }
+        }
+        client.send(&bytes);
+        for n in 0..ENTRIES {
+            let id = format!("{}-1", n + 1);
+            client.expect(&[bulk(&id), Value::Int(1), Value::Int(n + 1)]);
+        }
+        for line in [
+            "XRANGE x - +",
+            "XRANGE x 900-1 1400 COUNT 500",
+            "XREVRANGE x 1900 30",
+            "GEOSEARCH g FROMLONLAT 13.5 52.1 BYRADIUS 100 km ASC WITHDIST",
+            "GEOSEARCH g FROMLONLAT 13.5 52.1 BYBOX 90 90 km DESC COUNT 900",
+            "GEOSEARCHSTORE d g FROMLONLAT 13.5 52.1 BYRADIUS 30 km",
+            "ZCARD d",
+            "SORT l STORE d",
+            "LRANGE d 0 -1",
+            "SORT l ALPHA DESC",
+            "LPOS l 31",
+            "LPOS l 1969",
+            "LPOS l 31 RANK -1 COUNT 0",
+            "LPOS l 31 RANK -1 MAXLEN 50",
+            "LPOS l none",
+            "LINSERT l AFTER none x",
+        ] {
+            let aside = call(&mut client, line);
+            assert!(!matches!(aside, Value::Error(_)), "{line}: {aside:?}");
+            assert_eq!(call(&mut client, "MULTI"), ok());
+            call(&mut client, line);
+            let at_once = call(&mut client, "EXEC");
+            assert_eq!(at_once, Value::Array(vec![aside]), "{line}");
+        }
+        for (line, reply) in [
+            ("LINSERT l AFTER 31 near", ENTRIES + 1),
+            ("LINSERT l BEFORE 1969 far", ENTRIES + 2),
+            ("LREM l 1 near", 1),
+            ("LREM l -1 near", 0),
+            ("LREM l -1 far", 1),
+            ("LREM l 0 31", 1),
+            ("LLEN l", ENTRIES - 1),
+        ] {
+            assert_eq!(call(&mut client, line), Value::Int(reply), "{line}");
+        }
+    }
+}
+
 #[test]
 fn a_source_whose_time_is_over_meanwhile_counts_whole() {
     for setup in setups(&[1, 4]) {
