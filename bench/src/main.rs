@@ -14,6 +14,7 @@ mod compare;
 mod conn;
 mod cpus;
 mod data;
+mod evict;
 mod floor;
 mod growth;
 mod idle;
@@ -60,6 +61,8 @@ enum Command {
     Memory(Box<memory::Args>),
     /// Measure what a member of a collection costs in memory
     Members(Box<members::Args>),
+    /// Measure how often a cache hits, by eviction policy
+    Evict(Box<evict::Args>),
     /// Measure the longest stall of an insert while a server grows
     Growth(Box<growth::Args>),
     /// Measure the longest stall while a large collection grows and goes
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Command::Bars(args) => bars::run(args),
         Command::Memory(args) => memory::run(args),
         Command::Members(args) => members::run(args),
+        Command::Evict(args) => evict::run(args),
         Command::Growth(args) => growth::run(args),
         Command::Stalls(args) => stalls::run(args),
         Command::Idle(args) => idle::run(args),

@@ -213,6 +213,9 @@ pub const KEY_FLAG_NAMES: &[(u32, &str)] = &[
 /// The index of a key among a command's words, its name first.
 pub type KeyFinder = fn(&[&[u8]]) -> Option<usize>;
 
+/// The indexes of all keys of a spec among a command's words. `None`: the words do not fit.
+pub type RangeFinder = fn(&[&[u8]]) -> Option<std::ops::Range<usize>>;
+
 /// Where the keys of a command are.
 #[derive(Clone, Copy, Debug)]
 pub struct KeySpec {
@@ -222,6 +225,8 @@ pub struct KeySpec {
     pub notes: &'static str,
     /// The key's index among the words, for a key whose place the fields above cannot say.
     pub finder: Option<KeyFinder>,
+    /// Finds what the fields above say only nearly.
+    pub exactly: Option<RangeFinder>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,6 +270,7 @@ pub const fn at(index: u16) -> KeySpec {
         flags: 0,
         notes: "",
         finder: None,
+        exactly: None,
     }
 }
 
@@ -299,6 +305,11 @@ impl KeySpec {
         self.finder = Some(finder);
         self
     }
+    /// Finds keys whose place the declaration says only nearly.
+    pub const fn exactly(mut self, finder: RangeFinder) -> Self {
+        self.exactly = Some(finder);
+        self
+    }
     /// All arguments from the first key to `last` (see [`FindKeys::Range`]).
     pub const fn range(mut self, last: i16, step: u16, limit: u16) -> Self {
         self.find = FindKeys::Range { last, step, limit };
@@ -328,6 +339,12 @@ impl KeySpec {
     /// Calls `found` with the index of every key of `args` (the command name is index 0), in order.
     /// False when the arguments do not fit the spec (a key count that is no number, say).
     pub fn each_key(&self, args: &[&[u8]], mut found: impl FnMut(usize)) -> bool {
+        if let Some(exactly) = self.exactly {
+            let range = exactly(args);
+            let fits = range.is_some();
+            range.into_iter().flatten().for_each(found);
+            return fits;
+        }
         if self.begin == BeginSearch::Unknown {
             // Without a finder they are no words of the command: it learns of them as it runs.
             self.finder.and_then(|find| find(args)).map(&mut found);

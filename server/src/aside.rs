@@ -17,10 +17,11 @@
 //! once too, but its result comes as a message like any other.
 //!
 //! Threads are started for one command each by a thread that is bound to no CPU, and no more at a time than there are cores: they
-//! compete with the cores for the CPUs.
+//! compete with the cores for the CPUs. MIGRATE's, which wait for another server, are counted apart, and may be more.
 
 use crate::core::{Control, Core};
 use crate::mailbox::{Ticket, Words};
+use crate::migrate::Links;
 use crate::registry::Entry;
 use crate::request::{DataCall, run};
 use crate::scripts::debug::Post;
@@ -28,9 +29,11 @@ use crate::stats::Stats;
 use crate::transaction::{Borrowed, Kind, Loan, bring_in, take_out};
 use crossbeam_channel::{Receiver, Sender};
 use ringwood_protocol::reply::Version;
+use ringwood_shard::commands::keys::migrate::Transfer;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::locks::Order;
 use ringwood_shard::log::Record;
+use ringwood_shard::memory::Spent;
 use ringwood_shard::shard::{KeyEvent, Settings, Shard};
 use ringwood_shard::slot_set::SlotSet;
 use std::sync::{Arc, OnceLock};
@@ -63,6 +66,7 @@ struct Surroundings {
     loading: bool,
     owners: Arc<[u16]>,
     tracking: bool,
+    transfer: Option<Arc<dyn Transfer>>,
     commands: usize,
 }
 
@@ -77,8 +81,8 @@ pub struct Done {
     records: Vec<Record>,
     stats: ringwood_shard::shard::Stats,
     ns: u64,
-    /// What the thread has allocated more than freed: see [`ringwood_shard::memory`].
-    memory: isize,
+    /// What the thread has allocated more than freed. None: it was the core's own.
+    memory: Option<Spent>,
 }
 
 /// A command that is away.
@@ -91,18 +95,33 @@ pub(crate) struct Away {
 #[derive(Default)]
 pub struct Helpers {
     jobs: OnceLock<Sender<Box<Job>>>,
+    /// The same for commands that wait for other servers.
+    transfers: OnceLock<Sender<Box<Job>>>,
+    /// The connections to other servers.
+    pub links: OnceLock<Arc<Links>>,
 }
+
+/// So many commands wait for other servers at a time.
+const TRANSFERS: usize = 64;
 
 impl Helpers {
     /// Called by a thread that is bound to no CPU; those that are started are not bound either.
     pub fn start(&self, most: usize) -> std::io::Result<()> {
-        let (sender, jobs) = crossbeam_channel::unbounded();
-        std::thread::Builder::new()
-            .name("long-commands".into())
-            .spawn(move || start_each(&jobs, most))?;
+        let begin = |name: &str, most| {
+            let (sender, jobs) = crossbeam_channel::unbounded();
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn(move || start_each(&jobs, most))?;
+            Ok::<_, std::io::Error>(sender)
+        };
         // Started once.
-        let _ = self.jobs.set(sender);
+        let _ = self.jobs.set(begin("long-commands", most)?);
+        let _ = self.transfers.set(begin("transfers", TRANSFERS)?);
+        let _ = self.links.set(Arc::default());
         Ok(())
+    }
+    /// The way to other servers. None in the simulation.
+    pub fn transfer(&self) -> Option<Arc<dyn Transfer>> {
+        self.links.get().map(|links| links.clone() as _)
     }
 }
 
@@ -134,10 +153,11 @@ fn start_each(jobs: &Receiver<Box<Job>>, most: usize) {
 }
 
 fn serve(job: Job) {
-    let before = ringwood_shard::memory::thread_used();
+    let begun = ringwood_shard::memory::thread_used();
+    ringwood_shard::memory::begin_aside();
     let (post, home) = (job.post.clone(), job.home);
     let mut done = Box::new(work(job));
-    done.memory = ringwood_shard::memory::thread_used() - before;
+    done.memory = Some(ringwood_shard::memory::end_aside(begun));
     post.control(home, Control::Aside(done));
 }
 
@@ -163,6 +183,7 @@ fn work(job: Job) -> Done {
     (shard.listening, shard.loading) = (from.listening, from.loading);
     (shard.logging, shard.log.owners) = (from.logging, from.owners);
     shard.attention.tracking.on = from.tracking;
+    shard.transfer = from.transfer;
     for loan in borrowed.loans_mut().chain([&mut own]) {
         // Commands that may ask for more ask what they reach.
         bring_in(&mut shard, loan, entry.widens());
@@ -198,7 +219,7 @@ fn work(job: Job) -> Done {
         records: shard.log.end(),
         stats: shard.stats,
         ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
-        memory: 0,
+        memory: None,
     }
 }
 
@@ -247,6 +268,7 @@ impl Core {
             loading: shard.loading,
             owners: shard.log.owners.clone(),
             tracking: shard.attention.tracking.on,
+            transfer: shard.transfer.clone(),
             commands: self.registry.entries.len(),
         };
         let job = Box::new(Job {
@@ -265,7 +287,12 @@ impl Core {
             own,
             surroundings,
         });
-        let job = match self.shared.helpers.jobs.get() {
+        let helpers = &self.shared.helpers;
+        let way = match entry.spec.name {
+            "MIGRATE" => &helpers.transfers,
+            _ => &helpers.jobs,
+        };
+        let job = match way.get() {
             Some(jobs) => match jobs.send(job) {
                 Ok(()) => return,
                 Err(refused) => refused.0,
@@ -291,7 +318,9 @@ impl Core {
             ns,
             memory,
         } = done;
-        ringwood_shard::memory::adopt(memory);
+        if let Some(spent) = memory {
+            ringwood_shard::memory::adopt(spent);
+        }
         let ended = self.transactions.remove(&transaction);
         let Some((ticket, Kind::Aside(Away { entry, number }))) = ended.map(|t| (t.ticket, t.kind))
         else {

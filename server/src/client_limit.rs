@@ -148,6 +148,21 @@ impl Core {
             self.enforce_client_limit();
         }
     }
+    /// Between the commands of a turn, when memory is short: replies that wait for its end count too.
+    pub(crate) fn limit_clients_now(&mut self) {
+        // Not within a script: frames below may be about to answer.
+        if self.client_limit.is_on() && !self.within.is_now() {
+            self.client_limit.note_all(&self.dirty);
+            self.enforce_client_limit();
+        }
+    }
+    /// Bytes above the limit that some core is about to free.
+    pub(crate) fn clients_excess(&self) -> u64 {
+        if !self.client_limit.is_on() || self.core_with_largest_client().is_none() {
+            return 0;
+        }
+        self.clients_sum().saturating_sub(self.client_limit.limit)
+    }
     fn enforce_client_limit(&mut self) {
         let mut changed = std::mem::take(&mut self.client_limit.changed);
         for conn in changed.drain(..) {
@@ -170,9 +185,11 @@ impl Core {
         mine.largest_client.store(class, Release);
     }
     fn clients_exceed(&self) -> bool {
+        self.clients_sum() > self.client_limit.limit
+    }
+    fn clients_sum(&self) -> u64 {
         let cores = self.shared.memory.cores.iter();
-        let all: u64 = cores.map(|c| c.clients.load(Acquire)).sum();
-        all > self.client_limit.limit
+        cores.map(|c| c.clients.load(Acquire)).sum()
     }
     /// The core that is to close clients, and the class of its largest.
     fn core_with_largest_client(&self) -> Option<usize> {
@@ -216,6 +233,10 @@ impl Core {
         self.stats.evicted_clients += 1;
         self.close(conn);
         if let Some(client) = self.clients.get_mut(conn) {
+            if !self.within.is_now() {
+                // Nobody will send it.
+                client.out = Vec::new();
+            }
             self.client_limit.count(client);
         }
     }

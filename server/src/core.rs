@@ -135,6 +135,11 @@ impl Clients {
 const SPARE_CAPACITY: usize = 64 << 10;
 /// How often clients and statistics are looked after.
 const CRON: Duration = Duration::from_millis(100);
+/// How long entries are moved in one turn ([`Core::thin_slice`]), and words of tables between looks at the clock.
+const THIN_SLICE_NS: u64 = 200_000;
+const THIN_STEP: usize = 500;
+/// With `maxmemory`, long commands that take memory beside the cores are looked at so often.
+const WATCH_ASIDE: Duration = Duration::from_millis(1);
 
 pub struct Core {
     pub id: usize,
@@ -233,6 +238,8 @@ pub struct Core {
     questions: HashMap<u32, Asked>,
     next_question: u32,
     next_cron_ns: u64,
+    /// When entries may be moved again: [`Core::thin_slice`].
+    next_thin_ns: u64,
     pub(crate) stopping: bool,
 }
 
@@ -316,6 +323,7 @@ impl Core {
             questions: HashMap::new(),
             next_question: 0,
             next_cron_ns: 0,
+            next_thin_ns: 0,
             stopping: false,
         };
         core.apply_config();
@@ -582,6 +590,9 @@ impl Core {
         } else {
             Duration::MAX
         };
+        if self.config.maxmemory > 0 && ringwood_shard::memory::aside() != 0 {
+            until_cron = until_cron.min(WATCH_ASIDE);
+        }
         let until_snapshot = self.until_snapshot();
         let until_written = gathers.map_or(Duration::MAX, Duration::from_nanos);
         Wait::AtMost(
@@ -589,7 +600,8 @@ impl Core {
                 .min(until_written)
                 .min(until_expiry)
                 .min(freeing)
-                .min(until_snapshot),
+                .min(until_snapshot)
+                .min(self.until_thinning()),
         )
     }
 
@@ -1237,12 +1249,35 @@ impl Core {
             self.shard.keyspace.free_some(500);
         }
         self.snapshot_slice();
+        self.thin_slice();
         self.leave(1000);
         if self.now.mono_ns >= self.next_cron_ns {
             self.next_cron_ns = self.now.mono_ns + CRON.as_nanos() as u64;
             self.cron();
         }
         self.publish_memory();
+    }
+
+    /// Moves entries out of pages that hold little, with a quarter of this core's time at most.
+    fn thin_slice(&mut self) {
+        if !self.shard.keyspace.is_thinning() || self.until_thinning() > Duration::ZERO {
+            return;
+        }
+        let begun = self.io.mono_ns();
+        loop {
+            let more = self.shard.keyspace.thin_some(THIN_STEP);
+            let spent = self.io.mono_ns().saturating_sub(begun);
+            if !more || spent >= THIN_SLICE_NS || self.io.ready() {
+                self.next_thin_ns = begun + 4 * spent;
+                return;
+            }
+        }
+    }
+    fn until_thinning(&self) -> Duration {
+        match self.shard.keyspace.is_thinning() {
+            true => Duration::from_nanos(self.next_thin_ns.saturating_sub(self.io.mono_ns())),
+            false => Duration::MAX,
+        }
     }
 
     /// Bytes of memory that this core holds.
@@ -1265,6 +1300,10 @@ impl Core {
             .memory
             .tell(self.id, self.memory_used(), self.now.unix_ms);
         self.memory_cron();
+        self.shard.keyspace.look_for_waste();
+        if let Some(links) = self.shared.helpers.links.get().filter(|_| self.id == 0) {
+            links.close_idle();
+        }
         self.save_cron();
         self.log_cron();
         self.look_at_log_waiters();

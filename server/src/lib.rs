@@ -20,6 +20,7 @@ pub mod listening;
 pub mod mailbox;
 pub mod maxmemory;
 mod merge;
+mod migrate;
 pub mod multi;
 pub mod observe;
 mod output_limit;

@@ -12,6 +12,8 @@
 //!   is not enough, commands go on as in Redis, and so does eviction in the next turn.
 //! - Commands that need memory are refused ([`Room::is_out`]) where nothing can be done: no core has a key that may go, none has anything
 //!   deleted that is not freed yet (FLUSHALL, large values), and none owes anything. A core that has either is asked first.
+//! - Where clients together hold more than `maxmemory-clients`, the largest are closed first, and what other cores are about to close is awaited
+//!   ([`crate::client_limit`]).
 //! - What counts has to be somebody's: data, clients, scripts. What cores keep in reserve for themselves is bounded to a small part of the limit
 //!   ([`crate::spares`]), for keys should not go for it.
 
@@ -62,7 +64,7 @@ impl Core {
             self.look_at_others();
             // Without commands to run there is no hurry: what is over now may be an answer that its receiver is about to free.
             let owed = self.shared.memory.cores[self.id].owed.load(Relaxed);
-            if self.room.busy || owed > 0 {
+            if self.room.busy || owed > 0 || ringwood_shard::memory::aside() > 0 {
                 self.make_room();
             }
         }
@@ -109,13 +111,16 @@ impl Core {
     /// Bytes above the limit.
     fn over(&self) -> i64 {
         let limit = i64::try_from(self.config.maxmemory).unwrap_or(i64::MAX);
-        (self.memory_used() + self.room.others).saturating_sub(limit)
+        let aside = ringwood_shard::memory::aside() as i64;
+        (self.memory_used() + self.room.others + aside).saturating_sub(limit)
     }
 
     #[cold]
     fn let_go(&mut self) {
         self.room.busy = false;
         self.look_at_others();
+        // Clients that hold too much go before any key does.
+        self.limit_clients_now();
         let begun = self.io.mono_ns();
         let budget = budget_ns(self.config.maxmemory_eviction_tenacity);
         let owed = self.shared.memory.cores[self.id].owed.load(Relaxed);
@@ -142,7 +147,8 @@ impl Core {
             // What others were asked for they will free.
             let cores = self.shared.memory.cores.iter().enumerate();
             let theirs = cores.filter(|(core, _)| *core != self.id);
-            let awaited: u64 = theirs.map(|(_, c)| c.owed.load(Relaxed)).sum();
+            let owed_by_others: u64 = theirs.map(|(_, c)| c.owed.load(Relaxed)).sum();
+            let awaited = owed_by_others + self.clients_excess();
             let freed = (before - self.memory_used()).max(0) as u64;
             let owing = freed < owed;
             let missing = over - awaited.min(i64::MAX as u64) as i64;
@@ -202,7 +208,8 @@ impl Core {
             // Large values are counted when they are freed.
             let limit = self.config.maxmemory as i64;
             let used = ringwood_shard::memory::thread_used() as i64 + self.shard.heap_used() as i64;
-            if self.shard.keyspace.free_pending() > 0 || used + self.room.others <= limit {
+            let others = self.room.others + ringwood_shard::memory::aside() as i64;
+            if self.shard.keyspace.free_pending() > 0 || used + others <= limit {
                 break;
             }
         }

@@ -310,6 +310,7 @@ fn run_core(
     };
     let settings = Arc::new(settings(&config, &Settings::default()));
     let mut shard = Shard::new(settings, hasher, io.now().unix_ms, random());
+    shard.transfer = shared.helpers.transfer();
     let owned = shared
         .owners
         .iter()

@@ -344,7 +344,7 @@ impl MemoryGauge {
     }
     pub fn used(&self) -> u64 {
         let used = self.cores.iter().map(|c| c.used.load(Ordering::Relaxed));
-        used.sum::<i64>().max(0) as u64
+        (used.sum::<i64>() + ringwood_shard::memory::aside() as i64).max(0) as u64
     }
     pub fn startup(&self) -> u64 {
         Self::sum(&self.startup)

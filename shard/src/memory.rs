@@ -2,13 +2,45 @@
 //!
 //! A core's memory is what its own thread allocated less what it freed, so the counts need no atomics on the way.
 //! A block that one core allocates and another frees (a message's buffer) makes one count too high and the other too low;
-//! the sum over the cores is exact.
+//! the sum over the cores is exact. Threads that do long commands tell what they use as they go ([`begin_aside`]): nobody
+//! else would know of it before they end.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
+
+struct Counter {
+    used: Cell<isize>,
+    /// As of the last time that [`ASIDE`] was told.
+    told: Cell<isize>,
+    /// What there was before it was told anything.
+    from: Cell<isize>,
+    /// It is told of so many bytes more or less.
+    step: Cell<usize>,
+}
 
 thread_local! {
-    static USED: Cell<isize> = const { Cell::new(0) };
+    static COUNTER: Counter = const {
+        Counter {
+            used: Cell::new(0),
+            told: Cell::new(0),
+            from: Cell::new(0),
+            step: Cell::new(usize::MAX),
+        }
+    };
+}
+
+/// What threads that are no cores have told.
+static ASIDE: AtomicIsize = AtomicIsize::new(0);
+/// How exactly that is.
+const ASIDE_STEP: usize = 64 << 10;
+
+impl Counter {
+    #[cold]
+    fn tell(&self) {
+        let used = self.used.get();
+        ASIDE.fetch_add(used - self.told.replace(used), Relaxed);
+    }
 }
 
 /// mimalloc, with the bytes of every block (as rounded up by the allocator) counted on the calling thread.
@@ -16,12 +48,44 @@ pub struct CountingAllocator;
 
 fn count(bytes: isize) {
     // A thread that is ending has no counter any more; what it still frees is not counted.
-    let _ = USED.try_with(|used| used.set(used.get() + bytes));
+    let _ = COUNTER.try_with(|counter| {
+        let used = counter.used.get() + bytes;
+        counter.used.set(used);
+        if used.abs_diff(counter.told.get()) >= counter.step.get() {
+            counter.tell();
+        }
+    });
 }
 
 /// Bytes allocated and not freed by this thread, beside the entry heaps.
 pub fn thread_used() -> isize {
-    USED.with(Cell::get)
+    COUNTER.with(|counter| counter.used.get())
+}
+
+/// What the threads use that have called [`begin_aside`].
+pub fn aside() -> isize {
+    ASIDE.load(Relaxed)
+}
+/// From here on this thread tells what it uses more than now.
+pub fn begin_aside() {
+    COUNTER.with(|counter| {
+        counter.told.set(counter.used.get());
+        counter.from.set(counter.used.get());
+        counter.step.set(ASIDE_STEP);
+    });
+}
+/// Work that was done aside: what it used, and what of it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent(isize, isize);
+
+/// How much more this thread uses than when it began. All of it is told, until a core takes it over.
+pub fn end_aside(begun: isize) -> Spent {
+    COUNTER.with(|counter| {
+        counter.step.set(usize::MAX);
+        counter.tell();
+        let used = counter.used.get();
+        Spent(used - begun, used - counter.from.get())
+    })
 }
 
 /// A buffer goes to a thread that is no core's, which will free it: it no longer counts here.
@@ -33,9 +97,10 @@ pub fn hand_over(buffer: &Vec<u8>) {
     }
 }
 
-/// Takes over what another thread that is about to end has counted.
-pub fn adopt(bytes: isize) {
-    count(bytes);
+/// A core takes over what another thread has counted.
+pub fn adopt(spent: Spent) {
+    count(spent.0);
+    ASIDE.fetch_sub(spent.1, Relaxed);
 }
 
 // SAFETY: every method hands the request to mimalloc, which fulfils GlobalAlloc's contract; counting does not allocate
@@ -100,4 +165,39 @@ pub fn statistics() -> String {
     // SAFETY: `collect` is called only during this call, so the pointer to `text` lives long enough and is not shared.
     unsafe { libmimalloc_sys::mi_stats_print_out(Some(collect), (&raw mut text).cast()) };
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, since others of this process have no part in what is told.
+    #[test]
+    fn what_is_used_aside_is_known_meanwhile() {
+        let told = |counter: &Counter| counter.told.get();
+        let before = aside();
+        let begun = thread_used();
+        count(1000);
+        begin_aside();
+        assert_eq!(aside(), before);
+        count(ASIDE_STEP as isize - 1);
+        assert_eq!(aside(), before);
+        count(1);
+        assert_eq!(aside(), before + ASIDE_STEP as isize);
+        count(-5);
+        let at = COUNTER.with(told);
+        let spent = end_aside(begun);
+        let told_now = ASIDE_STEP as isize - 5;
+        assert_eq!(spent, Spent(told_now + 1000, told_now));
+        assert_eq!(COUNTER.with(told), at - 5);
+        assert_eq!(aside(), before + ASIDE_STEP as isize - 5);
+        // The core that takes it over is this thread itself.
+        adopt(spent);
+        assert_eq!(aside(), before);
+        // A core tells nothing.
+        count(1 << 20);
+        assert_eq!(aside(), before);
+        count(-(1 << 20) - 2 * spent.0);
+        assert_eq!(thread_used(), begun);
+    }
 }

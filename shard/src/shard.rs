@@ -3,6 +3,7 @@
 //!
 //! Time, randomness and settings come from outside. Nothing here blocks or does I/O.
 
+use crate::commands::keys::migrate::Transfer;
 use crate::evict::{Evictor, Rule};
 use crate::field_expiry;
 use crate::keyspace::entry::{Header, Parts};
@@ -211,6 +212,8 @@ pub struct Shard {
     pub keep_expired: bool,
     /// What runs leaves the age of keys as it is (CLIENT NO-TOUCH).
     pub keep_access: bool,
+    /// The way to other servers (MIGRATE), where there is one.
+    pub transfer: Option<Arc<dyn Transfer>>,
     pub(crate) wheel: Wheel,
     pub(crate) evictor: Evictor,
     random: u64,
@@ -237,6 +240,7 @@ impl Shard {
             away: Vec::new(),
             keep_expired: false,
             keep_access: false,
+            transfer: None,
             wheel: Wheel::new(now_ms),
             evictor: Evictor::default(),
             random: seed | 1,

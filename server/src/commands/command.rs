@@ -270,7 +270,12 @@ fn getkeysandflags(call: &mut Call<'_>, args: Args<'_>) -> Result {
     for (index, spec) in keys {
         call.reply.array(2);
         call.reply.bulk(args[2 + index]);
-        let flags = crate::acl::check::flags_in_use(entry, spec.flags, &args[2..]);
+        // Where they are found exactly, none is left out.
+        let declared = match spec.exactly {
+            Some(_) => spec.flags & !INCOMPLETE,
+            None => spec.flags,
+        };
+        let flags = crate::acl::check::flags_in_use(entry, declared, &args[2..]);
         flag_words(&mut call.reply, flags.into(), key_flags());
     }
     Ok(Answer::Now)

@@ -233,7 +233,6 @@ pub const INFO_EXCEPTIONS: &[(&str, &str)] = &[
         "expiry looks only at what is due",
     ),
     ("io_threaded*", "no such threads"),
-    ("migrate_cached_sockets", "MIGRATE is a later issue"),
     ("slave_expires_tracked_keys", "replication is a later issue"),
     (
         "reply_buffer*",

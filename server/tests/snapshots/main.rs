@@ -187,6 +187,52 @@ fn payloads_go_both_ways() {
     }
 }
 
+/// Moves all keys with MIGRATE, and asks both how they look: it is the source's copy that is compared, which goes last.
+fn migrate(from: &mut Client, to: &mut Client, port: u16, times: bool) -> usize {
+    let keys = keys(from);
+    let words = |options: &[&str]| {
+        let port = port.to_string();
+        let head = ["MIGRATE", "127.0.0.1", &port, "", "0", "20000"];
+        let head = head.iter().chain(options).chain(&["KEYS"]);
+        let head = head.map(|word| word.as_bytes().to_vec());
+        head.chain(keys.iter().cloned()).collect::<Vec<_>>()
+    };
+    let reply = from.command(&words(&["COPY"])).expect("a reply");
+    assert_eq!(reply.raw, b"+OK\r\n", "{}", reply.shown());
+    for key in &keys {
+        // The time goes as what is left of it, and the way takes some.
+        for client in [&mut *from, &mut *to] {
+            let persist = [b"PERSIST".to_vec(), key.clone()];
+            client.command(&persist).expect("a reply");
+        }
+        let (here, there) = (show(from, key, times), show(to, key, times));
+        assert_eq!(here, there, "{}", shown(key, 80));
+    }
+    let reply = from.command(&words(&["REPLACE"])).expect("a reply");
+    assert_eq!(reply.raw, b"+OK\r\n", "{}", reply.shown());
+    assert_eq!(self::keys(from), Vec::<Vec<u8>>::new());
+    assert_eq!(self::keys(to), keys);
+    keys.len()
+}
+
+#[test]
+fn keys_migrate_both_ways() {
+    let seed = seed();
+    for (round, (path, times)) in peers().into_iter().enumerate() {
+        let ours = Server::start(&ringwood(), Some(4 - 3 * (round % 2))).expect("Ringwood");
+        let theirs = Server::start(&path, None).expect("a real server");
+        let (mut a, mut b) = (client(&ours), client(&theirs));
+        let mut random = Random::new(seed ^ round as u64);
+        let fields = times == Some(Times::Redis);
+        fill(&mut a, &mut random, fields);
+        let there = migrate(&mut a, &mut b, theirs.port, fields);
+        ok(&mut b, &["FLUSHALL"]);
+        fill(&mut b, &mut random, times.is_some());
+        let back = migrate(&mut b, &mut a, ours.port, times.is_some());
+        println!("{}: {there} keys there, {back} back", path.display());
+    }
+}
+
 /// Moves a snapshot from one server to another, which is started anew with it, and compares all of both.
 /// `background`: as BGSAVE writes it.
 fn move_file(from: &mut Server, to: &mut Server, times: bool, background: bool) -> usize {

@@ -29,6 +29,7 @@ mod listening;
 mod log;
 mod logins;
 mod memory;
+mod migrate;
 mod no_touch;
 mod observe;
 mod persistence;

@@ -220,3 +220,125 @@ fn evictions_are_told() {
         assert!(told.ends_with("$1\r\nk\r\n"), "{told}");
     }
 }
+
+/// The pairs of MEMORY STATS that are whole numbers.
+fn memory_stats(client: &mut Client) -> std::collections::HashMap<String, i64> {
+    let reply = client.call("MEMORY STATS");
+    let lines: Vec<&str> = reply.lines().collect();
+    let number = |line: &str| line.strip_prefix(':').and_then(|n| n.parse().ok());
+    let pairs = lines.windows(2);
+    let pairs = pairs.filter_map(|pair| Some((pair[0].to_string(), number(pair[1])?)));
+    pairs.collect()
+}
+
+/// What INFO and MEMORY STATS say is the same, its parts make the whole, and what came with the keys is what MEMORY USAGE says of them.
+#[test]
+fn what_is_said_of_memory_agrees_with_a_recount() {
+    for shards in [1, 4] {
+        let server = Server::start(shards, &["--save", ""]);
+        let mut client = server.client();
+        let check = |client: &mut Client| {
+            let stats = memory_stats(client);
+            let used = stats["total.allocated"];
+            assert_eq!(stats["dataset.bytes"] + stats["overhead.total"], used);
+            assert!(
+                stats["overhead.total"] >= stats["startup.allocated"] + stats["clients.normal"]
+            );
+            assert!(stats["peak.allocated"] >= used);
+            assert_eq!(
+                client.call("DBSIZE"),
+                format!(":{}\r\n", stats["keys.count"])
+            );
+            let told = info(client, "used_memory");
+            // What INFO's own text takes.
+            assert!((told - used).abs() < 64 << 10, "{told} and {used}");
+            let peak = info(client, "used_memory_peak");
+            assert!(peak >= told, "{peak} and {told}");
+            used
+        };
+        let base = check(&mut client);
+        let mut random = 7u64;
+        let mut below = |n: u64| {
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (random >> 33) % n
+        };
+        let mut names = Vec::new();
+        for i in 0..3000 {
+            let len = [3, 20, 300, 2900, 4000, 20_000][below(6) as usize] + below(100) as usize;
+            let text = "x".repeat(len);
+            let count = 1 + below(40) * below(40);
+            let members = (0..count).map(|n| format!("{n}:{i}")).collect::<Vec<_>>();
+            let (name, line) = match i % 30 {
+                0 => (
+                    format!("set:{i}"),
+                    format!("SADD set:{i} {}", members.join(" ")),
+                ),
+                1 => (
+                    format!("list:{i}"),
+                    format!("RPUSH list:{i} {}", members.join(" ")),
+                ),
+                2 => (
+                    format!("hash:{i}"),
+                    format!("HSET hash:{i} {0} {0}", members.join(" v ")),
+                ),
+                3 => (
+                    format!("zset:{i}"),
+                    format!("ZADD zset:{i} 1 {}", members.join(" 2 ")),
+                ),
+                n => {
+                    let expiry = if n % 2 == 0 { " EX 1000" } else { "" };
+                    (format!("text:{i}"), format!("SET text:{i} {text}{expiry}"))
+                }
+            };
+            let reply = client.call(&line);
+            assert!(!reply.starts_with('-'), "{line}: {reply}");
+            names.push(name);
+        }
+        let grown = check(&mut client) - base;
+        let mut sum = 0;
+        pipeline(
+            &mut client,
+            names.len(),
+            |i| words(&format!("MEMORY USAGE {}", names[i])),
+            |_, reply| sum += reply[1..].trim_end().parse::<i64>().expect("a number"),
+        );
+        let off = (grown - sum).abs();
+        assert!(
+            off < grown / 10 + (256 << 10),
+            "{sum} of {grown}, {shards} shards"
+        );
+        // What is not yet a request counts while its client is there.
+        let mut other = server.client();
+        other.send(
+            format!(
+                "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$8000000\r\n{}",
+                "x".repeat(4_000_000)
+            )
+            .as_bytes(),
+        );
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while check(&mut client) - base - grown < 4_000_000 {
+            assert!(
+                std::time::Instant::now() < patience,
+                "a client's bytes do not count"
+            );
+        }
+        drop(other);
+        while check(&mut client) - base - grown > 1_000_000 {
+            assert!(
+                std::time::Instant::now() < patience,
+                "a client's bytes still count"
+            );
+        }
+        // And everything goes with the keys.
+        assert_eq!(client.call("FLUSHALL"), "+OK\r\n");
+        while check(&mut client) - base > 1 << 20 {
+            assert!(
+                std::time::Instant::now() < patience,
+                "the keys are gone and their memory is not"
+            );
+        }
+    }
+}

@@ -8,8 +8,12 @@
 //! chunk holds the descriptors of all its pages, at an offset that differs from chunk to chunk, so that descriptors
 //! do not crowd into the same few cache sets.
 //!
-//! Invariants: a page is in its class's list of pages with room exactly if it has room; `live` is the sum of the class
-//! sizes of all blocks handed out.
+//! Pages that hold little can be emptied: see [`thin`].
+//!
+//! Invariants: a page is in its class's list of pages with room exactly if it has room and is not to be emptied; `live` is the sum of the
+//! class sizes of all blocks handed out.
+
+pub mod thin;
 
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
@@ -34,6 +38,8 @@ struct Page {
     used: u32,
     class: u32,
     listed: bool,
+    /// To be emptied: it is in no list.
+    leaving: bool,
 }
 
 const _: () = assert!(size_of::<Page>() == 64);
@@ -52,6 +58,9 @@ pub struct Heap {
     large: usize,
     /// What every new entry has as its epoch: see [`super::cut`].
     pub epoch: u8,
+    thin: Option<Box<thin::Thin>>,
+    /// The waste that the last pass could not do much about, or 0.
+    calm_waste: usize,
 }
 
 #[inline]
@@ -112,6 +121,8 @@ impl Default for Heap {
             live: 0,
             large: 0,
             epoch: 0,
+            thin: None,
+            calm_waste: 0,
         }
     }
 }
@@ -182,6 +193,12 @@ impl Heap {
             p.free = block.as_ptr();
             p.used -= 1;
             if !p.listed {
+                if p.leaving {
+                    if p.used == 0 {
+                        self.has_left(page);
+                    }
+                    return;
+                }
                 self.list(page);
             }
             // The last page with room of a class stays, so that one block's coming and going costs no page.
@@ -275,6 +292,7 @@ impl Heap {
                 used: 0,
                 class: class as u32,
                 listed: false,
+                leaving: false,
             });
             self.list(page);
         }

@@ -13,6 +13,7 @@ pub mod cut;
 pub mod entry;
 pub mod heap;
 pub mod table;
+mod thin;
 
 use crate::collections::timed_listpack;
 use crate::object::{Encoding, Object, Type};
@@ -119,6 +120,8 @@ pub struct Keyspace {
     cut: Option<Box<Cut>>,
     /// The epochs that entries may have, a bit for each.
     epochs: u8,
+    /// Where the walk is that moves entries out of pages that hold little.
+    thinned: thin::Walk,
 }
 
 /// A look at an entry.
@@ -515,6 +518,7 @@ impl Keyspace {
             lazily_freed: 0,
             cut: None,
             epochs: 1,
+            thinned: thin::Walk::default(),
         }
     }
 

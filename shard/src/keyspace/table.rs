@@ -15,7 +15,7 @@
 //! - at depth d the tag is hash bits `64-4d-16 .. 64-4d`.
 
 use super::entry::Entry;
-use super::heap::Heap;
+use super::heap::{BLOCK_MAX, Heap};
 use std::ptr::{self, NonNull};
 
 const WORDS: usize = 8;
@@ -613,6 +613,50 @@ impl Node {
             self.free_leaf(heap);
         }
         *self = Node::default();
+    }
+
+    /// Moves what the heap wants to be moved of one leaf, the one for the hash `from`: its entries, itself, and the nodes above it. Returns the
+    /// first hash of the next leaf, `None` at the end, and how many words it has looked at.
+    pub fn relocate(&mut self, heap: &mut Heap, from: u64) -> (Option<u64>, usize) {
+        let mut node = self;
+        let mut depth = 0;
+        while node.is_inner() {
+            if heap.is_leaving(node.children().cast()) {
+                let bytes = FANOUT * size_of::<Node>();
+                // SAFETY: the children's block has this size, and the word below is all that points to it.
+                let block = unsafe { heap.relocate(node.children().cast(), bytes) };
+                node.word = INNER << 48 | block as u64;
+            }
+            // SAFETY: as in `leaf`; the tree is borrowed mutably.
+            node = unsafe { &mut *node.children().add(child_of(from, depth)) };
+            depth += 1;
+        }
+        let buckets = node.buckets();
+        let bytes = buckets * size_of::<Bucket>();
+        if bytes <= BLOCK_MAX && heap.is_leaving(node.data().cast()) {
+            // SAFETY: the leaf's array has this size, and the word below is all that points to it.
+            let block = unsafe { heap.relocate(node.data().cast(), bytes) };
+            node.word = (buckets as u64) << 48 | block as u64;
+        }
+        for index in 0..buckets {
+            // SAFETY: below the number of buckets; the leaf is borrowed mutably.
+            for word in unsafe { &mut *node.data().add(index) } {
+                let address = (*word & ADDRESS) as *mut u8;
+                if *word != 0 && heap.is_leaving(address) {
+                    // SAFETY: words of a live leaf hold live entries, and nothing else points to them; a page that is to be left holds no
+                    // blocks above its heap's limit.
+                    let block = unsafe {
+                        let size = Entry::from_ptr(address).block_size();
+                        heap.relocate(address, size)
+                    };
+                    *word = (*word & !ADDRESS) | block as u64;
+                }
+            }
+        }
+        let span = 64 - 4 * depth;
+        let next = from.checked_shr(span).unwrap_or(0) + 1;
+        let next = (next >> (4 * depth) == 0).then(|| next << span);
+        (next, buckets * WORDS)
     }
 
     /// Calls `f` for the entries of one home bucket: the first with hashes of `from` or above. Returns the hash from which

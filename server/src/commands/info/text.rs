@@ -171,7 +171,8 @@ pub struct MemoryUse {
 
 impl MemoryUse {
     pub fn of(core: &Core, all: &Report) -> Self {
-        let used = all.memory_used().max(0) as u64;
+        let aside = ringwood_shard::memory::aside() as i64;
+        let used = (all.memory_used() + aside).max(0) as u64;
         // The cores look ten times a second; what is told now counts too.
         core.shared.memory.note_peak(used, core.now.unix_ms);
         let (peak, peak_unix_ms) = core.shared.memory.peak();
@@ -413,6 +414,12 @@ fn stats(v: &View<'_>, out: &mut String) {
     line!(out, "pubsub_patterns", names.of(Kind::Pattern).len());
     line!(out, "pubsubshard_channels", names.of(Kind::Shard).len());
     drop(names);
+    let links = v.core.shared.helpers.links.get();
+    line!(
+        out,
+        "migrate_cached_sockets",
+        links.map_or(0, |links| links.count())
+    );
     line!(out, "tracking_total_keys", v.all.tracking_keys);
     line!(out, "tracking_total_items", v.all.tracking_items);
     line!(

@@ -31,6 +31,7 @@ use ringwood_protocol::slot::key_slot;
 use ringwood_scripting::Host;
 use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::entry::Parts;
+use ringwood_shard::memory::Spent;
 use ringwood_shard::watch::Name;
 use session::Setup;
 use std::collections::HashMap;
@@ -67,8 +68,8 @@ pub enum Message {
         reply: Vec<u8>,
         /// The reply is an error that was not counted yet: its first word.
         failed: Option<String>,
-        /// What the thread's count of memory says at its end; see [`ringwood_shard::memory`].
-        memory: isize,
+        /// What the thread uses at its end; see [`ringwood_shard::memory`].
+        memory: Option<Spent>,
     },
     /// SYNC: runs a command.
     Call {
@@ -271,7 +272,7 @@ impl Core {
             let mut reply = Vec::new();
             Reply::new(&mut reply, Version::Resp2).error(&text);
             let failed = Some("ERR".to_string());
-            let memory = 0;
+            let memory = None;
             let end = Message::End {
                 client,
                 reply,
@@ -460,8 +461,16 @@ impl Core {
         !self.scripts.debug.copies.is_empty()
     }
 
-    fn end_session(&mut self, client: u64, reply: &[u8], failed: Option<String>, memory: isize) {
-        ringwood_shard::memory::adopt(memory);
+    fn end_session(
+        &mut self,
+        client: u64,
+        reply: &[u8],
+        failed: Option<String>,
+        memory: Option<Spent>,
+    ) {
+        if let Some(spent) = memory {
+            ringwood_shard::memory::adopt(spent);
+        }
         let Some(running) = self.scripts.debug.sessions.remove(&client) else {
             return;
         };

@@ -44,6 +44,7 @@ pub(super) struct Setup {
 
 /// The thread's whole life.
 pub(super) fn run(setup: &Setup) {
+    ringwood_shard::memory::begin_aside();
     let mut reply = Vec::new();
     let ran = catch_unwind(AssertUnwindSafe(|| debug(setup, &mut reply)));
     let failed = match ran {
@@ -56,7 +57,8 @@ pub(super) fn run(setup: &Setup) {
             Some("ERR".to_string())
         }
     };
-    let memory = ringwood_shard::memory::thread_used();
+    // All that this thread has counted.
+    let memory = Some(ringwood_shard::memory::end_aside(0));
     let end = Message::End {
         client: setup.client,
         reply,

@@ -11,6 +11,7 @@ mod flush;
 mod kind;
 mod matcher;
 mod memory;
+pub mod migrate;
 mod move_key;
 mod object;
 mod persist;
@@ -62,6 +63,7 @@ pub const COMMANDS: &[Command<Handler>] = &[
     dump::DUMP,
     dump::RESTORE,
     dump::RESTORE_ASKING,
+    migrate::MIGRATE,
     move_key::MOVE,
     find::KEYS,
     scan::SCAN,
