@@ -14,7 +14,7 @@ use ringwood_protocol::error::CommandError;
 use ringwood_shard::log::write_command;
 use ringwood_shard::rdb::{scan as rdb, snapshot};
 use std::collections::{BTreeMap, HashSet};
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
@@ -97,7 +97,7 @@ impl Plan {
             let from = source.survey.global_end.max(source.start);
             write_range(&self.disk, source, from, source.survey.end, to)?;
             for part in &source.missing {
-                to.write_all(part).map_err(lost)?;
+                copy_commands(Scanner::new(part.as_slice()), part.len() as u64, source, to)?;
             }
         }
         Ok(())
@@ -513,7 +513,17 @@ fn write_range(
     out: &mut impl Write,
 ) -> Result<(), String> {
     let shown = source.path.display();
-    let mut scanner = open_at(disk, &source.path, from).map_err(|e| format!("{shown}: {e}"))?;
+    let scanner = open_at(disk, &source.path, from).map_err(|e| format!("{shown}: {e}"))?;
+    copy_commands(scanner, to, source, out)
+}
+
+fn copy_commands(
+    mut scanner: Scanner<impl BufRead>,
+    to: u64,
+    source: &Source,
+    out: &mut impl Write,
+) -> Result<(), String> {
+    let shown = source.path.display();
     let names = Registry::get().logged();
     while scanner.offset < to {
         match scanner.advance() {

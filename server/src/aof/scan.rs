@@ -65,6 +65,14 @@ impl<R: BufRead> Scanner<R> {
         self.ranges.len() == 1 && self.words().all(|word| word.eq_ignore_ascii_case(name))
     }
 
+    /// Whether a MULTI is open behind the command that was found last.
+    pub fn opens_multi(&self, before: bool) -> bool {
+        match before {
+            true => !self.is(b"EXEC"),
+            false => self.is(b"MULTI"),
+        }
+    }
+
     pub fn advance(&mut self) -> Result<Found, Stop> {
         self.raw.clear();
         self.ranges.clear();
@@ -161,8 +169,22 @@ enum Open {
     Multi,
     /// `#RW:tx` and copies.
     Copies(Parts),
-    /// The own part, up to this offset.
-    Own(Parts, u64),
+    /// The own part, up to this offset; and whether a MULTI is open in it.
+    Own(Parts, u64, bool),
+}
+
+/// True if a part of a transaction is whole commands, with an EXEC for each MULTI. What has none would leave who carries it
+/// out in a transaction that never ends.
+fn is_whole(part: &[u8]) -> bool {
+    let mut scanner = Scanner::new(part);
+    let mut in_multi = false;
+    loop {
+        match scanner.advance() {
+            Ok(Found::Command) => in_multi = scanner.opens_multi(in_multi),
+            Ok(Found::End) => return !in_multi,
+            Ok(Found::Annotation) | Err(_) => return false,
+        }
+    }
 }
 
 /// Looks through a file.
@@ -177,28 +199,33 @@ pub fn survey<R: BufRead>(scanner: &mut Scanner<R>) -> Survey {
 fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Result<(), Stop> {
     let mut open = Open::Nothing;
     loop {
+        let before = scanner.offset;
         let found = scanner.advance()?;
         let offset = scanner.offset;
         survey.own += u64::from(found == Found::Command && offset > survey.global_end);
         match (found, &mut open) {
+            // They were on disk before the file was part of the log.
+            (Found::End, _) if offset < survey.global_end => return Err(Stop::Format),
             (Found::End, Open::Nothing) => return Ok(()),
             (Found::End, _) => return Err(Stop::CutOff),
             (Found::Command, Open::Nothing) => {
                 survey.commands += 1;
-                if scanner.is(b"MULTI") {
+                if scanner.opens_multi(false) {
                     open = Open::Multi;
                 }
             }
             (Found::Command, Open::Multi) => {
                 survey.commands += 1;
-                if scanner.is(b"EXEC") {
+                if !scanner.opens_multi(true) {
                     open = Open::Nothing;
                 }
             }
-            (Found::Command, Open::Own(parts, end)) => {
+            (Found::Command, Open::Own(parts, end, in_multi)) => {
                 survey.commands += 1;
+                *in_multi = scanner.opens_multi(*in_multi);
                 match offset.cmp(end) {
                     std::cmp::Ordering::Less => {}
+                    std::cmp::Ordering::Equal if *in_multi => return Err(Stop::Format),
                     std::cmp::Ordering::Equal => {
                         survey.transactions.push(std::mem::take(parts));
                         open = Open::Nothing;
@@ -227,20 +254,29 @@ fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Re
                             None => parts.others.push((core, bytes.into_owned())),
                         }
                     }
+                    (Line::Own(_), Open::Copies(parts))
+                        if !parts.others.iter().all(|(_, part)| is_whole(part)) =>
+                    {
+                        return Err(Stop::Format);
+                    }
                     (Line::Own(0), Open::Copies(parts)) => {
                         survey.transactions.push(std::mem::take(parts));
                         open = Open::Nothing;
                     }
                     (Line::Own(len), Open::Copies(parts)) => {
                         let end = offset.checked_add(len).ok_or(Stop::Format)?;
-                        open = Open::Own(std::mem::take(parts), end);
+                        open = Open::Own(std::mem::take(parts), end, false);
                     }
                     _ => return Err(Stop::Format),
                 }
             }
         }
-        if matches!(open, Open::Nothing) {
-            survey.end = offset;
+        let global_end = survey.global_end;
+        match open {
+            _ if before < global_end && global_end < offset => return Err(Stop::Format),
+            Open::Nothing => survey.end = offset,
+            _ if offset == global_end => return Err(Stop::Format),
+            _ => {}
         }
     }
 }
@@ -294,6 +330,57 @@ mod tests {
             }
             let known = found.transactions.len();
             assert_eq!(known, usize::from(cut == bytes.len()), "cut at {cut}");
+        }
+    }
+
+    /// Simulated disk, seed 929: the copy of a part in which EXEC was no command any more. Whoever was sent it waited for its end for good.
+    #[test]
+    fn a_part_without_its_end_is_refused() {
+        let whole = commands(&["MULTI", "SET d 4", "EXEC"]);
+        let mut broken = whole.clone();
+        let at = whole.len() - 10;
+        assert_eq!(&broken[at..at + 4], b"$4\r\n");
+        broken[at] = b'3';
+        let open = commands(&["MULTI", "SET d 4"]);
+        let nested = commands(&["MULTI", "MULTI", "EXEC"]);
+        for (part, is_right) in [
+            (&whole, true),
+            (&nested, true),
+            (&broken, false),
+            (&open, false),
+        ] {
+            for own in [0, 1] {
+                let mut bytes = Vec::new();
+                parts::write(&mut bytes, 9, &[(0, part.clone())], own);
+                let found = of(&bytes);
+                let refused = matches!(found.stop, Some(Stop::Format));
+                match is_right {
+                    true => assert!(found.stop.is_none(), "{found:?}"),
+                    false => assert!(refused, "{found:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn global_commands_end_where_a_command_ends() {
+        let set = commands(&["SET a 1"]);
+        let multi = commands(&["MULTI", "SET a 1", "EXEC"]);
+        for (bytes, end, is_right) in [
+            (&set, set.len(), true),
+            (&set, set.len() - 1, false),
+            (&set, set.len() + 1, false),
+            (&multi, multi.len(), true),
+            (&multi, multi.len() - 14, false),
+        ] {
+            let mut file = format!("#RW:global {end}\r\n").into_bytes();
+            file.extend_from_slice(bytes);
+            assert_eq!(
+                of(&file).stop.is_none(),
+                is_right,
+                "{end} of {}",
+                bytes.len()
+            );
         }
     }
 

@@ -6,8 +6,6 @@
 //! acknowledged before the last sync; never a transaction by half. It may refuse to start only where writes were lost out of order, syncs failed or
 //! bytes changed, with an error, never with a panic.
 //!
-//! Open: seed 929 (a byte of a file changed): the start does not end.
-//!
 //! `RINGWOOD_DISK_SEED=n` runs one seed, `RINGWOOD_DISK_SEEDS=n` so many (default 48), from `RINGWOOD_DISK_FIRST`.
 
 #[path = "../wire/progress.rs"]
