@@ -185,8 +185,9 @@ pub struct Core {
     pub(crate) log: crate::aof::log::CoreLog,
     /// WAITAOF's clients.
     pub(crate) log_waiters: Vec<crate::aof::wait::Waiting>,
-    /// The log is being read: see [`crate::aof::replay`].
+    /// A snapshot or the log is being read: see [`crate::persist::loading`], [`crate::aof::replay`].
     pub(crate) loading: bool,
+    pub(crate) share: Option<Box<crate::persist::loading::Share>>,
     /// This core was asked for DEBUG LOADAOF.
     pub(crate) reload: Option<crate::aof::reload::Asker>,
     pub(crate) counts_before_reload: Option<Box<crate::aof::reload::Counts>>,
@@ -291,6 +292,7 @@ impl Core {
             log: Default::default(),
             log_waiters: Vec::new(),
             loading: false,
+            share: None,
             reload: None,
             counts_before_reload: None,
             early: Vec::new(),
@@ -567,6 +569,7 @@ impl Core {
             || self.unlocked
             || self.room.busy
             || self.is_leaving()
+            || self.has_to_load()
             || self.locks.awaits_frontier()
             || backlog;
         if busy || self.io.ready() || !self.mailbox.fall_asleep() {
@@ -1251,6 +1254,9 @@ impl Core {
         self.snapshot_slice();
         self.thin_slice();
         self.leave(1000);
+        if self.share.is_some() {
+            self.load_slice();
+        }
         if self.now.mono_ns >= self.next_cron_ns {
             self.next_cron_ns = self.now.mono_ns + CRON.as_nanos() as u64;
             self.cron();
@@ -1317,6 +1323,7 @@ impl Core {
                 .clients
                 .iter()
                 .filter(|c| now.saturating_sub(c.last_active) > timeout_ns && !c.is_waiting())
+                .filter(|c| !c.loads)
                 // Who listens need not speak.
                 .filter(|c| c.subscriptions.is_none() && !self.monitors.has(c.id))
                 .map(|c| c.conn)

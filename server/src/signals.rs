@@ -10,7 +10,7 @@ pub fn received(core: &mut Core, number: i32) {
     };
     tracing::warn!("Received {name} scheduling shutdown...");
     tracing::warn!("User requested shutdown...");
-    if core.config.save.points().is_empty() {
+    if core.loading || core.config.save.points().is_empty() {
         return core.stop_all();
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");

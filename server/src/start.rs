@@ -8,7 +8,7 @@ use crate::core::{Core, SHARD_LISTENER, Shared, settings};
 use crate::io::{Io, World, net};
 use crate::listening::{self, Listening};
 use crate::mailbox::{Mailbox, mailboxes};
-use crate::persist::load::{Totals, load};
+use crate::persist::loading::{self, Next, Share, Stopped};
 use crate::registry::Registry;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard};
@@ -17,7 +17,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Error, ErrorKind};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -104,8 +104,15 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     };
     let snapshot = log.as_ref().map_or(snapshot, |plan| plan.base.clone());
     let is_read = log.as_ref().is_some_and(aof::replay::Plan::has_commands);
+    let is_loading = snapshot.is_some() || is_read;
+    shared.aof.loading.store(is_loading, Ordering::Release);
+    let (source, shares) = match snapshot.is_some() {
+        true => Some(loading::begin(cores)).unzip(),
+        false => (None, None),
+    };
+    let mut shares = shares.into_iter().flatten();
     let mut sockets = Vec::new();
-    let (begun, totals) = (Instant::now(), Arc::new(Totals::default()));
+    let begun = Instant::now();
     let (_, boxes) = mailboxes(cores);
     let (wakers_out, wakers_in) = mpsc::channel::<(usize, Result<Waker, Error>)>();
     let mut listeners = Some(listeners);
@@ -113,13 +120,13 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     let mut starts = Vec::new();
     for (id, (mailbox, own)) in boxes.into_iter().zip(shard_listeners).enumerate() {
         let (start, started) = mpsc::channel::<Vec<Waker>>();
-        let log = match (&log, is_read) {
-            (None, _) => Log::Off,
-            (Some(_), false) => Log::Written,
+        let next = match (&log, is_read) {
+            (None, _) => Next::Serve,
+            (Some(_), false) => Next::Log,
             (Some(_), true) => {
                 let (ours, theirs) = UnixStream::pair()?;
                 sockets.push(ours);
-                Log::Read(theirs)
+                Next::Commands(theirs)
             }
         };
         let plan = Plan {
@@ -135,9 +142,8 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
                 Vec::new()
             },
             shard_listeners: own,
-            snapshot: snapshot.clone(),
-            totals: totals.clone(),
-            log,
+            share: shares.next(),
+            next,
         };
         let out = wakers_out.clone();
         let thread = std::thread::Builder::new()
@@ -155,32 +161,42 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     if wakers.len() < cores {
         return Err(Error::other("a core ended while it started"));
     }
-    if snapshot.is_some() {
-        totals.tell(&shared.persistence, begun.elapsed());
-    }
     for start in &starts {
         start
             .send(wakers.clone())
             .map_err(|_| Error::other("a core ended while it started"))?;
     }
     tracing::info!("Server initialized");
-    if let Some(plan) = log {
+    if log.is_some() {
         aof::log::start_syncing(&shared)?;
-        if is_read {
-            aof::replay::feed(&plan, sockets).map_err(Error::other)?;
-            while shared.aof.loading.load(Ordering::Acquire) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+    }
+    if is_loading {
+        let commands = log.as_ref().map_or(0, aof::replay::Plan::size);
+        let load = Load {
+            shared: &shared,
+            config: &config,
+            wakers: &wakers,
+            commands,
+        };
+        if let (Some(path), Some(source)) = (&snapshot, source) {
+            load.snapshot(source, path)?;
+        } else {
+            shared.persistence.progress.begin(commands);
+        }
+        if let Some(plan) = log.filter(|_| is_read) {
+            load.commands(&plan, sockets)?;
+        }
+        if load.wait() && is_read {
             tracing::info!(
                 "DB loaded from append only file: {:.3} seconds",
                 begun.elapsed().as_secs_f64()
             );
         }
     }
-    if config.port > 0 {
+    if config.port > 0 && !is_stopping(&shared) {
         tracing::info!("Ready to accept connections tcp");
     }
-    if !config.unixsocket.is_empty() {
+    if !config.unixsocket.is_empty() && !is_stopping(&shared) {
         tracing::info!("Ready to accept connections unix");
     }
     let mut result = Ok(());
@@ -193,6 +209,60 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     }
     tracing::warn!("Ringwood is now ready to exit, bye bye...");
     result
+}
+
+/// SHUTDOWN may come while data are loaded.
+fn is_stopping(shared: &Shared) -> bool {
+    shared.stopping.load(Ordering::Acquire)
+}
+
+/// What is read while clients are told to wait.
+struct Load<'s> {
+    shared: &'s Shared,
+    config: &'s Config,
+    wakers: &'s [Waker],
+    /// Bytes of the log's commands.
+    commands: u64,
+}
+
+impl Load<'_> {
+    fn snapshot(&self, source: loading::Source, path: &Path) -> std::io::Result<()> {
+        let disk = &self.shared.aof.disk;
+        let opened = disk.open(path).and_then(|file| Ok((file.size()?, file)));
+        let fed = match opened {
+            Ok((size, file)) => {
+                self.shared.persistence.progress.begin(size + self.commands);
+                source.feed(file, self.shared, self.config, self.wakers)
+            }
+            Err(error) => Err(Stopped::Broken(format!("cannot open it: {error}"))),
+        };
+        match fed {
+            Err(Stopped::Broken(error)) => Err(Error::other(format!(
+                "Fatal error loading the DB, check server logs. Exiting. {}: {error}. \
+                 Terminating server after rdb file reading failure.",
+                path.display()
+            ))),
+            // The cores end by themselves.
+            Ok(()) | Err(Stopped::Ending) => Ok(()),
+        }
+    }
+    fn commands(&self, plan: &aof::replay::Plan, sockets: Vec<UnixStream>) -> std::io::Result<()> {
+        let fed = aof::replay::feed(plan, sockets, &self.shared.persistence.progress);
+        match fed {
+            Err(_) if is_stopping(self.shared) => Ok(()),
+            fed => fed.map_err(Error::other),
+        }
+    }
+    /// Waits until clients are let in. False: the server ends.
+    fn wait(&self) -> bool {
+        while self.shared.aof.loading.load(Ordering::Acquire) {
+            if is_stopping(self.shared) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
 }
 
 /// Goes on in the background: in a child with its own session, its standard streams on /dev/null.
@@ -247,18 +317,9 @@ struct Plan {
     hasher: KeyHasher,
     listeners: Vec<net::Listener>,
     shard_listeners: Vec<net::Listener>,
-    /// To be loaded first.
-    snapshot: Option<PathBuf>,
-    totals: Arc<Totals>,
-    log: Log,
-}
-
-/// What a core does about the log when it starts.
-enum Log {
-    Off,
-    Written,
-    /// It is read first, from here.
-    Read(UnixStream),
+    /// Of a snapshot, to be loaded first.
+    share: Option<Share>,
+    next: Next,
 }
 
 /// Looks through the log, and opens the files that are written next.
@@ -267,7 +328,6 @@ fn open_log(config: &Config, shared: &Shared, cores: usize) -> Result<aof::repla
     let started = shared.aof.start(files);
     started.map_err(|e| format!("Can't open the append-only file: {e}"))?;
     if plan.has_commands() {
-        shared.aof.loading.store(true, Ordering::Release);
         shared.aof.readers.store(cores, Ordering::Release);
     }
     Ok(plan)
@@ -287,9 +347,8 @@ fn run_core(
         hasher,
         listeners,
         shard_listeners,
-        snapshot,
-        totals,
-        log,
+        share,
+        next,
     } = plan;
     crate::crash::note_core(id);
     if let Some(cpu) = cpu {
@@ -317,28 +376,6 @@ fn run_core(
         .enumerate()
         .filter(|(_, o)| **o as usize == id);
     shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
-    // What expires is not to be missed by what the log says behind the snapshot.
-    shard.loading = matches!(log, Log::Read(_));
-    if let Some(path) = &snapshot {
-        let loaded = load(&shared.aof.disk, path, &mut shard, id == 0).and_then(|loaded| {
-            totals.add(&loaded);
-            let libraries = &shared.scripts.libraries;
-            libraries
-                .load(&loaded.libraries)
-                .map_err(|e| format!("Failed loading a function library: {e}"))
-        });
-        match loaded {
-            Ok(()) => {}
-            Err(error) => {
-                let text = format!(
-                    "Fatal error loading the DB, check server logs. Exiting. {error}. \
-                         Terminating server after rdb file reading failure."
-                );
-                let _ = out.send((id, Err(Error::other(text.clone()))));
-                return Err(Error::other(text));
-            }
-        }
-    }
     let _ = out.send((id, Ok(io.waker())));
     let Ok(wakers) = started.recv() else {
         return Ok(());
@@ -360,10 +397,14 @@ fn run_core(
         io.listen(listener, SHARD_LISTENER);
     }
     let mut core = Core::new(id, io, shard, mailbox, shared);
-    match log {
-        Log::Off => {}
-        Log::Written => core.start_logging(),
-        Log::Read(stream) => core.adopt_loader(stream.into()),
+    match (share, next) {
+        (Some(share), next) => core.begin_loading(share, next),
+        (None, Next::Serve) => {}
+        (None, Next::Log) => core.start_logging(),
+        (None, Next::Commands(stream)) => {
+            core.shard.loading = true;
+            core.adopt_loader(stream.into());
+        }
     }
     core.run()
 }

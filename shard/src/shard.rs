@@ -192,7 +192,7 @@ pub struct Shard {
     pub attention: Attention,
     /// Keys lent by other cores to the command that runs.
     pub guests: HashSet<(usize, Box<[u8]>)>,
-    /// The log is being read: nothing expires, since the log itself says what did and when.
+    /// A snapshot or the log is being read: nothing expires. The log itself says what did and when.
     pub loading: bool,
     /// Somebody takes [`crate::ctx::Ctx::log`]: while nobody does, commands do not write down what they are logged as.
     pub logging: bool,
@@ -552,12 +552,26 @@ impl Shard {
     }
     /// Adds a key that is not there. The parts' expiry is kept.
     pub fn insert(&mut self, db: usize, key: Key<'_>, parts: Parts) {
+        self.load(db, key, parts);
+        self.notify(db, key.bytes, notify::NEW, "new", false);
+    }
+
+    /// Adds a key of a snapshot that is read. Nobody hears of it.
+    pub fn load(&mut self, db: usize, key: Key<'_>, parts: Parts) {
         let mut entry = self.keyspace.insert(db, key, parts);
         if let Some(at) = entry.get().next_time() {
             entry.set_in_wheel(true);
             self.arm(db, key, at);
         }
-        self.notify(db, key.bytes, notify::NEW, "new", false);
+    }
+
+    /// The same of a string or a packed collection whose bytes are kept as they are.
+    pub fn load_bytes(&mut self, db: usize, key: Key<'_>, header: &Header, bytes: &[u8]) {
+        let mut entry = self.keyspace.insert_bytes(db, key, header, &[bytes]);
+        if let Some(at) = header.expire_at {
+            entry.set_in_wheel(true);
+            self.arm(db, key, at);
+        }
     }
 
     fn arm(&mut self, db: usize, key: Key<'_>, at: i64) {

@@ -136,9 +136,9 @@ impl Core {
                 core.shard.keyspace.flush(db);
             }
             let loaded = base.as_ref().map_or(Ok(()), |path| {
-                let loaded =
+                let libraries =
                     load::load(&core.shared.aof.disk, path, &mut core.shard, core.id == 0)?;
-                core.shared.scripts.libraries.load(&loaded.libraries)
+                core.shared.scripts.libraries.load(&libraries)
             });
             if let Err(error) = loaded {
                 // The keys are gone: as in Redis, this is the end.
@@ -154,8 +154,10 @@ impl Core {
             if !is_read {
                 return core.end_reload();
             }
+            let shared = core.shared.clone();
+            shared.persistence.progress.begin(plan.size());
             let feed = move || {
-                if let Err(error) = replay::feed(&plan, ours) {
+                if let Err(error) = replay::feed(&plan, ours, &shared.persistence.progress) {
                     tracing::error!("{error}");
                     std::process::exit(1);
                 }

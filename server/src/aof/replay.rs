@@ -9,6 +9,7 @@ use super::{Files, parts::FileHead};
 use crate::config::Config;
 use crate::config::enums::AppendFsync;
 use crate::disk::{Disk, DiskFile};
+use crate::persist::loading::Progress;
 use crate::registry::{Entry, Registry};
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::log::write_command;
@@ -58,6 +59,11 @@ impl Plan {
     }
     pub fn is_empty(&self) -> bool {
         self.base.is_none() && self.generations.is_empty()
+    }
+    /// Bytes of commands.
+    pub fn size(&self) -> u64 {
+        let sources = self.generations.iter().flat_map(|g| &g.sources);
+        sources.map(|s| s.survey.end.saturating_sub(s.start)).sum()
     }
     /// How many there are of what is read at the same time.
     pub fn generations(&self) -> usize {
@@ -476,10 +482,13 @@ impl Generation {
 }
 
 /// Sends everything to the cores: `sockets` by core. Returns when all of it has been carried out.
-pub fn feed(plan: &Plan, sockets: Vec<UnixStream>) -> Result<(), String> {
+pub fn feed(plan: &Plan, sockets: Vec<UnixStream>, progress: &Progress) -> Result<(), String> {
     let barrier = Barrier::new(sockets.len());
     let cores = sockets.len();
-    let mut feeders: Vec<Feeder> = sockets.into_iter().map(Feeder::new).collect();
+    let mut feeders: Vec<Feeder<'_>> = sockets
+        .into_iter()
+        .map(|socket| Feeder::new(socket, progress))
+        .collect();
     let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = feeders
             .iter_mut()
@@ -545,14 +554,31 @@ fn copy_commands(
     Ok(())
 }
 
-struct Feeder {
-    to: BufWriter<UnixStream>,
+struct Feeder<'p> {
+    to: BufWriter<Counted<'p>>,
 }
 
-impl Feeder {
-    fn new(socket: UnixStream) -> Self {
+/// Tells how far it is.
+struct Counted<'p> {
+    socket: UnixStream,
+    progress: &'p Progress,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.socket.write(bytes)?;
+        self.progress.advance(written as u64);
+        Ok(written)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+impl<'p> Feeder<'p> {
+    fn new(socket: UnixStream, progress: &'p Progress) -> Self {
         Self {
-            to: BufWriter::with_capacity(256 << 10, socket),
+            to: BufWriter::with_capacity(256 << 10, Counted { socket, progress }),
         }
     }
 
@@ -606,7 +632,7 @@ impl Feeder {
         self.send(&[b"DBSIZE"])?;
         self.send(&[b"CLIENT", b"REPLY", b"OFF"])?;
         self.to.flush().map_err(lost)?;
-        let (mut socket, mut byte, mut lines) = (self.to.get_ref(), [0], 0);
+        let (mut socket, mut byte, mut lines) = (&self.to.get_ref().socket, [0], 0);
         while lines < 2 {
             socket.read_exact(&mut byte).map_err(lost)?;
             lines += usize::from(byte[0] == b'\n');

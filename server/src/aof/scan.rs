@@ -193,6 +193,11 @@ pub fn survey<R: BufRead>(scanner: &mut Scanner<R>) -> Survey {
     if let Err(stop) = look_through(scanner, &mut survey) {
         survey.stop = Some(stop);
     }
+    let is_torn = survey.end < survey.global_end;
+    if is_torn && !matches!(survey.stop, Some(Stop::Io(_))) {
+        // What concerns all files was on disk before this one was part of the log.
+        survey.stop = Some(Stop::Format);
+    }
     survey
 }
 
@@ -204,8 +209,6 @@ fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Re
         let offset = scanner.offset;
         survey.own += u64::from(found == Found::Command && offset > survey.global_end);
         match (found, &mut open) {
-            // They were on disk before the file was part of the log.
-            (Found::End, _) if offset < survey.global_end => return Err(Stop::Format),
             (Found::End, Open::Nothing) => return Ok(()),
             (Found::End, _) => return Err(Stop::CutOff),
             (Found::Command, Open::Nothing) => {
@@ -274,6 +277,7 @@ fn look_through<R: BufRead>(scanner: &mut Scanner<R>, survey: &mut Survey) -> Re
         let global_end = survey.global_end;
         match open {
             _ if before < global_end && global_end < offset => return Err(Stop::Format),
+            _ if offset < global_end => {}
             Open::Nothing => survey.end = offset,
             _ if offset == global_end => return Err(Stop::Format),
             _ => {}
@@ -375,12 +379,10 @@ mod tests {
         ] {
             let mut file = format!("#RW:global {end}\r\n").into_bytes();
             file.extend_from_slice(bytes);
-            assert_eq!(
-                of(&file).stop.is_none(),
-                is_right,
-                "{end} of {}",
-                bytes.len()
-            );
+            let found = of(&file);
+            assert_eq!(found.stop.is_none(), is_right, "{end} of {}", bytes.len());
+            let whole = if is_right { file.len() as u64 } else { 0 };
+            assert_eq!(found.end, whole, "{end} of {}", bytes.len());
         }
     }
 

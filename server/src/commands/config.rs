@@ -115,7 +115,7 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result {
     }
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
     let situation = Situation {
-        loading: false,
+        loading: call.core.loading,
         local_client: is_local(call.client()),
     };
     let shared = call.core.shared.clone();

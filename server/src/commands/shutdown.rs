@@ -63,7 +63,8 @@ fn shutdown(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError>
     }
     tracing::warn!("User requested shutdown...");
     let has_points = !call.core.config.save.points().is_empty();
-    if !options.save && (options.nosave || !has_points) {
+    // Half of the data is not written over the whole.
+    if call.core.loading || !options.save && (options.nosave || !has_points) {
         call.core.stop_all();
         // The end of the connection is the answer.
         call.later();

@@ -304,7 +304,7 @@ directives! {
         "Sync a snapshot in pieces.";
     "rdb-key-save-delay" [] rdb_key_save_delay: i32 = "0", ANY, MUTABLE | HIDDEN,
         "Microseconds to wait per saved key, for tests.";
-    "key-load-delay" [] key_load_delay: i32 = "0", ANY, MUTABLE | HIDDEN | PENDING,
+    "key-load-delay" [] key_load_delay: i32 = "0", ANY, MUTABLE | HIDDEN,
         "Microseconds to wait per loaded key, for tests.";
     "loading-process-events-interval-bytes" [] loading_process_events_interval_bytes: u32 = "2097152",
         range(1024, INT), MUTABLE | HIDDEN | PENDING,

@@ -3,9 +3,10 @@
 //! - [`snapshot`] is one snapshot, over all cores: at which point in the order of transactions, and how the cores come to write it.
 //! - [`writer`] is the thread that writes files. Cores do no file I/O.
 //! - [`save`] says when snapshots are made, and what becomes of their results: SAVE, BGSAVE, save points, the end of the server.
-//! - [`load`] reads them.
+//! - [`load`] reads them; [`loading`] while the server listens.
 
 pub mod load;
+pub mod loading;
 pub mod save;
 pub mod snapshot;
 pub mod writer;
@@ -35,6 +36,7 @@ pub struct State {
     /// Keys that were read at the start, and those among them whose time was over.
     pub loaded: AtomicU64,
     pub loaded_expired: AtomicU64,
+    pub progress: loading::Progress,
     /// One is to be begun as soon as that is possible.
     pub scheduled: AtomicBool,
     /// By core: changes since the last save, as of its last look.

@@ -170,7 +170,7 @@ impl Core {
     pub(crate) fn save_cron(&mut self) {
         let state = &self.shared.persistence;
         let changes = state.tell_changes(self.id, self.shard.stats.dirty);
-        if self.id != 0 || state.running().is_some() {
+        if self.id != 0 || self.loading || state.running().is_some() {
             return;
         }
         let now = self.now.unix_ms / 1000;

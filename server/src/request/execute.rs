@@ -17,6 +17,10 @@ use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::Key;
 use std::borrow::Cow;
 
+/// What clients are told meanwhile.
+pub(crate) const IS_LOADING: CommandError =
+    CommandError::fixed("LOADING Redis is loading the dataset in memory");
+
 impl Core {
     pub(super) fn execute(
         &mut self,
@@ -188,15 +192,14 @@ impl Core {
         self.clients.get(conn).is_some_and(|client| client.loads)
     }
 
-    /// The log is being read: nobody sees what is not all there yet.
+    /// A snapshot or the log is being read: nobody sees what is not all there yet.
     #[cold]
     fn refuse_while_loading(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
         let client = self.clients.get(conn)?;
         if client.loads || entry.has(LOADING) {
             return None;
         }
-        let text = "LOADING Redis is loading the dataset in memory";
-        Some(self.refuse(conn, Some(entry), CommandError::fixed(text)))
+        Some(self.refuse(conn, Some(entry), IS_LOADING))
     }
 
     /// Ends CLIENT REPLY SKIP behind its one command. A command that could not start leaves no trace.

@@ -13,6 +13,7 @@ mod route;
 mod run;
 
 pub(crate) use batch::BatchStore;
+pub(crate) use execute::IS_LOADING;
 pub(crate) use parcel::OpenParcel;
 pub use pause::Paused;
 pub(crate) use route::cursor;

@@ -6,6 +6,8 @@
 //! Beside the clients, one connection begins snapshots and rewrites, swaps databases, flushes and switches the log off and on ([`disturb`]). What is
 //! not acknowledged may be there or not. What is lost or found at one restart stays so at the next.
 //!
+//! A missing reply is most likely a server that was stopped for longer than the client waits (`RINGWOOD_WIRE_PATIENCE=600`).
+//!
 //! A few kills by default. `RINGWOOD_KILLS=300` makes it longer, with lives of up to 3 seconds; `RINGWOOD_WIRE_SEED` repeats the choices (not the
 //! moments).
 
@@ -290,7 +292,8 @@ fn lives(
         let words = options(&folder, policy, random.below(3) == 0);
         if life > 0 && random.below(4) == 0 {
             // It is killed while it starts.
-            let server = start(&words, shards);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let server = Server::start_loading(&[], shards, &words);
             thread::sleep(Duration::from_millis(random.below(40) as u64));
             server.kill();
         }

@@ -26,6 +26,7 @@ mod kills;
 mod large;
 mod lifecycle;
 mod listening;
+mod loading;
 mod log;
 mod logins;
 mod memory;

@@ -22,6 +22,22 @@ impl Server {
     }
     /// The same, by a command that runs the words behind it.
     pub fn start_through(through: &[&str], shards: usize, options: &[&str]) -> Self {
+        let mut server = Self::start_loading(through, shards, options);
+        let gone = server.child.try_wait().expect("it can be asked");
+        assert!(gone.is_none(), "{}", server.log());
+        if options.contains(&"--dir") {
+            // What lies there is loaded.
+            let mut c = server.client();
+            let end = Instant::now() + Duration::from_secs(20);
+            while c.call("PING").starts_with("-LOADING") {
+                assert!(Instant::now() < end, "{}", server.log());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        server
+    }
+    /// The same; it may still be loading its data, or have ended over them.
+    pub fn start_loading(through: &[&str], shards: usize, options: &[&str]) -> Self {
         let port = free_ports(1);
         let dir = std::env::temp_dir().join(format!("ringwood-wire-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a folder");
@@ -42,13 +58,19 @@ impl Server {
         let end = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let gone = server.child.try_wait().expect("it can be asked");
-            assert!(gone.is_none() && Instant::now() < end, "{}", server.log());
+            if gone.is_some() {
+                break;
+            }
+            assert!(Instant::now() < end, "{}", server.log());
             std::thread::sleep(Duration::from_millis(10));
         }
         server
     }
     pub fn client(&self) -> Client {
-        Client::to(self.port)
+        self.try_client().expect("it listens")
+    }
+    pub fn try_client(&self) -> Option<Client> {
+        Client::try_to(self.port)
     }
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
@@ -84,14 +106,24 @@ impl Drop for Server {
     }
 }
 
+/// How long a reply may take. RINGWOOD_WIRE_PATIENCE makes it longer where the machine may stop a server for a while (SIGSTOP, while others measure).
+fn patience() -> Duration {
+    let seconds = std::env::var("RINGWOOD_WIRE_PATIENCE").ok();
+    let seconds = seconds.map(|text| text.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds.unwrap_or(20))
+}
+
 pub struct Client(BufReader<TcpStream>);
 
 impl Client {
     pub fn to(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-        let patience = Some(Duration::from_secs(20));
+        Self::try_to(port).expect("it listens")
+    }
+    pub fn try_to(port: u16) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        let patience = Some(patience());
         stream.set_read_timeout(patience).expect("a timeout");
-        Self(BufReader::new(stream))
+        Some(Self(BufReader::new(stream)))
     }
     pub fn send(&mut self, bytes: &[u8]) {
         self.0.get_mut().write_all(bytes).expect("it takes bytes");

@@ -6,14 +6,17 @@ use super::writer::Writer;
 use super::{Error, Result, Rules, kind, ziplist};
 use crate::collections::listpack;
 use crate::collections::listpack::Item;
-use crate::collections::quicklist::{End, List, NodeRef};
+use crate::collections::quicklist::{End, Limit, List, NodeRef};
 use crate::commands::list::value::limit;
 use crate::keyspace::EntryRef;
 use crate::keyspace::entry::Value;
 use crate::object::{Encoding, Object, Type};
+use crate::shard::Settings;
 
 const PLAIN: u64 = 1;
-const PACKED: u64 = 2;
+pub const PACKED: u64 = 2;
+/// What a node takes in one piece, at the least.
+const SMALL_MAX: usize = 32 << 10;
 
 pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decoded> {
     let mut list = List::new(limit(rules.settings));
@@ -56,6 +59,16 @@ pub fn read(of: u8, reader: &mut Reader<'_>, rules: &Rules<'_>) -> Result<Decode
         encoding,
         value,
     })
+}
+
+/// True for a list of one node that is kept packed in its entry.
+pub fn is_small(lp: &[u8], settings: &Settings) -> bool {
+    let count = listpack::len(lp);
+    let fits = match limit(settings) {
+        Limit::Bytes(max) => lp.len() <= max,
+        Limit::Count(max) => count <= max,
+    };
+    count > 0 && fits && lp.len() <= SMALL_MAX
 }
 
 fn push_ziplist(list: &mut List, zl: &[u8]) -> Result<()> {

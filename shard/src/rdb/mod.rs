@@ -12,6 +12,7 @@
 //! - [`reader`], [`writer`]: lengths, strings, numbers. [`lzf`], [`crc64`]: compression and checksum.
 //! - [`ziplist`], [`zipmap`]: packed forms of old versions, for reading only.
 //! - [`string`], [`list`], [`set`], [`zset`], [`hash`], [`stream`]: a type's values, both ways. [`value`] picks among them. [`module`]: stepped over.
+//! - [`stored`]: what is kept as it lies in a file.
 //! - [`scan`], [`snapshot`]: files, read and written.
 //! - [`dump`]: what DUMP answers and RESTORE takes.
 //!
@@ -33,6 +34,7 @@ pub mod reader;
 pub mod scan;
 mod set;
 pub mod snapshot;
+mod stored;
 mod stream;
 mod string;
 #[cfg(test)]

@@ -7,8 +7,9 @@
 //! The checksum is checked at the end: until then nothing that was found may be shown to anybody.
 
 use super::reader::Reader;
+pub use super::stored::Stored;
 use super::value::{self, Decoded};
-use super::{Dialect, Error, Result, Rules, crc64, module};
+use super::{Dialect, Error, Result, Rules, crc64, module, stored};
 use std::borrow::Cow;
 
 const MAGIC_LEN: usize = 9;
@@ -50,12 +51,19 @@ impl Record {
     pub fn key<'b>(&self, bytes: &'b [u8]) -> Result<Cow<'b, [u8]>> {
         self.reader(bytes)?.string()
     }
-    /// Its key and value.
-    pub fn read<'b>(&self, bytes: &'b [u8], rules: &Rules<'_>) -> Result<(Cow<'b, [u8]>, Decoded)> {
+    /// Its key, and its value still packed up.
+    #[inline]
+    pub fn open<'b>(&self, bytes: &'b [u8]) -> Result<(Cow<'b, [u8]>, Packed<'b>)> {
         let mut reader = self.reader(bytes)?;
         let key = reader.string()?;
-        let decoded = value::read(self.kind, &mut reader, rules)?;
-        if !reader.rest().is_empty() {
+        let kind = self.kind;
+        Ok((key, Packed { kind, reader }))
+    }
+    /// Its key and value.
+    pub fn read<'b>(&self, bytes: &'b [u8], rules: &Rules<'_>) -> Result<(Cow<'b, [u8]>, Decoded)> {
+        let (key, mut packed) = self.open(bytes)?;
+        let decoded = value::read(self.kind, &mut packed.reader, rules)?;
+        if !packed.reader.rest().is_empty() {
             return Err(Error::Corrupt("bytes behind a value"));
         }
         Ok((key, decoded))
@@ -64,6 +72,33 @@ impl Record {
         Ok(Reader::new(
             bytes.get(self.at..self.end).ok_or(Error::Short)?,
         ))
+    }
+}
+
+/// An entry's value, not read yet.
+#[derive(Clone, Debug)]
+pub struct Packed<'b> {
+    kind: u8,
+    reader: Reader<'b>,
+}
+
+/// What it is.
+#[derive(Debug)]
+pub enum Unpacked<'b> {
+    Stored(Stored<'b>),
+    Made(Decoded),
+}
+
+impl<'b> Packed<'b> {
+    pub fn read(mut self, rules: &Rules<'_>) -> Result<Unpacked<'b>> {
+        let value = match stored::read(self.kind, &mut self.reader, rules)? {
+            Some(stored) => Unpacked::Stored(stored),
+            None => Unpacked::Made(value::read(self.kind, &mut self.reader, rules)?),
+        };
+        if !self.reader.rest().is_empty() {
+            return Err(Error::Corrupt("bytes behind a value"));
+        }
+        Ok(value)
     }
 }
 

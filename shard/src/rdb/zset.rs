@@ -118,7 +118,7 @@ fn packed_score(item: Item<'_>) -> Result<f64> {
 }
 
 /// Whether the pairs are in order, which the commands on packed sets rely on. All scores are numbers then.
-fn is_ordered(lp: &[u8]) -> Result<bool> {
+pub fn is_ordered(lp: &[u8]) -> Result<bool> {
     let mut items = listpack::iter(lp);
     let mut before: Option<(f64, Item<'_>)> = None;
     while let (Some((_, member)), Some((_, score))) = (items.next(), items.next()) {

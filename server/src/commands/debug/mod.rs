@@ -41,6 +41,18 @@ const REFUSED: CommandError = CommandError::fixed(
      local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
 );
 
+/// They see or change keys, which are not all there while they are loaded.
+const CONCERN_KEYS: [&[u8]; 8] = [
+    b"OBJECT",
+    b"LISTPACK",
+    b"DIGEST",
+    b"DIGEST-VALUE",
+    b"POPULATE",
+    b"HTSTATS",
+    b"RELOAD",
+    b"LOADAOF",
+];
+
 fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
     if !call
         .core
@@ -51,6 +63,9 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
         return Err(REFUSED);
     }
     let name = args[1].to_ascii_uppercase();
+    if call.core.loading && CONCERN_KEYS.contains(&name.as_slice()) {
+        return Err(crate::request::IS_LOADING);
+    }
     match (name.as_slice(), &args[2..]) {
         (b"SLEEP", [seconds]) => sleep(call, seconds),
         (b"SET-ACTIVE-EXPIRE", [on]) => {

@@ -356,6 +356,9 @@ fn persistence(v: &View<'_>, out: &mut String) {
     );
     line!(out, "rdb_last_load_keys_loaded", state.loaded.load(Relaxed));
     crate::aof::info::lines(v.core, out);
+    if loading {
+        state.progress.lines(out);
+    }
 }
 
 fn stats(v: &View<'_>, out: &mut String) {
