@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::conn::Client;
 use crate::cpus::CpuArgs;
 use crate::data::DataArgs;
 use crate::load::{Bound, Plan};
@@ -140,15 +141,6 @@ fn measure(
     };
     let mut server = Server::start(peer, &setup)?;
     let mut client = server.client()?;
-    let mut read = |pid: u32| -> Result<(f64, f64)> {
-        // Buffers of connections that have just closed are let go meanwhile, and counts are brought up to date.
-        os::sleep(Duration::from_millis(1000))?;
-        let used = client
-            .used_memory()
-            .context("the server does not count its memory")?;
-        Ok((used as f64, proc::rss(pid)? as f64))
-    };
-    let empty = read(server.pid)?;
     let template = data.template(fill)?;
     let plan = Plan {
         targets: vec![server.target.clone()],
@@ -166,9 +158,14 @@ fn measure(
         pid: None,
         progress: false,
     };
+    // Buffers and tables that the first requests make belong to the server, whatever they bring.
+    data.fill(&template, members / 20, &plan)
+        .map_err(|e| server.explain(e))?;
+    client.call(&["FLUSHALL"])?;
+    let empty = read(&mut client, server.pid)?;
     data.fill(&template, members, &plan)
         .map_err(|e| server.explain(e))?;
-    let filled = read(server.pid)?;
+    let filled = read(&mut client, server.pid)?;
     Ok(Row {
         server: peer.title,
         version: server.version.clone(),
@@ -177,4 +174,14 @@ fn measure(
         used: (filled.0 - empty.0) / members as f64,
         resident: (filled.1 - empty.1) / members as f64,
     })
+}
+
+/// Used and resident bytes, once things have settled.
+fn read(client: &mut Client, pid: u32) -> Result<(f64, f64)> {
+    // Buffers of connections that have just closed are let go meanwhile, and counts are brought up to date.
+    os::sleep(Duration::from_millis(1000))?;
+    let used = client
+        .used_memory()
+        .context("the server does not count its memory")?;
+    Ok((used as f64, proc::rss(pid)? as f64))
 }
