@@ -276,6 +276,14 @@ impl Shard {
             len: 0,
         };
         let nth = (((random >> 1) as u128 * keyspace.len(db) as u128) >> 63) as usize;
+        if rule.by == By::Random {
+            // One run after another would find new entries more often than old ones: they take the places of those that went.
+            if let Some(entry) = keyspace.nth(db, nth) {
+                let slot = ringwood_protocol::slot::key_slot(entry.key());
+                consider(keyspace.uid(db), slot, entry);
+            }
+            return;
+        }
         let mut slots = [0u16; SAMPLE_MAX];
         keyspace.sample(db, nth, samples, |slot, entry| {
             slots[sample.len] = slot;
