@@ -8,7 +8,7 @@
 use super::{Answer, Call, ConnHandler, help_reply, lock};
 use crate::client::Client;
 use crate::config::table::PENDING;
-use crate::config::{Config, Directive, Situation, log};
+use crate::config::{Config, Directive, Extent, Situation, log};
 use crate::core::{Core, Shared};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -221,6 +221,10 @@ fn raise_descriptor_limit(clients: u32) -> std::result::Result<(), String> {
 }
 
 fn rewrite(call: &mut Call<'_>, _: Args<'_>) -> Result {
+    rewrite_file(call, Extent::Changed)
+}
+/// For DEBUG too, which wants every directive in the file.
+pub fn rewrite_file(call: &mut Call<'_>, extent: Extent) -> Result {
     let shared = &call.core.shared;
     let config = lock(&shared.config).clone();
     // With an ACL file the users are there.
@@ -229,7 +233,7 @@ fn rewrite(call: &mut Call<'_>, _: Args<'_>) -> Result {
         users.iter().map(|user| user.describe()).collect()
     });
     let file = shared.loaded.file.as_deref();
-    match crate::config::rewrite(file, &config, users.as_deref()) {
+    match crate::config::rewrite(file, &config, users.as_deref(), extent) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             call.reply.ok();

@@ -48,7 +48,7 @@ pub mod value;
 pub use change::{Change, ConfigError, Situation};
 pub use directives::{Config, DIRECTIVES};
 pub use file::{Loaded, StartError};
-pub use rewrite::{RewriteError, rewrite};
+pub use rewrite::{Extent, RewriteError, rewrite};
 pub use table::{Directive, lookup};
 
 use std::sync::{Arc, LazyLock};

@@ -52,12 +52,22 @@ impl From<RewriteError> for CommandError {
     }
 }
 
+/// Which directives get a line that have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Those that differ from the built-in values.
+    Changed,
+    /// DEBUG CONFIG-REWRITE-FORCE-ALL.
+    All,
+}
+
 /// Rewrites `file`, if the server was started with one. `users` are the words after `user` that describe each user, or
 /// nothing where an ACL file has them.
 pub fn rewrite(
     file: Option<&Path>,
     config: &Config,
     users: Option<&[Vec<u8>]>,
+    extent: Extent,
 ) -> Result<(), RewriteError> {
     let path = file.ok_or(RewriteError::NoFile)?;
     let old = match fs::read(path) {
@@ -65,7 +75,7 @@ pub fn rewrite(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(RewriteError::Io(error)),
     };
-    let new = rewritten(&old, config, users, &mut Disk)?;
+    let new = rewritten(&old, config, users, extent, &mut Disk)?;
     replace(path, &new).map_err(RewriteError::Io)
 }
 
@@ -74,13 +84,15 @@ pub fn rewritten(
     old: &[u8],
     config: &Config,
     users: Option<&[Vec<u8>]>,
+    extent: Extent,
     files: &mut dyn Files,
 ) -> Result<Vec<u8>, RewriteError> {
     let default = Config::default();
     let mut draft = Draft::read(old);
     for directive in DIRECTIVES {
         for line in directive.lines(config, &default) {
-            draft.put(directive.name, &line.value, line.force);
+            let force = line.force || extent == Extent::All;
+            draft.put(directive.name, &line.value, force);
         }
         draft.clear(directive.name);
     }
@@ -257,7 +269,7 @@ mod tests {
             config.set(name.as_bytes(), value.as_bytes()).unwrap();
         }
         // Where the test runs is of no interest.
-        let text = rewritten(old.as_bytes(), &config, None, files).unwrap();
+        let text = rewritten(old.as_bytes(), &config, None, Extent::Changed, files).unwrap();
         let text = String::from_utf8(text).unwrap();
         text.lines()
             .filter(|line| !line.starts_with("dir "))
@@ -320,6 +332,25 @@ mod tests {
     }
 
     #[test]
+    fn all_directives_are_written_where_that_is_asked_for() {
+        let config = read(b"hz 20", &mut no_files()).unwrap();
+        let text = rewritten(b"hz 15", &config, None, Extent::All, &mut no_files()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for name in [
+            "port",
+            "maxmemory",
+            "appendonly",
+            "client-output-buffer-limit",
+            "shards",
+        ] {
+            let line = |line: &&str| line.starts_with(&format!("{name} "));
+            assert!(text.lines().any(|l| line(&l)), "{name} in {text}");
+        }
+        assert_eq!(text.lines().next(), Some("hz 20"));
+        assert_eq!(read(text.as_bytes(), &mut no_files()).unwrap(), config);
+    }
+
+    #[test]
     fn the_file_is_replaced_and_keeps_its_mode() {
         let directory =
             std::env::temp_dir().join(format!("ringwood-rewrite-{}", std::process::id()));
@@ -336,6 +367,7 @@ mod tests {
             Some(&link),
             &config,
             Some(&[b"default on nopass ~* &* +@all".to_vec()]),
+            Extent::Changed,
         )
         .unwrap();
         let text = fs::read_to_string(&path).unwrap();
@@ -354,14 +386,14 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
         fs::remove_dir_all(&directory).unwrap();
-        let error = rewrite(Some(&path), &config, None)
+        let error = rewrite(Some(&path), &config, None, Extent::Changed)
             .err()
             .map(|error| error.to_string());
         assert_eq!(
             error.as_deref(),
             Some("ERR Rewriting config file: No such file or directory")
         );
-        let error = rewrite(None, &config, None)
+        let error = rewrite(None, &config, None, Extent::Changed)
             .err()
             .map(|error| error.to_string());
         assert_eq!(
@@ -401,7 +433,7 @@ mod tests {
             }
             let config = read(&text, &mut no_files()).map_err(TestCaseError::fail)?;
             let rewritten = |text: &[u8]| {
-                rewritten(text, &config, None, &mut no_files()).map_err(|error| TestCaseError::fail(error.to_string()))
+                rewritten(text, &config, None, Extent::Changed, &mut no_files()).map_err(|error| TestCaseError::fail(error.to_string()))
             };
             let once = rewritten(&text)?;
             prop_assert_eq!(&read(&once, &mut no_files()).map_err(TestCaseError::fail)?, &config);

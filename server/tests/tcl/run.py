@@ -349,7 +349,10 @@ def wrap_server(options, suite, shards):
     script = suite / "src/redis-server"
     # Straight after the configuration file: the suite tries what happens at the end of the command line.
     shards = "" if options.redis else (
-        f'case $1 in -*) set -- --shards {shards} "$@" ;; *) file=$1; shift; set -- "$file" --shards {shards} "$@" ;; esac\n')
+        f'case $1 in -*) set -- --shards {shards} "$@" ;; *)\n'
+        f'file=$1; shift\n'
+        # What follows the file may do without its dashes, nowhere else.
+        f'case $1 in -*|"") set -- "$file" --shards {shards} "$@" ;; *) set -- "$file" "$@" --shards {shards} ;; esac ;; esac\n')
     script.write_text(f'#!/bin/sh\n{shards}exec "{options.server}" "$@"\n')
     script.chmod(0o755)
 

@@ -6,8 +6,9 @@
 mod digest;
 mod reload;
 
-use super::config::is_local;
+use super::config::{is_local, rewrite_file};
 use super::{Answer, Call, ConnHandler};
+use crate::config::Extent;
 use crate::core::Core;
 use digest::Digest;
 use ringwood_protocol::command::*;
@@ -119,6 +120,7 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
             ok(call)
         }
         (b"RELOAD", words) => reload::reload(call, words),
+        (b"CONFIG-REWRITE-FORCE-ALL", []) => rewrite_file(call, Extent::All),
         (b"LOADAOF", []) => crate::aof::reload::reload(call),
         (b"SET-SKIP-CHECKSUM-VALIDATION", [on]) => {
             set_debug_setting(call, on, |settings, on| settings.skip_checksum = on)
@@ -456,6 +458,8 @@ fn help(call: &mut Call<'_>, args: Args<'_>) -> Result {
             "    Has nothing to turn here.",
             "DIGEST",
             "    Shows a hash of the whole data set, equal to Redis's for equal data.",
+            "CONFIG-REWRITE-FORCE-ALL",
+            "    Rewrites the configuration file with all directives, also those that have their built-in values.",
             "DIGEST-VALUE <key> [<key> ...]",
             "    Shows a hash of each value.",
             "ERROR <string>",
