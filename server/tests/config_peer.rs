@@ -624,7 +624,13 @@ fn redis_7_0_rewrites_alike() {
                 .unwrap();
         }
         peer.call(&["CONFIG", "REWRITE"]).unwrap();
-        config::rewrite(loaded.file.as_deref(), &loaded.config, None).unwrap();
+        config::rewrite(
+            loaded.file.as_deref(),
+            &loaded.config,
+            None,
+            config::Extent::Changed,
+        )
+        .unwrap();
         let (theirs, ours) = (read_parts(&theirs), read_parts(&ours));
         assert_eq!(ours.0, theirs.0, "after {step:?}");
         assert_eq!(ours.1, theirs.1, "after {step:?}");
