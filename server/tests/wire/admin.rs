@@ -55,10 +55,6 @@ fn a_refused_set_changes_nothing() {
         c.call("CONFIG GET timeout"),
         "*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n"
     );
-    assert!(
-        c.call("CONFIG SET port 1")
-            .contains("cannot change where it listens")
-    );
     assert_eq!(c.call("CONFIG SET a b c"), "-ERR syntax error\r\n");
     assert!(
         c.call("CONFIG REWRITE")
