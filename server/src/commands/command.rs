@@ -543,13 +543,7 @@ fn document_arg(reply: &mut Reply<'_>, arg: &Arg) {
         ArgKind::Block => "block",
     };
     // A word by itself has its token even where that is empty (MIGRATE's key).
-    let token = (!arg.token.is_empty() || arg.kind == ArgKind::PureToken).then_some(
-        if arg.token.is_empty() {
-            "\"\""
-        } else {
-            arg.token
-        },
-    );
+    let token = (!arg.token.is_empty() || arg.kind == ArgKind::PureToken).then_some(arg.token);
     let display = match arg.kind {
         ArgKind::OneOf | ArgKind::Block => None,
         _ if arg.display.is_empty() => Some(arg.name),

@@ -200,7 +200,8 @@ fn keys_move_to_another_ringwood_and_stay_moved() {
             engine: "uring",
             shards,
         };
-        let from = Server::start_with(setup, &["--appendonly", "yes"]);
+        let options = ["--appendonly", "yes", "--enable-debug-command", "yes"];
+        let from = Server::start_with(setup, &options);
         let to = Server::start(Setup {
             shards: 5 - shards,
             ..setup
