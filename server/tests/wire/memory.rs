@@ -240,7 +240,9 @@ fn what_is_said_of_memory_agrees_with_a_recount() {
         let check = |client: &mut Client| {
             let stats = memory_stats(client);
             let used = stats["total.allocated"];
-            assert_eq!(stats["dataset.bytes"] + stats["overhead.total"], used);
+            // Without keys less may be in use than at the start.
+            let rest = (used - stats["overhead.total"]).max(0);
+            assert_eq!(stats["dataset.bytes"], rest);
             assert!(
                 stats["overhead.total"] >= stats["startup.allocated"] + stats["clients.normal"]
             );
