@@ -8,7 +8,8 @@ use crate::io::{ConnId, Io};
 use crate::mailbox::{Reads, Ticket};
 use crate::registry::{Entry, Keys};
 use crate::stats::Histogram;
-use ringwood_protocol::command::BLOCKING;
+use ringwood_protocol::command::{BLOCKING, LUA, Route};
+use ringwood_protocol::slot::key_slot;
 use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::Key;
 
@@ -231,11 +232,21 @@ impl Core {
         };
         let caller = Ticket::of(self.id, last.conn, client.id, Reads::PLAIN);
         let args = &args[last.args.0..last.args.1];
-        // One that waits is noted when it has been served; one of another core there.
+        // One that waits is noted when it has been served; one with keys of another core where it runs.
         let waits = entry.has(BLOCKING) && !matches!(client.wait, Wait::No);
-        let elsewhere = last
-            .key
-            .is_some_and(|key| self.owner(key.slot) as usize != self.id);
+        let is_foreign = |slot| self.owner(slot) as usize != self.id;
+        let elsewhere = match (entry.keys, last.key) {
+            (Keys::One(_), Some(key)) => is_foreign(key.slot),
+            _ if (entry.spec.route == Route::Owner || entry.has(LUA))
+                && entry.spec.arity_fits(args.len()) =>
+            {
+                let mut keys = Vec::new();
+                entry.key_indexes(args, &mut keys);
+                keys.iter()
+                    .any(|&at| args.get(at).is_some_and(|key| is_foreign(key_slot(key))))
+            }
+            _ => false,
+        };
         if ns >= self.thresholds.slow_ns && !waits && !elsewhere {
             self.note_slow(caller, entry, args, ns);
         }

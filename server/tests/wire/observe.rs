@@ -93,6 +93,31 @@ fn the_slow_log_has_the_commands_of_all_cores_in_order() {
     }
 }
 
+/// It was twice where its keys were another core's: by the client's core too.
+#[test]
+fn a_command_of_any_cores_keys_is_logged_once() {
+    for setup in setups(&[1, 3]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        c.call(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
+        for n in 0..6 {
+            let (one, other) = (format!("a{n}"), format!("b{n}"));
+            for words in [
+                vec!["SORT", &one],
+                vec!["SINTER", &one, &other],
+                vec!["RENAME", &one, &other],
+                vec!["EVAL", "return 1", "1", &one],
+                vec!["MIGRATE", "127.0.0.1", "1", &one, "0", "1"],
+            ] {
+                c.call(&["SLOWLOG", "RESET"]);
+                c.call(&words);
+                let logged = logged(&mut c, &["SLOWLOG", "GET", "-1"]);
+                assert_eq!(logged, [words.join(" "), "SLOWLOG RESET".into()]);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_command_that_waits_is_logged_when_it_is_served() {
     for setup in setups(&[1, 3]) {
