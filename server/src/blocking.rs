@@ -13,11 +13,11 @@
 //! ```
 //! - Served once: only who moves the state from `Waiting` to `Taken` may run the command.
 //! - Nothing is taken for a client that is gone: its core moves the state to `Done`, and a claim fails from then on.
-//! - An owner serves with its own keys alone, so only a command all of whose keys are its own, and not held by other work. Any other goes back to the
-//!   client's core, which runs it again over all its keys. An owner cannot know whether a key of another core that comes
-//!   earlier in the command has something by now. A queue stands still at such a waiter; if it finds nothing, those behind
-//!   it are looked at.
-//! - No change is missed while a waiter is taken: its keys are lent to its core until it is free again, and what changed before
+//! - An owner serves at once only a command all of whose keys are its own, and not held by other work. Any other it runs as a transaction over
+//!   all the command's keys: it cannot know whether a key of another core that comes earlier in the command has something by now.
+//!   That transaction has its number, and holds the key that has changed, before the change is answered, so that nobody who comes
+//!   later finds the key sooner. A queue stands still at such a waiter; if it finds nothing, those behind it are looked at.
+//! - No change is missed while a waiter is taken: its keys are lent to the core that took it until it is free again, and what changed before
 //!   they were lent is seen there.
 //! - Longest waiting first: who was taken when an older waiter of the key had nothing to do yields to it when the key has changed since.
 //! - A key that is lent has no queue: to who waits for any change it would look deleted. The core that has it says whether
@@ -360,12 +360,7 @@ impl Core {
             if waiter.crosses || claim == Claim::Others || self.is_hindered(&waiter, name) {
                 self.blocking.stopped.insert(name.clone(), waiter.clone());
                 if claim == Claim::Mine {
-                    let core = waiter.ticket.core as usize;
-                    if core == self.id {
-                        self.retry_wait(waiter);
-                    } else {
-                        self.mailbox.send(core, Mail::Retry(waiter));
-                    }
+                    self.retry_wait(waiter);
                 }
                 return;
             }
@@ -443,8 +438,8 @@ impl Core {
         }
     }
 
-    /// Runs the command of a waiter over all its keys again; the client's core does this, with the waiter claimed.
-    pub(crate) fn retry_wait(&mut self, waiter: Arc<Waiter>) {
+    /// Runs the command of a waiter over all its keys again; the core that has claimed it does this.
+    fn retry_wait(&mut self, waiter: Arc<Waiter>) {
         let words = waiter.words.clone();
         let args = words.slices();
         let mut keys = Vec::new();

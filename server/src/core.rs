@@ -885,7 +885,6 @@ impl Core {
                     loan,
                     waiter,
                 } => self.given_back(order, loan, waiter),
-                Mail::Retry(waiter) => self.retry_wait(waiter),
                 Mail::Forget(waiter) => self.dequeue(&waiter),
                 Mail::Published(number) => self.published(number),
                 Mail::InVain(waiter) => self.serve_behind(&waiter),

@@ -234,8 +234,6 @@ pub enum Mail {
         /// A client that waits for some of these keys from now on.
         waiter: Option<Arc<Waiter>>,
     },
-    /// A blocked client of the receiver, claimed: its command is to run over all its keys.
-    Retry(Arc<Waiter>),
     /// A blocked client waits no more for keys of the receiver.
     Forget(Arc<Waiter>),
     /// A message that the receiver published, under this number, is with the sender's subscribers.

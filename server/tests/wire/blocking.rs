@@ -58,6 +58,26 @@ fn the_longest_waiting_client_is_served_first() {
     }
 }
 
+/// Who waited for keys of several cores was passed by who came later: the element that another client had pushed for the one
+/// was popped by the other, or by the pusher itself.
+#[test]
+fn a_newcomer_does_not_overtake_who_waits_for_keys_of_several_cores() {
+    for setup in setups(&[4]) {
+        let server = Server::start(setup);
+        let (mut waiting, mut pusher) = (server.connect(), server.connect());
+        for round in 0..400 {
+            // Other keys each time: of this core, of that one, of none of the two connections'.
+            let (other, key) = (format!("other{round}"), format!("q{round}"));
+            waiting.send(&request(&["BLPOP", &other, &key, "0"]));
+            await_blocked(&mut pusher, 1);
+            assert_eq!(pusher.call(&["RPUSH", &key, "v"]), Value::Int(1));
+            let late = pusher.call(&["BLPOP", &key, &other, "0.001"]);
+            assert_eq!(late, Value::Null, "{setup:?}, round {round}");
+            assert_eq!(waiting.read(), pair(&key, "v"), "{setup:?}, round {round}");
+        }
+    }
+}
+
 #[test]
 fn keys_are_tried_in_argument_order() {
     for setup in setups(&[1, 4]) {
