@@ -15,8 +15,13 @@
 //! is longer than the limit it was made with. Clients can write any bytes (SETRANGE), so every function that walks runs says
 //! [`Corrupt`] where they are wrong; [`is_hll`] is asked first.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod registers;
+
+pub use registers::{Registers, set_wide};
+
 use super::listpack::Splice;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const REGISTERS: usize = 1 << INDEX_BITS;
 const INDEX_BITS: u32 = 14;
@@ -437,122 +442,6 @@ fn sigma(mut x: f64) -> f64 {
         if z == before {
             return z;
         }
-    }
-}
-
-// ---- registers, a byte each ----
-
-/// All registers, unpacked, eight to a word: a byte each.
-#[derive(Clone)]
-pub struct Registers([u64; REGISTERS / 8]);
-
-impl Default for Registers {
-    fn default() -> Self {
-        Self([0; REGISTERS / 8])
-    }
-}
-
-/// Eight times the byte.
-const fn bytes_of(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
-}
-
-/// Six bytes, eight registers of six bits, to eight bytes: halves, quarters and eighths move apart.
-#[inline]
-fn unpack(bits: u64) -> u64 {
-    let x = (bits & 0xff_ffff) | (bits & (0xff_ffff << 24)) << 8;
-    let x = (x & 0x0000_0fff_0000_0fff) | (x & 0x00ff_f000_00ff_f000) << 4;
-    (x & 0x003f_003f_003f_003f) | (x & 0x0fc0_0fc0_0fc0_0fc0) << 2
-}
-#[inline]
-fn pack(x: u64) -> u64 {
-    let x = (x & 0x003f_003f_003f_003f) | (x & 0x3f00_3f00_3f00_3f00) >> 2;
-    let x = (x & 0x0000_0fff_0000_0fff) | (x & 0x0fff_0000_0fff_0000) >> 4;
-    (x & 0xff_ffff) | (x & (0xff_ffff << 32)) >> 8
-}
-
-/// The larger of each two bytes, which are below 128.
-#[inline]
-fn larger(a: u64, b: u64) -> u64 {
-    // The top bit of each byte says a >= b; times 255 it becomes a mask.
-    let keep = (((a | bytes_of(0x80)) - b) >> 7 & bytes_of(1)) * 255;
-    (a & keep) | (b & !keep)
-}
-
-/// Whether [`Registers::merge`] takes eight registers at a time: see [`set_wide`].
-static WIDE: AtomicBool = AtomicBool::new(true);
-
-/// Whether dense values are merged eight registers at a time, or one by one: a switch for comparing the two (PFDEBUG SIMD), of the
-/// whole process. What comes out is the same.
-pub fn set_wide(on: bool) {
-    WIDE.store(on, Ordering::Relaxed);
-}
-
-impl Registers {
-    #[inline]
-    pub fn get(&self, index: usize) -> u8 {
-        (self.0[index / 8] >> (index % 8 * 8)) as u8
-    }
-    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        self.0.iter().flat_map(|word| word.to_le_bytes())
-    }
-
-    #[inline]
-    fn raise(&mut self, index: usize, rank: u8) {
-        let shift = index % 8 * 8;
-        let word = &mut self.0[index / 8];
-        if ((*word >> shift) as u8) < rank {
-            *word = *word & !(0xff << shift) | u64::from(rank) << shift;
-        }
-    }
-    /// Raises each register to that of `hll`, where that is higher.
-    pub fn merge(&mut self, hll: &[u8]) -> Result<(), Corrupt> {
-        if is_dense(hll) && !WIDE.load(Ordering::Relaxed) {
-            for index in 0..REGISTERS {
-                self.raise(index, dense_get(hll, index));
-            }
-            return Ok(());
-        }
-        if is_dense(hll) {
-            let packed = hll[HEADER..DENSE_LEN].as_chunks::<6>().0;
-            for (word, six) in self.0.iter_mut().zip(packed) {
-                let [a, b, c, d, e, f] = *six;
-                let new = unpack(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
-                *word = larger(*word, new);
-            }
-            return Ok(());
-        }
-        each_run(hll, |first, run| {
-            if run.rank > 0 {
-                for index in first..first + run.len {
-                    self.raise(index, run.rank);
-                }
-            }
-        })
-    }
-    /// Writes them into a dense value.
-    pub fn write_dense(&self, hll: &mut [u8]) {
-        let packed = hll[HEADER..DENSE_LEN].as_chunks_mut::<6>().0;
-        for (word, six) in self.0.iter().zip(packed) {
-            six.copy_from_slice(&pack(*word).to_le_bytes()[..6]);
-        }
-    }
-    pub fn count(&self) -> u64 {
-        // Several tables: a counter that is raised twice in a row would wait for itself.
-        let mut tables = [[0_u32; 64]; 4];
-        for word in &self.0 {
-            if *word == 0 {
-                tables[0][0] += 8;
-                continue;
-            }
-            let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
-            for (table, pair) in tables.iter_mut().zip([[a, e], [b, f], [c, g], [d, h]]) {
-                table[pair[0] as usize % 64] += 1;
-                table[pair[1] as usize % 64] += 1;
-            }
-        }
-        let histogram = std::array::from_fn(|rank| tables.iter().map(|t| t[rank]).sum());
-        estimate(&histogram)
     }
 }
 

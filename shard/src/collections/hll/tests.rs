@@ -1,5 +1,6 @@
 //! HyperLogLogs against an array of registers; and strings that only look like one.
 
+use super::registers::Way;
 use super::*;
 use proptest::prelude::*;
 
@@ -20,17 +21,32 @@ fn check(hll: &[u8], model: &[u8; REGISTERS]) {
     let mut registers = Registers::default();
     registers.merge(hll).expect("a value that was made here");
     assert!(registers.iter().eq(model.iter().copied()));
-    let mut one_by_one = Registers::default();
-    for (index, rank) in model.iter().enumerate() {
-        one_by_one.raise(index, *rank);
-    }
-    assert!(one_by_one.iter().eq(model.iter().copied()));
-    let mut written = dense.clone();
-    written[HEADER..].fill(0xff);
-    registers.write_dense(&mut written);
-    assert_eq!(written, dense);
+    every_way(&dense, model);
     assert_eq!(count(hll), Ok(registers.count()));
     assert_eq!(count(&dense), Ok(registers.count()));
+}
+
+/// Every way of going over dense registers does the same.
+fn every_way(dense: &[u8], model: &[u8; REGISTERS]) {
+    let mut histogram = [0; 64];
+    for rank in model {
+        histogram[*rank as usize] += 1;
+    }
+    for way in [Way::OneByOne, Way::Words, Way::widest()] {
+        let mut registers = Registers::default();
+        registers.merge_dense(dense, way);
+        assert!(registers.iter().eq(model.iter().copied()), "{way:?}");
+        let raised: Vec<_> = (0..REGISTERS)
+            .map(|i| (i, model[i]))
+            .filter(|(_, rank)| *rank > 0)
+            .collect();
+        assert!(registers.raised().eq(raised), "{way:?}");
+        assert_eq!(registers.histogram(way), histogram, "{way:?}");
+        let mut written = dense.to_vec();
+        written[HEADER..].fill(0xff);
+        registers.write_dense_by(&mut written, way);
+        assert_eq!(written, dense, "{way:?}");
+    }
 }
 
 /// Raises a register whatever the encoding, and says whether that changed it.
@@ -144,6 +160,28 @@ proptest! {
             registers.merge(&hll).expect("a value that was made here");
         }
         prop_assert!(registers.iter().eq(model.iter().copied()));
+    }
+
+    /// Registers of any ranks, those of no element included: what clients write with SETRANGE.
+    #[test]
+    fn dense_values_merge_alike_in_every_way(
+        a in prop::collection::vec(0u8..64, REGISTERS),
+        b in prop::collection::vec(any::<u8>(), DENSE_LEN - HEADER),
+    ) {
+        let mut one = to_dense(&EMPTY).expect("the empty value");
+        for (index, rank) in a.iter().enumerate() {
+            dense_set(&mut one, index, *rank);
+        }
+        let mut other = one.clone();
+        other[HEADER..].copy_from_slice(&b);
+        let model = std::array::from_fn(|i| dense_get(&other, i));
+        every_way(&other, &model);
+        for way in [Way::OneByOne, Way::Words, Way::widest()] {
+            let mut registers = Registers::default();
+            registers.merge_dense(&one, way);
+            registers.merge_dense(&other, way);
+            prop_assert!((0..REGISTERS).all(|i| registers.get(i) == a[i].max(model[i])));
+        }
     }
 
     #[test]

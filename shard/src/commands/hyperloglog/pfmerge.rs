@@ -80,7 +80,7 @@ fn merged(
     }
     let mut value = sparse.to_vec();
     let mut from = hll::From::default();
-    for (index, rank) in registers.iter().enumerate().filter(|(_, rank)| *rank > 0) {
+    for (index, rank) in registers.raised() {
         if let Raised::Dense(dense) = hll::sparse_set(&mut value, index, rank, limit, &mut from)? {
             return Ok(written(dense));
         }
