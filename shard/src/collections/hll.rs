@@ -308,23 +308,81 @@ struct FoundRun {
 
 /// The run that a register lies in.
 fn find_run(hll: &[u8], index: usize, from: From) -> Option<FoundRun> {
+    /// In a value that is shorter, most blocks have a run of two bytes.
+    const BLOCKS_FROM: usize = 512;
+    let by_blocks = hll.len() >= BLOCKS_FROM && index - from.first.min(index) >= ZERO_RUN_MAX;
     let (mut back, mut previous, mut here) = (from, from, from);
     loop {
-        let run = Run::read(&hll[here.at..])?;
-        if index < here.first + run.len {
-            return Some(FoundRun {
-                at: here.at,
-                run,
-                first: here.first,
-                previous,
-                back,
-            });
+        if by_blocks && let Some(last) = skip_blocks(hll, index, &mut here) {
+            // Runs of a byte each: the two before.
+            let [.., b, a] = last;
+            previous = From {
+                at: here.at - 1,
+                first: here.first - short_len(a),
+            };
+            back = From {
+                at: here.at - 2,
+                first: previous.first - short_len(b),
+            };
         }
-        back = previous;
-        previous = here;
-        here.at += run.size();
-        here.first += run.len;
+        // One at a time, to the end or behind a run of two bytes, with which a block ends early.
+        loop {
+            let run = Run::read(&hll[here.at..])?;
+            if index < here.first + run.len {
+                return Some(FoundRun {
+                    at: here.at,
+                    run,
+                    first: here.first,
+                    previous,
+                    back,
+                });
+            }
+            back = previous;
+            previous = here;
+            here.at += run.size();
+            here.first += run.len;
+            if by_blocks && run.long {
+                break;
+            }
+        }
     }
+}
+
+const BLOCK: usize = 8;
+
+/// Goes on over blocks that consist of runs of one byte, all below a register. Returns the last block, if there was one.
+#[inline]
+fn skip_blocks(hll: &[u8], index: usize, here: &mut From) -> Option<[u8; BLOCK]> {
+    let mut last = None;
+    for block in hll[here.at..].as_chunks::<BLOCK>().0 {
+        let Some(len) = short_runs(*block).filter(|len| here.first + len <= index) else {
+            break;
+        };
+        here.at += BLOCK;
+        here.first += len;
+        last = Some(*block);
+    }
+    last
+}
+/// The registers of a run of one byte.
+fn short_len(byte: u8) -> usize {
+    1 + (byte & if byte & 0x80 != 0 { 3 } else { 63 }) as usize
+}
+/// The registers of a block of runs of one byte; `None` if it has a longer one.
+#[inline]
+fn short_runs(block: [u8; BLOCK]) -> Option<usize> {
+    const fn all(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; BLOCK])
+    }
+    let bytes = u64::from_le_bytes(block);
+    if bytes & !(bytes >> 1) & all(0x40) != 0 {
+        return None;
+    }
+    // Two bits of a run of a rank, six of one of zeros: a top bit, moved to the four bits between, takes those away.
+    let ranks = bytes >> 7 & all(1);
+    let lens = bytes & all(0x3f) & !(ranks * 0x3c);
+    let pairs = (lens & 0x00ff_00ff_00ff_00ff) + (lens >> 8 & 0x00ff_00ff_00ff_00ff);
+    Some((pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48) as usize + BLOCK)
 }
 
 /// Joins runs of the same rank about a change, as far as Redis does, so that the bytes are the same.

@@ -162,6 +162,38 @@ proptest! {
         prop_assert!(registers.iter().eq(model.iter().copied()));
     }
 
+    /// Passing over many runs at once finds what a walk finds, with the two runs before it.
+    #[test]
+    fn a_search_over_blocks_finds_the_same_runs(
+        indexes in prop::collection::vec((0..REGISTERS, 1u8..33), 100..1200),
+        starts in prop::collection::vec(any::<prop::sample::Index>(), 8),
+    ) {
+        let mut hll = EMPTY.to_vec();
+        for (index, rank) in indexes {
+            raise(&mut hll, index, rank, DENSE_LEN, &mut From::default());
+        }
+        let mut all = Vec::new();
+        let mut here = From::default();
+        for run in runs(&hll) {
+            all.push((here, run));
+            here = From { at: here.at + run.size(), first: here.first + run.len };
+        }
+        let starts = starts.iter().map(|start| start.index(all.len()));
+        for start in starts.chain([0]) {
+            let from = all[start].0;
+            let before = |n: usize, by: usize| all[n.saturating_sub(by).max(start)].0;
+            let mut n = start;
+            for index in from.first..REGISTERS {
+                n += usize::from(index >= all[n].0.first + all[n].1.len);
+                let found = find_run(&hll, index, from).expect("a value that was made here");
+                let places = [found.previous, found.back].map(|p| (p.at, p.first));
+                prop_assert_eq!((found.at, found.first, found.run), (all[n].0.at, all[n].0.first, all[n].1));
+                prop_assert_eq!(places, [1, 2].map(|by| (before(n, by).at, before(n, by).first)));
+            }
+            prop_assert!(find_run(&hll, REGISTERS, from).is_none());
+        }
+    }
+
     /// Registers of any ranks, those of no element included: what clients write with SETRANGE.
     #[test]
     fn dense_values_merge_alike_in_every_way(

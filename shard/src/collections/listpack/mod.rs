@@ -293,6 +293,37 @@ pub fn insert_group<const N: usize>(b: &mut impl Splice, at: usize, values: [Ite
     b.splice(at, 0, &packed[..len]);
     set_header(b, count);
 }
+/// A listpack that is being made, of elements in order.
+pub struct Builder {
+    lp: Vec<u8>,
+    count: usize,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            lp: EMPTY[..HEADER].to_vec(),
+            count: 0,
+        }
+    }
+}
+
+impl Builder {
+    #[inline]
+    pub fn push<'v>(&mut self, value: impl Into<Item<'v>>) {
+        Encoded::new(value).append_to(&mut self.lp);
+        self.count += 1;
+    }
+    pub fn reserve(&mut self, bytes: usize) {
+        self.lp.reserve(bytes);
+    }
+    pub fn finish(mut self) -> Vec<u8> {
+        self.lp.push(END);
+        set_header(&mut self.lp, Some(self.count));
+        self.lp
+    }
+}
+
 /// Appends values to a listpack that is being made.
 pub fn push_items<'v, const N: usize>(lp: &mut Vec<u8>, values: [Item<'v>; N]) {
     let count = new_count(lp, 0, N);

@@ -1,10 +1,10 @@
 //! ZUNION, ZINTER, ZDIFF, their STORE forms, and ZINTERCARD, over sorted sets and sets (whose members all have the score 1).
 //!
-//! Sources are taken in ascending order of size, as in Redis: sums of scores depend on the order of their terms. A union is collected in
-//! the table that becomes the index of the stored sorted set.
+//! Sources are taken in ascending order of size, as in Redis: sums of scores depend on the order of their terms. A large union that is
+//! stored is collected in the table that becomes the stored sorted set's index, others in a plainer one.
 
 use super::edit::{self, Limits};
-use super::pairs::Pairs;
+use super::pairs::{Joined, Pairs};
 use super::view::View;
 use super::{reply_pair, reply_pairs_head};
 use crate::collections::packed_table::{Members, PackedTable, Scores};
@@ -340,15 +340,21 @@ impl<'a> Request<'a> {
         sources
     }
 
-    /// The result, but not of a union, in no order.
+    /// The result, in no order.
     fn found(&self, ctx: &Ctx<'_>) -> Pairs {
         let sources = self.sources(ctx);
         let mut pairs = Pairs::default();
         match self.form.operation {
             Operation::Union => {
-                let table = self.union(ctx);
-                pairs.reserve(table.len());
-                table.each(|item| pairs.push(item.value, item.key));
+                let most = sources.iter().map(|(source, _)| source.len()).sum();
+                let mut joined = Joined::new(most, ctx.shard.keyspace.hasher());
+                for (source, weight) in sources {
+                    source.all(|score, member| {
+                        let score = or_zero(score * weight);
+                        joined.add(score, member, |a, b| self.aggregate.join(a, b));
+                    });
+                }
+                pairs = joined.into_pairs();
             }
             Operation::Inter => each_shared(&sources, |scores, member| {
                 let score = match scores {
@@ -368,6 +374,7 @@ impl<'a> Request<'a> {
         }
         pairs
     }
+    /// A union as a sorted set's index.
     fn union(&self, ctx: &Ctx<'_>) -> PackedTable<Scores> {
         let mut table = PackedTable::<Scores>::new(ctx.shard.keyspace.hasher().clone());
         for (source, weight) in self.sources(ctx) {
@@ -409,18 +416,27 @@ impl<'a> Request<'a> {
         Ok(())
     }
     fn store(&self, ctx: &mut Ctx<'_>, destination: &[u8]) -> CommandResult {
-        if self.form.operation == Operation::Union {
+        /// As many members are rather put into an index once more than that of a set to be packed is made for nothing.
+        const FEW: usize = 512;
+        let mut pairs = if self.form.operation == Operation::Union
+            && self.sources(ctx).iter().map(|s| s.0.len()).sum::<usize>() > FEW
+        {
             let table = self.union(ctx);
             let mut longest = 0;
             table.each(|item| longest = longest.max(item.key.len()));
-            if !Limits::of(ctx.shard).fit(table.len(), longest) && !table.is_empty() {
+            if !Limits::of(ctx.shard).fit(table.len(), longest) {
                 let set = SortedSet::from_index(table);
                 ctx.reply.integer(set.len() as i64);
                 edit::store_large(ctx, destination, set, self.form.event);
                 return Ok(());
             }
-        }
-        let mut pairs = self.found(ctx);
+            let mut pairs = Pairs::default();
+            pairs.reserve(table.len());
+            table.each(|item| pairs.push(item.value, item.key));
+            pairs
+        } else {
+            self.found(ctx)
+        };
         pairs.sort();
         edit::store(ctx, destination, &pairs, self.form.event);
         ctx.reply.integer(pairs.len() as i64);

@@ -263,11 +263,14 @@ pub fn store(ctx: &mut Ctx<'_>, key: &[u8], pairs: &Pairs, event: &'static str) 
         return;
     }
     if limits.fit(pairs.len(), pairs.longest()) {
-        let mut lp = listpack::EMPTY.to_vec();
+        let mut lp = listpack::Builder::default();
+        // A member takes two bytes more than its text, or a few more; a score mostly up to 5.
+        lp.reserve(pairs.text_len() + 8 * pairs.len());
         for (score, member) in pairs.iter() {
-            listpack::push_back(&mut lp, Item::Bytes(member));
-            with_packed_score(score, |score| listpack::push_back(&mut lp, score));
+            lp.push(Item::Bytes(member));
+            with_packed_score(score, |score| lp.push(score));
         }
+        let lp = lp.finish();
         replace(ctx, key, event, |ctx, key| {
             ctx.shard
                 .insert_bytes(ctx.db, key, Type::ZSet, Encoding::Listpack, &[&lp]);

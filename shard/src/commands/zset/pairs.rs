@@ -1,5 +1,6 @@
 //! Pairs that a command found, in memory of their own: what is stored or answered at its end.
 
+use crate::keyspace::KeyHasher;
 use std::cmp::Ordering;
 
 /// (score, member) pairs, the members one after the other in one block.
@@ -41,6 +42,10 @@ impl Pairs {
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
+    /// The length of all members.
+    pub fn text_len(&self) -> usize {
+        self.text.len()
+    }
     /// The longest member's length.
     pub fn longest(&self) -> usize {
         self.longest
@@ -56,5 +61,47 @@ impl Pairs {
         let pair = |place: &Place| (place.score, &text[place.at..place.at + place.len]);
         self.places
             .sort_unstable_by(|a, b| compare(pair(a), pair(b)));
+    }
+}
+
+/// Pairs of different members, found by them: what a union is collected in.
+pub struct Joined<'h> {
+    pairs: Pairs,
+    /// Open addressing: places in `pairs` plus one, 0 where there is none. At least twice as many as pairs.
+    slots: Vec<u32>,
+    hasher: &'h KeyHasher,
+}
+
+impl<'h> Joined<'h> {
+    /// For up to `most` members. `hasher` has a secret seed.
+    pub fn new(most: usize, hasher: &'h KeyHasher) -> Self {
+        Self {
+            pairs: Pairs::default(),
+            slots: vec![0; (most * 2).next_power_of_two()],
+            hasher,
+        }
+    }
+    /// Adds a pair, or gives the member that is there the score that `join` makes of its old one and this.
+    #[inline]
+    pub fn add(&mut self, score: f64, member: &[u8], join: impl FnOnce(f64, f64) -> f64) {
+        let mask = self.slots.len() - 1;
+        let mut at = self.hasher.hash(member) as usize & mask;
+        loop {
+            let slot = self.slots[at] as usize;
+            if slot == 0 {
+                self.pairs.push(score, member);
+                self.slots[at] = self.pairs.len() as u32;
+                return;
+            }
+            let place = &mut self.pairs.places[slot - 1];
+            if &self.pairs.text[place.at..place.at + place.len] == member {
+                place.score = join(place.score, score);
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+    pub fn into_pairs(self) -> Pairs {
+        self.pairs
     }
 }
