@@ -1304,6 +1304,8 @@ impl Core {
         self.shared
             .memory
             .tell(self.id, self.memory_used(), self.now.unix_ms);
+        self.buffers.decay();
+        self.spare_parcels.decay();
         self.memory_cron();
         self.shard.keyspace.look_for_waste();
         if let Some(links) = self.shared.helpers.links.get().filter(|_| self.id == 0) {

@@ -2,9 +2,11 @@
 //!
 //! What is kept counts as memory in use, and no client gains by it. So it is bounded in bytes, not by number: 256 buffers that had each
 //! held a pipeline once are 16 MB, for which a server at `maxmemory` would let all its keys go and then refuse writes. All cores together
-//! keep no more than a small part of the limit.
+//! keep no more than a small part of the limit. And what was not needed for a while is let go: connections bring buffers that were made
+//! elsewhere, so that the kept ones would become more and more, up to the limit, though a few are used.
 //!
-//! Invariant: `bytes` is the sum of what the kept ones take, and at most `max`. Nobody changes one while it is kept.
+//! Invariant: `bytes` is the sum of what the kept ones take, and at most `max`. `low` is at most their number. Nobody changes one while
+//! it is kept.
 
 use crate::mailbox::{Item, Parcel};
 
@@ -53,6 +55,8 @@ pub struct Spares<T> {
     kept: Vec<T>,
     bytes: usize,
     max: usize,
+    /// The fewest that were there since [`Spares::decay`].
+    low: usize,
 }
 
 impl<T: Reuse> Spares<T> {
@@ -61,6 +65,7 @@ impl<T: Reuse> Spares<T> {
             kept: Vec::new(),
             bytes: 0,
             max,
+            low: 0,
         }
     }
     /// Keeps no more than this from now on.
@@ -84,7 +89,15 @@ impl<T: Reuse> Spares<T> {
     pub fn pop(&mut self) -> Option<T> {
         let one = self.kept.pop()?;
         self.bytes -= one.memory();
+        self.low = self.low.min(self.kept.len());
         Some(one)
+    }
+    /// Called now and then: lets half of those go that nobody needed since the last time, the ones used longest ago.
+    pub fn decay(&mut self) {
+        for one in self.kept.drain(..self.low.div_ceil(2)) {
+            self.bytes -= one.memory();
+        }
+        self.low = self.kept.len();
     }
 }
 
@@ -109,6 +122,33 @@ mod tests {
         assert_eq!((spares.kept.len(), spares.bytes), (2, 3000));
         while spares.pop().is_some() {}
         assert_eq!(spares.bytes, 0);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_let_go() {
+        let mut spares = Spares::new(1 << 20);
+        for size in 1..=64 {
+            spares.push(Vec::with_capacity(size));
+        }
+        // Nothing is known of them yet.
+        spares.decay();
+        assert_eq!(spares.kept.len(), 64);
+        for _ in 0..20 {
+            // Four are in use at a time.
+            let used: Vec<Vec<u8>> = (0..4).filter_map(|_| spares.pop()).collect();
+            assert!(
+                used.iter().all(|one| one.capacity() > 60),
+                "the last ones stay"
+            );
+            used.into_iter().for_each(|one| spares.push(one));
+            spares.decay();
+            let sizes = spares.kept.iter().map(Vec::capacity);
+            assert_eq!(spares.bytes, sizes.sum::<usize>());
+        }
+        assert_eq!(spares.kept.len(), 4);
+        while spares.pop().is_some() {}
+        spares.decay();
+        assert_eq!((spares.bytes, spares.low), (0, 0));
     }
 
     #[test]
