@@ -4,6 +4,7 @@
 //! are told to wait.
 
 use super::manifest::{self, Kind, Manifest};
+use super::rewrite::base_ending;
 use super::scan::{Found, Scanner, Stop, Survey, survey};
 use super::{Files, parts::FileHead};
 use crate::config::Config;
@@ -339,10 +340,11 @@ fn empty_base(
     dir: &Path,
     name: &str,
 ) -> Result<manifest::Entry, String> {
-    let (bytes, ending) = match config.aof_use_rdb_preamble {
-        true => (snapshot::empty(&[("aof-base", "1")]), "rdb"),
-        false => (Vec::new(), "aof"),
+    let bytes = match config.aof_use_rdb_preamble {
+        true => snapshot::empty(&[("aof-base", "1")]),
+        false => Vec::new(),
     };
+    let ending = base_ending(!config.aof_use_rdb_preamble);
     let entry = manifest::Entry {
         name: format!("{name}.1.base.{ending}"),
         seq: 1,

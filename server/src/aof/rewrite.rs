@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::mailbox::Ticket;
 use crate::persist::snapshot::{Busy, Failure, Outcome, Purpose, Snapshot};
 use std::io::Result;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -92,17 +92,18 @@ impl State {
 }
 
 impl Files {
-    /// The next base file.
-    fn next_base(&self) -> Entry {
+    /// The next base file, a snapshot or commands.
+    fn next_base(&self, as_commands: bool) -> Entry {
         let last = self.manifest.base.as_ref().map_or(0, |base| base.seq);
         let seq = 1 + last + self.failed_bases;
-        let name = format!("{}.{seq}.base.rdb", self.name);
+        let ending = base_ending(as_commands);
+        let name = format!("{}.{seq}.base.{ending}", self.name);
         let kind = Kind::Base;
         Entry { name, seq, kind }
     }
 
-    /// A new base is there: what was written before its point is given up, all that is of an earlier generation than `cut`.
-    fn take_base(&mut self, cut: u64, size: u64) -> Result<()> {
+    /// The new base is there: what was written before its point is given up, all that is of an earlier generation than `cut`.
+    fn take_base(&mut self, base: Entry, cut: u64, size: u64) -> Result<()> {
         let first = self.first_seqs.get(&cut).copied().unwrap_or(u64::MAX);
         // What is known of the files changes only when it is on disk: a full disk must not make them forgotten.
         let known = self.manifest.clone();
@@ -116,7 +117,7 @@ impl Files {
             ..entry
         });
         let manifest = Manifest {
-            base: Some(self.next_base()),
+            base: Some(base),
             history: history.chain(known.history).collect(),
             incremental: new,
         };
@@ -245,7 +246,8 @@ impl Core {
     /// Where the new base goes.
     fn prepare_base(&self, why: Why) -> Result<PathBuf> {
         let aof = &self.shared.aof;
-        let path = |files: &Files| files.dir.join(files.next_base().name);
+        let as_commands = !self.config.aof_use_rdb_preamble;
+        let path = |files: &Files| files.dir.join(files.next_base(as_commands).name);
         if let Some(files) = &*aof.files() {
             return Ok(path(files));
         }
@@ -259,9 +261,7 @@ impl Core {
 
     fn base_written(&mut self, why: Why, spoils: u64, snapshot: &Snapshot, outcome: Outcome) {
         let written = match outcome {
-            Ok(_) => self
-                .give_up_old_files(why, &snapshot.path)
-                .map_err(Failure::Io),
+            Ok(_) => self.give_up_old_files(why, snapshot).map_err(Failure::Io),
             Err(failure) => Err(failure),
         };
         let aof = &self.shared.aof;
@@ -303,17 +303,19 @@ impl Core {
             status.failures += 1;
         });
     }
-    fn give_up_old_files(&self, why: Why, base: &Path) -> Result<()> {
+    fn give_up_old_files(&self, why: Why, snapshot: &Snapshot) -> Result<()> {
         let aof = &self.shared.aof;
-        let size = aof.disk.size(base)?;
+        let size = aof.disk.size(&snapshot.path)?;
         if why == Why::Once {
             let mut files = Files::anew(&aof.disk, &self.config, self.cores() as u16)?;
-            return files.take_base(u64::MAX, size);
+            let base = files.next_base(snapshot.as_commands);
+            return files.take_base(base, u64::MAX, size);
         }
         match aof.files().as_mut() {
             Some(files) => {
                 files.keeps_history = self.config.aof_disable_auto_gc;
-                files.take_base(aof.cut.load(Acquire), size)
+                let base = files.next_base(snapshot.as_commands);
+                files.take_base(base, aof.cut.load(Acquire), size)
             }
             None => Err(std::io::Error::other("the log was switched off")),
         }
@@ -447,6 +449,14 @@ impl State {
     }
 }
 
+/// What a base file's name ends with, as Redis names them.
+pub(super) fn base_ending(as_commands: bool) -> &'static str {
+    match as_commands {
+        true => "aof",
+        false => "rdb",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,18 +475,18 @@ mod tests {
         let on = Disk::Simulated(disk.clone());
         let mut files = Files::new(&on, &config, 2, Manifest::default(), 0).unwrap();
         files.begin_generation(&[]).unwrap();
-        let first = files.next_base();
+        let first = files.next_base(false);
         disk.set_faults(Faults {
             sync_fails: true,
             ..Faults::default()
         });
-        assert!(files.take_base(1, 0).is_err());
+        assert!(files.take_base(first.clone(), 1, 0).is_err());
         disk.set_faults(Faults::default());
-        let second = files.next_base();
+        let second = files.next_base(false);
         assert_ne!(second.name, first.name);
-        files.take_base(1, 0).unwrap();
+        files.take_base(second.clone(), 1, 0).unwrap();
         assert_eq!(files.manifest.base, Some(second.clone()));
-        assert_eq!(files.next_base().seq, second.seq + 1);
+        assert_eq!(files.next_base(true).seq, second.seq + 1);
     }
 
     /// A disk that is full when the base is announced: the next manifest still tells of all files.
@@ -496,10 +506,10 @@ mod tests {
         let known = files.manifest.clone();
         assert_eq!(known.incremental.len(), 4);
         std::fs::rename(&files.dir, dir.join("gone")).unwrap();
-        assert!(files.take_base(2, 0).is_err());
+        assert!(files.take_base(files.next_base(false), 2, 0).is_err());
         assert_eq!(files.manifest, known);
         std::fs::rename(dir.join("gone"), &files.dir).unwrap();
-        files.take_base(2, 0).unwrap();
+        files.take_base(files.next_base(false), 2, 0).unwrap();
         let seqs: Vec<u64> = files.manifest.incremental.iter().map(|e| e.seq).collect();
         assert_eq!(seqs, [3, 4]);
         assert!(files.manifest.history.is_empty());

@@ -291,7 +291,7 @@ directives! {
 
     // Snapshots and the log.
     "save" [] save: Save = "3600 1 300 100 60 10000",
-        ANY, MUTABLE | MULTI | PENDING, "Take a snapshot after so many seconds with so many changes; \"\" for never.";
+        ANY, MUTABLE | MULTI, "Take a snapshot after so many seconds with so many changes; \"\" for never.";
     "dbfilename" [] dbfilename: Text = "dump.rdb", ANY.check(checks::dbfilename), MUTABLE | PROTECTED,
         "Snapshot file.";
     "rdbcompression" [] rdbcompression: bool = "yes", ANY, MUTABLE, "Compress texts in snapshots.";
@@ -328,11 +328,11 @@ directives! {
         "Smallest log that is rewritten.";
     "aof-load-truncated" [] aof_load_truncated: bool = "yes", ANY, MUTABLE,
         "Load a log whose end is cut off.";
-    "aof-use-rdb-preamble" [] aof_use_rdb_preamble: bool = "yes", ANY, MUTABLE | PENDING,
+    "aof-use-rdb-preamble" [] aof_use_rdb_preamble: bool = "yes", ANY, MUTABLE,
         "Rewrite the log as a snapshot.";
     "aof-timestamp-enabled" [] aof_timestamp_enabled: bool = "no", ANY, MUTABLE,
         "Note times in the log.";
-    "aof-rewrite-incremental-fsync" [] aof_rewrite_incremental_fsync: bool = "yes", ANY, MUTABLE | PENDING,
+    "aof-rewrite-incremental-fsync" [] aof_rewrite_incremental_fsync: bool = "yes", ANY, MUTABLE,
         "Sync a rewritten log in pieces.";
     "aof-disable-auto-gc" [] aof_disable_auto_gc: bool = "no", ANY, MUTABLE,
         "Keep old files of the log.";

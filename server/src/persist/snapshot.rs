@@ -114,8 +114,10 @@ pub struct Snapshot {
     pub path: PathBuf,
     pub temporary: PathBuf,
     pub cores: usize,
-    /// The file's first bytes, with an open version.
+    /// The file's first bytes; a snapshot's with an open version.
     pub head: Vec<u8>,
+    /// It becomes commands: a log's base without a snapshot.
+    pub as_commands: bool,
     /// `rdbchecksum`
     pub with_checksum: bool,
     /// `rdb-save-incremental-fsync`
@@ -148,13 +150,18 @@ impl Snapshot {
         } else {
             "0"
         };
-        let head = snapshot::begin(&[
-            ("redis-ver", crate::commands::hello::REDIS_VERSION),
-            ("redis-bits", "64"),
-            ("ctime", &ctime),
-            ("used-mem", &memory),
-            ("aof-base", base),
-        ]);
+        let as_commands = purpose == Purpose::AofBase && !config.aof_use_rdb_preamble;
+        let head = match as_commands {
+            true if config.aof_timestamp_enabled => format!("#TS:{ctime}\r\n").into_bytes(),
+            true => Vec::new(),
+            false => snapshot::begin(&[
+                ("redis-ver", crate::commands::hello::REDIS_VERSION),
+                ("redis-bits", "64"),
+                ("ctime", &ctime),
+                ("used-mem", &memory),
+                ("aof-base", base),
+            ]),
+        };
         // One at a time has it: the writer does one after the other, and a cancelled one's is gone when the next is claimed.
         let name = format!("temp-{}.rdb", std::process::id());
         let (messages, receiver) = crossbeam_channel::unbounded();
@@ -165,8 +172,12 @@ impl Snapshot {
             path,
             cores: core.cores(),
             head,
+            as_commands,
             with_checksum: config.rdbchecksum,
-            incremental_fsync: config.rdb_save_incremental_fsync,
+            incremental_fsync: match purpose {
+                Purpose::AofBase => config.aof_rewrite_incremental_fsync,
+                Purpose::Save | Purpose::Bgsave => config.rdb_save_incremental_fsync,
+            },
             begun: Instant::now(),
             options: options(config),
             state: AtomicU8::new(RUNS),

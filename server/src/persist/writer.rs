@@ -5,13 +5,16 @@
 //! of before stays.
 //!
 //! The version stands first and is known last: the checksum of head and rest are combined.
+//!
+//! A log's base may be wanted as commands (`aof-use-rdb-preamble no`): then what comes is rewritten here, entry by entry.
 
 use super::snapshot::{Failure, Snapshot};
 use crate::disk::{Disk, DiskFile};
 use crossbeam_channel::{Receiver, Sender};
+use ringwood_shard::rdb::commands::Commands;
 use ringwood_shard::rdb::snapshot::{self, Checksum, Written};
 use std::collections::{HashMap, VecDeque};
-use std::io::{Read, Result, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -120,7 +123,6 @@ fn write(
         return Err(why);
     }
     let mut target = Target::create(snapshot)?;
-    target.write(&snapshot.head[snapshot::magic(0).len()..])?;
     let mut beside = HashMap::new();
     let mut written = Written::default();
     let mut left = snapshot.cores;
@@ -131,7 +133,7 @@ fn write(
         }
         match message {
             Message::Run(bytes) => {
-                target.write(&bytes)?;
+                target.entries(&bytes)?;
                 snapshot.wrote(bytes.len());
             }
             Message::Piece { core, bytes, last } => {
@@ -157,7 +159,6 @@ fn write(
             Message::Cancel => return Err(Failure::Cancelled),
         }
     }
-    target.write(&[snapshot::END])?;
     target.finish(written.version)?;
     Ok(written)
 }
@@ -168,23 +169,41 @@ struct Target<'s> {
     file: DiskFile,
     checksum: Checksum,
     unsynced: u64,
+    /// It is made of commands.
+    commands: Option<Commands>,
 }
 
 impl<'s> Target<'s> {
     fn create(snapshot: &'s Snapshot) -> Result<Self> {
-        let mut file = snapshot.disk.create(&snapshot.temporary)?;
-        let version = snapshot::magic(0).len();
-        // What is written of it goes on behind the version.
-        let written = file.write_all(&snapshot.head[..version]);
-        let target = Self {
+        let mut target = Self {
             snapshot,
-            file,
+            file: snapshot.disk.create(&snapshot.temporary)?,
             checksum: Checksum::default(),
             unsynced: 0,
+            commands: snapshot.as_commands.then(Commands::default),
         };
-        written.map(|()| target)
+        if target.commands.is_none() {
+            // What is written of it goes on behind the version.
+            let (version, rest) = snapshot.head.split_at(snapshot::magic(0).len());
+            target.file.write_all(version)?;
+            target.put(rest)?;
+        } else {
+            target.put(&snapshot.head)?;
+        }
+        Ok(target)
     }
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Takes whole entries.
+    fn entries(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(mut commands) = self.commands.take() else {
+            return self.put(bytes);
+        };
+        let mut out = BufWriter::with_capacity(COPY, &mut *self);
+        let written = commands.write(bytes, &mut out).and_then(|()| out.flush());
+        drop(out);
+        self.commands = Some(commands);
+        written
+    }
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.checksum.add(bytes);
         self.file.write_all(bytes)?;
         self.unsynced += bytes.len() as u64;
@@ -196,13 +215,16 @@ impl<'s> Target<'s> {
     }
     /// Ends the file and gives it its name.
     fn finish(mut self, version: u16) -> Result<()> {
-        let checksum = match self.snapshot.with_checksum {
-            true => self.checksum.of_file(version),
-            false => 0,
-        };
-        self.file.write_all(&checksum.to_le_bytes())?;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&snapshot::magic(version))?;
+        if self.commands.is_none() {
+            self.put(&[snapshot::END])?;
+            let checksum = match self.snapshot.with_checksum {
+                true => self.checksum.of_file(version),
+                false => 0,
+            };
+            self.file.write_all(&checksum.to_le_bytes())?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(&snapshot::magic(version))?;
+        }
         self.file.sync_all()?;
         if self.snapshot.is_cancelled() {
             return Err(std::io::Error::other("cancelled"));
@@ -215,6 +237,15 @@ impl<'s> Target<'s> {
         } = self.snapshot;
         disk.rename(temporary, path)?;
         disk.sync_folder_of(path)
+    }
+}
+
+impl Write for Target<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.put(bytes).map(|()| bytes.len())
+    }
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -240,6 +271,12 @@ impl Beside {
     }
     fn append_to(&mut self, target: &mut Target<'_>) -> Result<()> {
         self.file.seek(SeekFrom::Start(0))?;
+        if target.commands.is_some() {
+            // Its length stands at its beginning, but what it is made of may be cut anywhere.
+            let mut whole = Vec::new();
+            self.file.read_to_end(&mut whole)?;
+            return target.entries(&whole);
+        }
         let mut bytes = Vec::with_capacity(COPY);
         loop {
             bytes.clear();
@@ -247,7 +284,7 @@ impl Beside {
             if { piece }.read_to_end(&mut bytes)? == 0 {
                 return Ok(());
             }
-            target.write(&bytes)?;
+            target.put(&bytes)?;
         }
     }
 }

@@ -15,6 +15,14 @@ fn change(server: &Server, random: &mut Random, fields: bool) {
     let code = "#!lua name=logged\nredis.register_function('logged', function() return 7 end)";
     ok(&mut c, &["FUNCTION", "LOAD", "REPLACE", code]);
     fill(&mut c, random, fields);
+    // Large enough to be written piece by piece.
+    for from in (0..4000).step_by(100) {
+        let fields = (from..from + 100).flat_map(|n| [format!("field{n}"), "v".repeat(n % 300)]);
+        let words: Vec<String> = fields.collect();
+        let mut command = vec!["HSET", "large:hash"];
+        command.extend(words.iter().map(String::as_str));
+        ok(&mut c, &command);
+    }
     ok(&mut c, &["BGREWRITEAOF"]);
     loop {
         let info = c.call(&["INFO", "persistence"]).expect("a reply").raw;
@@ -72,14 +80,25 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn logs_go_both_ways() {
+    go_both_ways(&["--appendonly", "yes"]);
+}
+
+/// Bases of commands, with the time when they were written.
+#[test]
+fn logs_without_snapshots_go_both_ways() {
+    let options = "--appendonly yes --aof-use-rdb-preamble no --aof-timestamp-enabled yes";
+    go_both_ways(&options.split(' ').collect::<Vec<_>>());
+}
+
+fn go_both_ways(options: &[&str]) {
     let seed = seed();
-    let options = ["--appendonly", "yes"];
+    let commands = options.contains(&"no");
     for (round, (path, times)) in peers().into_iter().enumerate() {
         let shards = Some(4 - 3 * (round % 2));
         // Valkey does not know all of Redis's fields that expire.
         let fields = times == Some(Times::Redis);
         let mut random = Random::new(seed ^ round as u64);
-        let start = |path: &Path, shards| Server::start_with(path, shards, &options);
+        let start = |path: &Path, shards| Server::start_with(path, shards, options);
         let mut ours = start(&ringwood(), shards).expect("Ringwood");
         let mut theirs = start(&path, None).expect("a real server");
         change(&ours, &mut random, fields);
@@ -89,10 +108,12 @@ fn logs_go_both_ways() {
         change(&theirs, &mut random, fields);
         // Not all that a real server knows is in its log (Redis 7.0 forgets what a group has read): it is to read it itself too.
         theirs.restart().expect("it reads its own log");
-        // Valkey's snapshots have its own form.
-        let back = match path.ends_with("valkey-server-9.1") {
-            true => 0,
-            false => move_log(&theirs, &mut ours, fields),
+        let back = match path.file_name().and_then(|name| name.to_str()) {
+            // Its snapshots have its own form.
+            Some("valkey-server-9.1") if !commands => 0,
+            // Newer versions make the consumer of an XCLAIM whose entries are gone, so they read more in its commands than it did.
+            Some("redis-server-7.0") if commands => 0,
+            _ => move_log(&theirs, &mut ours, fields),
         };
         println!("{}: {there} keys there, {back} back", path.display());
         assert!(there > 50, "{there} keys");

@@ -27,6 +27,14 @@ pub fn dump(entry: EntryRef<'_>, compress: bool) -> Vec<u8> {
     sealed(writer.finish(), value::version_of(kind))
 }
 
+/// What DUMP answers with for a value of a file.
+pub fn payload(kind: u8, value: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(1 + value.len() + FOOTER);
+    payload.push(kind);
+    payload.extend(value);
+    sealed(payload, value::version_of(kind))
+}
+
 /// With the footer behind it.
 fn sealed(mut payload: Vec<u8>, version: u16) -> Vec<u8> {
     payload.extend(version.to_le_bytes());

@@ -14,6 +14,7 @@
 //! - [`string`], [`list`], [`set`], [`zset`], [`hash`], [`stream`]: a type's values, both ways. [`value`] picks among them. [`module`]: stepped over.
 //! - [`stored`]: what is kept as it lies in a file.
 //! - [`scan`], [`snapshot`]: files, read and written.
+//! - [`commands`]: entries as commands, for a log without snapshots.
 //! - [`dump`]: what DUMP answers and RESTORE takes.
 //!
 //! **Nothing that is read is trusted.** Payloads come from clients. Reading checks every length against what is there before it is used,
@@ -23,6 +24,7 @@
 //! What is written loads in Redis 7.0 ([`VERSION`]), so sets never use 7.2's packed form (Redis packs them again when it loads them). A value that
 //! only a newer version knows carries that version.
 
+pub mod commands;
 pub mod crc64;
 pub mod dump;
 mod hash;

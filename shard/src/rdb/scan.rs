@@ -59,6 +59,11 @@ impl Record {
         let kind = self.kind;
         Ok((key, Packed { kind, reader }))
     }
+    /// The same for who reads the value's parts itself.
+    pub(super) fn key_and_value<'b>(&self, bytes: &'b [u8]) -> Result<(Cow<'b, [u8]>, Reader<'b>)> {
+        let (key, packed) = self.open(bytes)?;
+        Ok((key, packed.reader))
+    }
     /// Its key and value.
     pub fn read<'b>(&self, bytes: &'b [u8], rules: &Rules<'_>) -> Result<(Cow<'b, [u8]>, Decoded)> {
         let (key, mut packed) = self.open(bytes)?;
@@ -178,6 +183,14 @@ impl Scanner {
             expire_at: None,
             idle_seconds: None,
             frequency: None,
+        }
+    }
+    /// For entries alone, without a file's head and end, as they come from a server's own cores.
+    pub(super) fn of_entries() -> Self {
+        Self {
+            version: super::VERSION,
+            checking: false,
+            ..Self::new(usize::MAX)
         }
     }
     /// Another reader of the same file checks the checksum.
