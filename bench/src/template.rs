@@ -4,6 +4,7 @@
 //! In words:
 //! - `__key__`: a key; `__n__`: only its digits (for members and fields);
 //! - `__data__`: a value of the chosen size;
+//! - `__ms__`: the time in milliseconds;
 //! - `__dN__`: N random decimal digits, zero-padded (`1__d6__` is a number without a leading zero);
 //! - `__qN.S__`: the N digits of a number that stand above its S lowest ones: of the sequence's number while filling, else
 //!   random ones. So a number is split into that of a collection and that of a member of it.
@@ -12,6 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow, bail};
 
@@ -27,6 +29,16 @@ enum Hole {
     Random(u64),
     /// A sequence's number divided by `over`, below `bound`; random without a sequence.
     Part { over: u64, bound: u64 },
+    /// Milliseconds since 1970, as applications give scripts the time.
+    Time,
+}
+
+/// Digits of the time, for some centuries to come.
+const TIME_DIGITS: usize = 13;
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| d.as_millis() as u64)
 }
 
 /// A request's bytes and what varies in them.
@@ -85,6 +97,10 @@ impl Template {
                     bytes.resize(bytes.len() + shape.digits, b'0');
                 }
                 "data" => bytes.extend(value(value_size)),
+                "ms" => {
+                    holes.push((bytes.len(), TIME_DIGITS, Hole::Time));
+                    bytes.resize(bytes.len() + TIME_DIGITS, b'0');
+                }
                 name => {
                     let (width, hole) = digits(name)?;
                     holes.push((bytes.len(), width, hole));
@@ -123,6 +139,7 @@ impl Template {
                     Some(n) => n / over % bound,
                     None => source.rng.u64(..bound),
                 },
+                Hole::Time => unix_ms(),
             };
             write_digits(&mut request[at..at + width], n);
         }
@@ -147,7 +164,7 @@ fn digits(name: &str) -> Result<(usize, Hole)> {
     match hole {
         Some((width, hole)) if width > 0 => Ok((width as usize, hole)),
         _ => bail!(
-            "__{name}__: known are __key__, __n__, __data__, __d1__ to __d18__ and __q1.0__ to __q18.18__"
+            "__{name}__: known are __key__, __n__, __data__, __ms__, __d1__ to __d18__ and __q1.0__ to __q18.18__"
         ),
     }
 }

@@ -23,6 +23,8 @@ pub struct Workload {
     pub command: &'static str,
     /// Most requests of a run, for commands that use up what was loaded or let it grow.
     pub most: Option<u64>,
+    /// Connections that listen to the channel `channel` meanwhile.
+    pub subscribers: usize,
 }
 
 use Count::{Keys, N, Requests};
@@ -37,6 +39,7 @@ const fn plain(
         preload,
         command,
         most: None,
+        subscribers: 0,
     }
 }
 
@@ -50,6 +53,7 @@ const fn bounded(
         preload,
         command,
         most: Some(1_000_000),
+        subscribers: 0,
     }
 }
 
@@ -60,6 +64,18 @@ const ZSET: &[(Count, &str)] = &[(Keys, "ZADD zset __d6__ m:__n__")];
 const LIST: &[(Count, &str)] = &[(N(10_000), "RPUSH list __data__")];
 const STREAM: &[(Count, &str)] = &[(N(10_000), "XADD stream * f1 v1 f2 __data__ f3 v3")];
 const GEO: &[(Count, &str)] = &[(Keys, "GEOADD geo 13.__d6__ 52.__d6__ m:__n__")];
+
+/// Each key may be used 100 times in 10 seconds.
+const LIMITER: &str = "EVAL \"\
+    local key = KEYS[1] local window_ms = tonumber(ARGV[1]) local limit = tonumber(ARGV[2]) local now = tonumber(ARGV[3]) \
+    local window_start = now - window_ms \
+    redis.call('ZREMRANGEBYSCORE', key, 0, window_start) \
+    local count = redis.call('ZCARD', key) \
+    if count < limit then \
+    redis.call('ZADD', key, now, now .. '-' .. math.random(1000000)) \
+    redis.call('PEXPIRE', key, window_ms) \
+    return {1, limit - count - 1} end \
+    return {0, 0}\" 1 __key__ 10000 100 __ms__";
 
 /// All of them.
 pub const WORKLOADS: &[Workload] = &[
@@ -178,7 +194,13 @@ pub const WORKLOADS: &[Workload] = &[
         STRINGS,
         "MULTI\nGET __key__\nSET __key__ __data__\nGET __key__\nSET __key__ __data__\nGET __key__\nEXEC",
     ),
+    // The sliding-window rate limiter of the reference documents, with their comments and indentation left out.
+    plain("limiter", &[], LIMITER),
     plain("publish", &[], "PUBLISH channel __data__"),
+    Workload {
+        subscribers: 100,
+        ..plain("publish_100", &[], "PUBLISH channel __data__")
+    },
 ];
 
 /// The workload of that name.

@@ -844,7 +844,7 @@ impl Core {
                 self.hold_mail();
                 return answer;
             }
-            std::thread::yield_now();
+            self.io.yield_now();
         }
     }
 

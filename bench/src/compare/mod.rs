@@ -9,6 +9,7 @@
 //! (where random keys must be forwarded between cores) and through a port per shard (where none need be).
 
 mod report;
+mod subscribers;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::peers::{self, Peer, PeerArgs, Server, Setup};
 use crate::table::{median, number, rate};
 use crate::template::Mix;
 use crate::workload::{self, Workload};
+use subscribers::Subscribers;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -274,11 +276,14 @@ fn measure_server(
                     data::flush(&plan.targets, &plan.greeting)?;
                     data.preload(workload, requests, &plan)?;
                 }
-                load::run(&Plan {
+                let listening = Subscribers::start(&server.target, workload.subscribers)?;
+                let report = load::run(&Plan {
                     pipeline,
                     bound,
                     ..plan.clone()
-                })
+                })?;
+                listening.finish()?;
+                Ok(report)
             })();
             let report = outcome.map_err(|e| server.explain(e))?;
             let run = Run::new(

@@ -253,9 +253,7 @@ fn script_load(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandErr
 
 fn script_show(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     let text = call.core.script_text(args[2]);
-    let text = text.ok_or(CommandError::fixed(
-        "NOSCRIPT No matching script. Please use EVAL.",
-    ))?;
+    let text = text.ok_or(CommandError::fixed("NOSCRIPT No matching script."))?;
     call.reply.bulk(&text);
     Ok(Answer::Now)
 }

@@ -137,6 +137,10 @@ pub trait Io: Sized {
     fn wake(&mut self, core: usize);
     /// All of that takes effect now: for a core that waits for another one within its turn.
     fn push_wakes(&mut self) {}
+    /// Lets other cores go on, for one that waits for them within its turn.
+    fn yield_now(&self) {
+        std::thread::yield_now();
+    }
 
     /// Accepts on `listener` from now on.
     fn listen(&mut self, listener: Self::Listener, id: ListenerId);

@@ -2,7 +2,8 @@
 //!
 //! What it does to the core: requests arrive cut anywhere, merged, or late; sends take several turns; clients vanish in the
 //! middle, close one half, or never read; each core's turns come in any order and number, so mail and parts wait as long as
-//! the seed says. A turn never blocks: the scheduler of `tests/sim` decides who runs next.
+//! the seed says. A turn never blocks: the scheduler of `tests/sim` decides who runs next. A core that waits for others within
+//! its turn, as one does that runs a script over all cores, lets the scheduler go on below it ([`Net::others`]).
 //!
 //! One thread runs all cores of a simulation; the network is shared between them without locks.
 
@@ -55,8 +56,10 @@ pub struct Pipe {
     pub server_closed: bool,
 }
 
+/// Lets cores other than the waiting one take a turn.
+pub type Others = Rc<dyn Fn()>;
+
 /// What all cores of a simulation share.
-#[derive(Debug)]
 pub struct Net {
     pub chance: Chance,
     pub pipes: Vec<Pipe>,
@@ -67,6 +70,8 @@ pub struct Net {
     /// A stream on its way to its core is a real socket that nobody talks to, so that the core's types need not know of the
     /// simulation; its descriptor stands for the pipe.
     tokens: HashMap<RawFd, usize>,
+    /// Called, with nothing borrowed, by a core that waits within its turn.
+    pub others: Option<Others>,
 }
 
 pub type SharedNet = Rc<RefCell<Net>>;
@@ -80,6 +85,7 @@ impl Net {
             unix_ms: 1_700_000_000_000,
             arriving: VecDeque::new(),
             tokens: HashMap::new(),
+            others: None,
         }))
     }
     pub fn connect(&mut self) -> usize {
@@ -250,6 +256,10 @@ impl Io for SimIo {
     fn waker(&self) {}
     fn connect(&mut self, _: Vec<()>) {}
     fn wake(&mut self, _: usize) {}
+    fn yield_now(&self) {
+        let others = self.net.borrow().others.clone();
+        others.expect("a simulation in which cores may wait")();
+    }
     fn listen(&mut self, _: (), id: ListenerId) {
         self.accept(id);
     }

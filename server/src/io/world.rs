@@ -132,6 +132,9 @@ impl Io for World {
     fn wake(&mut self, core: usize) {
         each!(self, io => io.wake(core))
     }
+    fn yield_now(&self) {
+        each!(self, io => io.yield_now())
+    }
     fn push_wakes(&mut self) {
         each!(self, io => io.push_wakes())
     }

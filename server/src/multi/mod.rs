@@ -743,6 +743,11 @@ impl Core {
         }
         // Who may not do everything is asked here.
         let other = plan.one_other_core(self.id);
+        // It may need anything: what came before it is done first, and what comes behind it waits, for it may come back to start
+        // again wide, over keys that nobody knew of.
+        if waiting {
+            return Flow::Stall;
+        }
         if let Some(owner) = other.filter(|_| user.is_none()) {
             let slots = plan.slots(owner as usize);
             let key = Key {
@@ -754,11 +759,12 @@ impl Core {
             if self.monitors.any() && flow != Flow::Stall {
                 self.monitor_command(conn, entry, args);
             }
+            if flow != Flow::Stall
+                && let Some(client) = self.clients.get_mut(conn)
+            {
+                client.alone = true;
+            }
             return flow;
-        }
-        // It may need anything: what came before it is done first.
-        if waiting {
-            return Flow::Stall;
         }
         if self.monitors.any() {
             self.monitor_command(conn, entry, args);

@@ -7,7 +7,7 @@ use crate::client::{Client, Life, ReplyMode, Wait};
 use crate::commands::{Answer, Call};
 use crate::core::Core;
 use crate::io::ConnId;
-use crate::mailbox::Ticket;
+use crate::mailbox::{Reads, Ticket};
 use crate::pubsub;
 use crate::registry::{Entry, Run};
 use ringwood_protocol::command::{BARRIER, BLOCKING, DENYOOM, LOADING, LUA, NO_AUTH, WRITE};
@@ -49,13 +49,13 @@ impl Core {
         let tracks = client.tracker.is_some();
         let flow = 'run: {
             if let Some(error) = admit(client, entry, args) {
-                break 'run self.refuse(conn, entry, error);
+                break 'run self.reject(conn, entry, error);
             }
             let entry = entry.expect("admitted");
             if client.restricted
                 && let Some(error) = self.forbidden(conn, entry, args)
             {
-                break 'run self.refuse(conn, Some(entry), error);
+                break 'run self.reject(conn, Some(entry), error);
             }
             if self.loading
                 && let Some(flow) = self.refuse_while_loading(conn, entry)
@@ -248,6 +248,7 @@ impl Core {
             }
         }
         self.stats.called(entry);
+        let len = out.len() - from;
         // The client may have ended itself (CLIENT KILL).
         let Some(client) = self.clients.get_mut(conn) else {
             self.release_pushes(conn);
@@ -269,6 +270,10 @@ impl Core {
         } else {
             Flow::Stop
         };
+        if len >= self.thresholds.lap_reply {
+            let caller = Ticket::of(self.id, conn, client.id, Reads::PLAIN);
+            self.note_reply(caller, entry, args, len);
+        }
         self.release_pushes(conn);
         self.mark_dirty(conn);
         flow
@@ -290,6 +295,21 @@ impl Core {
         }
         self.reply_now(conn, |reply| reply.command_error(&error));
         Flow::Next
+    }
+
+    /// Answers a command that is refused for what it is. If that is EXEC, its transaction ends with it.
+    #[cold]
+    fn reject(&mut self, conn: ConnId, entry: Option<&'static Entry>, error: CommandError) -> Flow {
+        if !entry.is_some_and(|e| e.spec.name == "EXEC" && e.parent.is_none()) {
+            return self.refuse(conn, entry, error);
+        }
+        if self.clients.get(conn).is_some_and(|c| c.multi.is_some()) {
+            self.end_multi(conn);
+        }
+        let text = error.text();
+        let text = text.strip_prefix("ERR ").unwrap_or(&text);
+        let text = format!("EXECABORT Transaction discarded because of: {text}");
+        self.refuse(conn, entry, CommandError::Text(text.into()))
     }
 
     /// Writes a reply in its place of the client's order.

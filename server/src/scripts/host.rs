@@ -3,6 +3,7 @@
 use super::busy::Slow;
 use crate::commands::{Answer, Call, ConnHandler};
 use crate::core::{Control, Core};
+use crate::io::Io;
 use crate::mailbox::{Ticket, Words};
 use crate::multi::exclusive::{Under, UnderDone};
 use crate::pubsub::{Counted, Kind};
@@ -113,7 +114,7 @@ impl Core {
             if reply.is_some() || self.shared.stopping.load(Ordering::Acquire) {
                 return reply;
             }
-            std::thread::yield_now();
+            self.io.yield_now();
         }
     }
 }

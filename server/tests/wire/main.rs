@@ -21,6 +21,8 @@ mod debugger;
 mod functions;
 mod garbage;
 mod harness;
+#[path = "../history/mod.rs"]
+mod history;
 mod hll;
 mod kills;
 mod large;

@@ -176,6 +176,9 @@ fn large_requests_and_replies_are_logged() {
             .map(|e| number(&list(e)[2]))
             .collect();
         assert_eq!(sizes, [120_011, 120_011]);
+        // The server's own commands too.
+        assert_eq!(c.call(&["ECHO", &small]), bulk(&small));
+        assert_eq!(c.call(&["COMMANDLOG", "LEN", "large-reply"]), Value::Int(7));
         assert_eq!(c.call(&["COMMANDLOG", "RESET", "LARGE-REPLY"]), ok());
         assert_eq!(c.call(&["COMMANDLOG", "LEN", "large-reply"]), Value::Int(0));
         assert_eq!(

@@ -153,6 +153,15 @@ impl Client {
             _ => panic!("no reply begins like {line:?}"),
         }
     }
+    /// The next reply as it came.
+    pub fn read_bytes(&mut self) -> Vec<u8> {
+        loop {
+            if let Some(len) = ringwood_protocol::reply::value_len(&self.buf[self.at..]) {
+                return self.read_raw(len);
+            }
+            assert!(self.fill(), "the connection ended where a reply was due");
+        }
+    }
     /// The next bytes as they come, for what [`Value`] does not tell apart.
     pub fn read_raw(&mut self, len: usize) -> Vec<u8> {
         while self.buf.len() - self.at < len {

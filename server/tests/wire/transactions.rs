@@ -53,6 +53,13 @@ fn errors_are_those_of_redis() {
         let aborted = "EXECABORT Transaction discarded because of previous errors.";
         assert_eq!(c.call(&["EXEC"]), error(aborted));
         assert_eq!(c.call(&["GET", "a"]), bulk("1"));
+        // An EXEC that is refused ends its transaction.
+        c.call(&["MULTI"]);
+        c.call(&["SET", "a", "2"]);
+        let refused = "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command";
+        assert_eq!(c.call(&["EXEC", "x"]), error(refused));
+        assert_eq!(c.call(&["EXEC", "x"]), error(refused));
+        assert_eq!(c.call(&["EXEC"]), error("ERR EXEC without MULTI"));
         c.call(&["MULTI"]);
         c.call(&["SET", "a", "3"]);
         assert_eq!(c.call(&["DISCARD"]), ok());

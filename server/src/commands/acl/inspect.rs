@@ -32,7 +32,7 @@ fn getuser(call: &mut Call<'_>, args: Args<'_>) -> Result {
     let users = call.core.shared.acl.users();
     let reply = &mut call.reply;
     let Some(user) = users.get(args[2]) else {
-        reply.null_array();
+        reply.null();
         return Ok(Answer::Now);
     };
     reply.map(6);

@@ -1,15 +1,7 @@
-//! What the clients did and saw, and whether one order of all operations explains it.
-//!
-//! The check is Wing and Gong's search with Lowe's memory of visited states: take, one after the other, any operation that no
-//! other must precede, apply it to a model of the whole keyspace, compare what it should have
-//! returned with what was seen, go back where nothing fits. The model holds all keys at once, so a multi-key command that is not
-//! atomic has no place in any order.
-//!
-//! An operation precedes another if it was answered before the other was sent. Commands of one pipeline may be taken in
-//! any order unless they share a key. A blocking command takes effect at one moment like any other, when it is served. An operation without an answer (its client died) may be taken or left out.
+//! Random commands on a few keys, and what one thread would make of them: what clients send, how replies read, and the model.
 
+use crate::history::{Model, Watches};
 use ringwood_protocol::reply::value_len;
-use std::collections::HashSet;
 
 /// A command; keys by number, values by number (0: no such key).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +22,14 @@ pub enum Action {
     Pop(Vec<usize>, u32),
     /// BLMOVE from the head of one list to the tail of the other.
     Move(usize, usize, u32),
-    /// MULTI, these, EXEC.
-    Exec(Vec<Action>),
+    Watch(Vec<usize>),
+    Unwatch,
+    /// MULTI, these, EXEC; and the keys that the client watches.
+    Exec(Vec<usize>, Vec<Action>),
+    /// EVAL of a script that does these. Of the keys that it names it is told those in the bits.
+    Script(u32, Vec<Action>),
+    /// EVAL of a script that finds the key that it sets in the value of another.
+    Chase(usize, u32),
 }
 
 /// What came back.
@@ -43,31 +41,20 @@ pub enum Seen {
     /// Which list, and what was its head.
     Popped(usize, u32),
     NoSuchKey,
-    /// EXEC's replies.
+    /// EXEC's replies, or a script's.
     Many(Vec<Seen>),
+    /// EXEC came to nothing.
+    Aborted,
 }
 
-#[derive(Clone, Debug)]
-pub struct Op {
-    pub client: usize,
-    pub action: Action,
-    pub called: u64,
-    pub answered: Option<(u64, Seen)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Right,
-    Wrong,
-    /// Too many orders to try them all.
-    Undecided,
-}
+pub type Op = crate::history::Op<Action, Seen>;
 
 /// What all keys hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct State {
+pub struct State {
     strings: [u32; super::KEYS],
     lists: [Vec<u32>; super::LISTS],
+    watches: Watches,
 }
 
 fn key(n: usize) -> String {
@@ -76,6 +63,42 @@ fn key(n: usize) -> String {
 
 fn list(n: usize) -> String {
     format!("list{n}")
+}
+/// Strings and behind them lists, as the bits of [`Model::keys`] have them.
+fn any_key(n: usize) -> String {
+    match n.checked_sub(super::KEYS) {
+        None => key(n),
+        Some(n) => list(n),
+    }
+}
+/// EVAL of a script that does these and returns their replies. Keys that it is not told of are in its text.
+fn script(told: u32, actions: &[Action], padding: usize) -> Vec<String> {
+    let told: Vec<usize> = (0..super::KEYS + super::LISTS)
+        .filter(|k| told >> k & 1 != 0)
+        .collect();
+    let keys: Vec<String> = told.into_iter().map(any_key).collect();
+    let (mut text, mut args) = (String::from("local r = {}\n"), Vec::new());
+    for (n, action) in actions.iter().enumerate() {
+        let mut call = Vec::new();
+        for word in action.words(padding) {
+            if let Some(n) = keys.iter().position(|k| *k == word) {
+                call.push(format!("KEYS[{}]", n + 1));
+            } else if word.starts_with("key") || word.starts_with("list") {
+                call.push(format!("'{word}'"));
+            } else {
+                args.push(word);
+                call.push(format!("ARGV[{}]", args.len()));
+            }
+        }
+        text.push_str(&format!(
+            "r[{}] = redis.pcall({})\n",
+            n + 1,
+            call.join(", ")
+        ));
+    }
+    text.push_str("return r");
+    let head = ["EVAL".to_string(), text, keys.len().to_string()];
+    [head.to_vec(), keys, args].concat()
 }
 fn seconds(ms: u32) -> String {
     format!("0.{ms:03}")
@@ -92,10 +115,24 @@ fn words(list: &[String]) -> Vec<u8> {
 impl Action {
     /// The command on the wire. Values are their number and some padding.
     pub fn request(&self, padding: usize) -> Vec<u8> {
+        match self {
+            Self::Exec(_, actions) => {
+                let mut out = words(&["MULTI".into()]);
+                for action in actions {
+                    out.extend(action.request(padding));
+                }
+                out.extend(words(&["EXEC".into()]));
+                out
+            }
+            _ => words(&self.words(padding)),
+        }
+    }
+
+    fn words(&self, padding: usize) -> Vec<String> {
         let value = |v: &u32| format!("{v}:{}", "x".repeat(padding));
         let named = |name: &str, keys: &[usize]| {
             std::iter::once(name.to_string())
-                .chain(keys.iter().map(|k| key(*k)))
+                .chain(keys.iter().map(|k| any_key(*k)))
                 .collect::<Vec<_>>()
         };
         let paired = |name: &str, keys: &[usize], v: &u32| {
@@ -104,15 +141,8 @@ impl Action {
                 .chain(pairs)
                 .collect::<Vec<_>>()
         };
-        words(&match self {
-            Self::Exec(actions) => {
-                let mut out = words(&["MULTI".into()]);
-                for action in actions {
-                    out.extend(action.request(padding));
-                }
-                out.extend(words(&["EXEC".into()]));
-                return out;
-            }
+        match self {
+            Self::Exec(..) => panic!("more than one request"),
             Self::Get(k) => vec!["GET".into(), key(*k)],
             Self::Set(k, v) => vec!["SET".into(), key(*k), value(v)],
             Self::Del(keys) => named("DEL", keys),
@@ -132,13 +162,26 @@ impl Action {
                 .into_iter()
                 .chain(["RIGHT".into(), seconds(*ms)])
                 .collect(),
-        })
+            Self::Watch(keys) => named("WATCH", keys),
+            Self::Unwatch => vec!["UNWATCH".into()],
+            Self::Script(told, actions) => script(*told, actions, padding),
+            Self::Chase(k, v) => {
+                let keys = super::KEYS;
+                let text = format!(
+                    "local value = redis.call('GET', KEYS[1]) or '0'
+                    local found = tonumber(string.match(value, '^%d+')) % {keys}
+                    redis.call('SET', 'key' .. found, ARGV[1])
+                    return found"
+                );
+                vec!["EVAL".into(), text, "1".into(), key(*k), value(v)]
+            }
+        }
     }
 
     /// Replies that come before the one that tells what happened: MULTI's and QUEUED.
     pub fn replies_before(&self) -> usize {
         match self {
-            Self::Exec(actions) => 1 + actions.len(),
+            Self::Exec(_, actions) => 1 + actions.len(),
             _ => 0,
         }
     }
@@ -160,7 +203,11 @@ impl Action {
                 .collect()
         };
         match (self, line.as_bytes().first()) {
-            (Self::Exec(actions), Some(b'*')) if line[1..] == actions.len().to_string() => {
+            (Self::Exec(..), Some(b'*')) if line == "*-1" => Seen::Aborted,
+            (Self::Watch(_) | Self::Unwatch, Some(b'+')) if line == "+OK" => Seen::Done,
+            (Self::Exec(_, actions) | Self::Script(_, actions), Some(b'*'))
+                if line[1..] == actions.len().to_string() =>
+            {
                 let mut rest = &reply[line.len() + 2..];
                 let each = actions.iter().map(|action| {
                     let len = value_len(rest).unwrap_or_else(|| wrong());
@@ -178,8 +225,13 @@ impl Action {
             (Self::Pop(..) | Self::Move(..), Some(b'*')) if line == "*-1" => {
                 Seen::Values(Vec::new())
             }
-            // Its form of nothing where it may not wait.
-            (Self::Move(..), Some(b'$')) if line == "$-1" => Seen::Values(Vec::new()),
+            // Their form of nothing where they may not wait.
+            (Self::Move(..) | Self::Pop(..), Some(b'$')) if line == "$-1" => {
+                Seen::Values(Vec::new())
+            }
+            (Self::Chase(..), Some(b':')) => {
+                Seen::Number(line[1..].parse().unwrap_or_else(|_| wrong()))
+            }
             (Self::Pop(lists, _), Some(b'*')) => {
                 let from = text.split("\r\n").nth(2).unwrap_or_default();
                 match (lists.iter().find(|l| list(**l) == from), &values(&text)[..]) {
@@ -208,28 +260,36 @@ impl Action {
         }
     }
 
-    fn keys(&self) -> u32 {
+    fn keys(&self) -> u128 {
         let bits = |keys: &[usize]| keys.iter().fold(0, |b, k| b | 1 << k);
         match self {
             Self::Get(k) | Self::Set(k, _) => 1 << k,
-            Self::Del(keys) | Self::Exists(keys) | Self::Mget(keys) => bits(keys),
+            Self::Del(keys) | Self::Exists(keys) | Self::Mget(keys) | Self::Watch(keys) => {
+                bits(keys)
+            }
             Self::Mset(keys, _) | Self::Msetnx(keys, _) => bits(keys),
             Self::Rename(a, b) | Self::Copy(a, b) => 1 << a | 1 << b,
             Self::Echo(_) => 0,
+            // What a client watches may be anything.
+            Self::Unwatch => (1 << (super::KEYS + super::LISTS)) - 1,
             Self::Push(l, _) => 1 << (super::KEYS + l),
             Self::Pop(lists, _) => bits(lists) << super::KEYS,
             Self::Move(a, b, _) => (1 << a | 1 << b) << super::KEYS,
-            Self::Exec(actions) => actions.iter().fold(0, |b, a| b | a.keys()),
+            Self::Exec(watched, actions) => actions.iter().fold(bits(watched), |b, a| b | a.keys()),
+            Self::Script(_, actions) => actions.iter().fold(0, |b, a| b | a.keys()),
+            Self::Chase(..) => (1 << super::KEYS) - 1,
         }
     }
 
     /// Whether this reply tells that the command changed nothing, whenever it took effect.
     fn changed_nothing(&self, seen: &Seen) -> bool {
         match (self, seen) {
+            (Self::Watch(_) | Self::Unwatch, _) | (Self::Exec(..), Seen::Aborted) => false,
             (Self::Get(_) | Self::Mget(_) | Self::Exists(_) | Self::Echo(_), _) => true,
             (Self::Del(_) | Self::Msetnx(..) | Self::Copy(..), Seen::Number(0)) => true,
             (Self::Pop(..) | Self::Move(..), Seen::Values(none)) => none.is_empty(),
-            (Self::Exec(actions), Seen::Many(each)) => {
+            (Self::Exec(watched, _), _) if !watched.is_empty() => false,
+            (Self::Exec(_, actions) | Self::Script(_, actions), Seen::Many(each)) => {
                 let mut pairs = actions.iter().zip(each);
                 pairs.all(|(action, seen)| action.changed_nothing(seen))
             }
@@ -237,24 +297,28 @@ impl Action {
         }
     }
 
-    /// What the command does on one thread.
-    fn apply(&self, state: &mut State) -> Seen {
+    /// What the command does on one thread, but for what it does to clients that watch.
+    fn change(&self, state: &mut State, changed: &mut u128) -> Seen {
+        let bits = |keys: &[usize]| keys.iter().fold(0, |b, k| b | 1u128 << k);
         match self {
             Self::Get(k) => Seen::Values(vec![state.strings[*k]]),
             Self::Set(k, v) => {
                 state.strings[*k] = *v;
+                *changed |= self.keys();
                 Seen::Done
             }
-            Self::Del(keys) => Seen::Number(
-                keys.iter()
-                    .filter(|k| std::mem::take(&mut state.strings[**k]) != 0)
-                    .count() as i64,
-            ),
+            Self::Del(keys) => {
+                let mut found = keys.clone();
+                found.retain(|k| std::mem::take(&mut state.strings[*k]) != 0);
+                *changed |= bits(&found);
+                Seen::Number(found.len() as i64)
+            }
             Self::Exists(keys) => {
                 Seen::Number(keys.iter().filter(|k| state.strings[**k] != 0).count() as i64)
             }
             Self::Mset(keys, v) => {
                 keys.iter().for_each(|k| state.strings[*k] = *v);
+                *changed |= self.keys();
                 Seen::Done
             }
             Self::Mget(keys) => Seen::Values(keys.iter().map(|k| state.strings[*k]).collect()),
@@ -262,6 +326,7 @@ impl Action {
                 let free = keys.iter().all(|k| state.strings[*k] == 0);
                 if free {
                     keys.iter().for_each(|k| state.strings[*k] = *v);
+                    *changed |= self.keys();
                 }
                 Seen::Number(free as i64)
             }
@@ -271,6 +336,7 @@ impl Action {
                 }
                 if a != b {
                     state.strings[*b] = std::mem::take(&mut state.strings[*a]);
+                    *changed |= self.keys();
                 }
                 Seen::Done
             }
@@ -279,18 +345,32 @@ impl Action {
                 let found = state.strings[*a] != 0;
                 if found {
                     state.strings[*b] = state.strings[*a];
+                    *changed |= 1 << b;
                 }
                 Seen::Number(found as i64)
             }
             Self::Echo(_) => Seen::Done,
-            Self::Exec(actions) => Seen::Many(actions.iter().map(|a| a.apply(state)).collect()),
+            Self::Watch(_) | Self::Unwatch | Self::Exec(..) => panic!("not within another"),
+            Self::Script(_, actions) => {
+                Seen::Many(actions.iter().map(|a| a.change(state, changed)).collect())
+            }
+            Self::Chase(k, v) => {
+                let found = state.strings[*k] as usize % super::KEYS;
+                state.strings[found] = *v;
+                *changed |= 1 << found;
+                Seen::Number(found as i64)
+            }
             Self::Push(l, v) => {
                 state.lists[*l].push(*v);
+                *changed |= self.keys();
                 Seen::Number(state.lists[*l].len() as i64)
             }
             // While something is there, a pop takes it at once; a timeout is for a moment when nothing is.
             Self::Pop(lists, _) => match lists.iter().find(|l| !state.lists[**l].is_empty()) {
-                Some(l) => Seen::Popped(*l, state.lists[*l].remove(0)),
+                Some(l) => {
+                    *changed |= 1 << (super::KEYS + l);
+                    Seen::Popped(*l, state.lists[*l].remove(0))
+                }
                 None => Seen::Values(Vec::new()),
             },
             Self::Move(a, b, _) => {
@@ -299,113 +379,47 @@ impl Action {
                 }
                 let v = state.lists[*a].remove(0);
                 state.lists[*b].push(v);
+                *changed |= self.keys();
                 Seen::Values(vec![v])
             }
         }
     }
 }
 
-/// Searches for an order that explains everything that was seen.
-pub fn check(ops: &[Op]) -> Verdict {
-    let mut verdict = Verdict::Right;
-    for part in independent(ops) {
-        match check_part(&part) {
-            Verdict::Right => {}
-            Verdict::Undecided => verdict = Verdict::Undecided,
-            Verdict::Wrong => return Verdict::Wrong,
-        }
-    }
-    verdict
-}
+impl Model for State {
+    type Action = Action;
+    type Seen = Seen;
 
-/// The operations by sets of keys that no operation connects. Linearizability is local: a history is linearizable if what
-/// happened on each of them is, and the search of several small parts is much shorter than that of the whole.
-fn independent(ops: &[Op]) -> Vec<Vec<Op>> {
-    let mut sets: Vec<u32> = Vec::new();
-    for keys in ops.iter().map(|op| op.action.keys()) {
-        let (joined, apart): (Vec<u32>, Vec<u32>) = sets.iter().partition(|s| **s & keys != 0);
-        sets = apart;
-        sets.push(joined.iter().fold(keys, |all, s| all | s));
+    fn keys(action: &Action) -> u128 {
+        action.keys()
     }
-    let part = |set: u32| ops.iter().filter(move |op| op.action.keys() & set != 0);
-    sets.into_iter()
-        .map(|s| part(s).cloned().collect())
-        .collect()
-}
-
-fn check_part(ops: &[Op]) -> Verdict {
-    assert!(ops.len() <= 128);
-    let mut visited: HashSet<(u128, State)> = HashSet::new();
-    let mut budget = 60_000usize;
-    match search(ops, 0, &State::default(), &mut visited, &mut budget) {
-        true => Verdict::Right,
-        false if budget == 0 => Verdict::Undecided,
-        false => Verdict::Wrong,
+    fn changed_nothing(action: &Action, seen: &Seen) -> bool {
+        action.changed_nothing(seen)
     }
-}
-
-fn search(
-    ops: &[Op],
-    mut done: u128,
-    state: &State,
-    visited: &mut HashSet<(u128, State)>,
-    budget: &mut usize,
-) -> bool {
-    let answered = |op: &Op| op.answered.as_ref().map(|a| a.0);
-    // What fits now and, as its reply tells, changes nothing is taken at once, without trying anything else in its place: in any order that
-    // explains the rest, it can be moved to the front.
-    let mut changing = Vec::new();
-    loop {
-        let open = |i: usize| done >> i & 1 == 0;
-        let Some(first_answer) = (0..ops.len())
-            .filter(|&i| open(i))
-            .filter_map(|i| answered(&ops[i]))
-            .min()
-        else {
-            return true;
+    fn apply(&mut self, client: usize, action: &Action, came: Option<&Seen>) -> Seen {
+        let mut changed = 0;
+        let seen = match action {
+            Action::Watch(_) => {
+                self.watches.watch(client, action.keys());
+                Seen::Done
+            }
+            Action::Unwatch => {
+                self.watches.unwatch(client);
+                Seen::Done
+            }
+            Action::Exec(_, actions) => match self.watches.unwatch(client) {
+                _ if came == Some(&Seen::Aborted) => Seen::Aborted,
+                true => {
+                    let each = actions.iter().map(|a| a.change(self, &mut changed));
+                    Seen::Many(each.collect())
+                }
+                false => Seen::Aborted,
+            },
+            _ => action.change(self, &mut changed),
         };
-        changing.clear();
-        let mut without_change = 0u128;
-        for i in (0..ops.len()).filter(|&i| open(i)) {
-            let op = &ops[i];
-            // Sent after something was answered that is not taken yet: too early. Operations are in the order of sending.
-            if op.called > first_answer {
-                break;
-            }
-            let keys = op.action.keys();
-            let behind = (0..i)
-                .any(|j| open(j) && ops[j].client == op.client && ops[j].action.keys() & keys != 0);
-            if behind {
-                continue;
-            }
-            let mut next = state.clone();
-            let seen = op.action.apply(&mut next);
-            if op.answered.as_ref().is_some_and(|(_, s)| *s != seen) {
-                continue;
-            }
-            match op
-                .answered
-                .as_ref()
-                .is_some_and(|(_, s)| op.action.changed_nothing(s))
-            {
-                true => without_change |= 1 << i,
-                false => changing.push((i, next)),
-            }
-        }
-        if without_change == 0 {
-            break;
-        }
-        done |= without_change;
+        self.watches.changed(changed);
+        seen
     }
-    if *budget == 0 || !visited.insert((done, state.clone())) {
-        return false;
-    }
-    *budget -= 1;
-    // Who was answered first most likely took effect first.
-    changing.sort_by_key(|(i, _)| answered(&ops[*i]).unwrap_or(u64::MAX));
-    changing
-        .iter()
-        .any(|(i, next)| search(ops, done | 1 << i, next, visited, budget))
 }
 
 #[test]
@@ -416,7 +430,9 @@ fn the_checker_tells_right_from_wrong() {
         called,
         answered: Some((answered, seen)),
     };
+    use crate::history::Verdict;
     use Action::*;
+    let check = |ops: &[Op]| crate::history::check(&State::default(), ops, 1000);
     let set = |called, answered| op(0, Mset(vec![0, 1], 7), called, answered, Seen::Done);
     let torn = [
         set(1, 9),
@@ -457,4 +473,21 @@ fn the_checker_tells_right_from_wrong() {
     };
     assert_eq!(check(&popped(Seen::Values(vec![]))), Verdict::Right);
     assert_eq!(check(&popped(Seen::Popped(1, 7))), Verdict::Wrong);
+    // What somebody changed while it was watched, or did not.
+    let watched = |came: Seen, meanwhile: usize| {
+        let set =
+            |client, key, at, seen| op(client, Exec(vec![0], vec![Set(key, 8)]), at, at + 1, seen);
+        let ops = [
+            op(0, Watch(vec![0]), 1, 2, Seen::Done),
+            op(1, Set(meanwhile, 7), 3, 4, Seen::Done),
+            set(0, 1, 5, came),
+            set(0, 1, 7, Seen::Many(vec![Seen::Done])),
+        ];
+        check(&ops)
+    };
+    let done = || Seen::Many(vec![Seen::Done]);
+    assert_eq!(watched(Seen::Aborted, 0), Verdict::Right);
+    assert_eq!(watched(done(), 0), Verdict::Wrong);
+    assert_eq!(watched(Seen::Aborted, 1), Verdict::Right);
+    assert_eq!(watched(done(), 1), Verdict::Right);
 }
