@@ -17,6 +17,7 @@ use crate::gather::Gathering;
 use crate::io::{CloseReason, ConnId, Event, Io, ListenerId, Now, Wait, World};
 use crate::mailbox::{Mail, Mailbox, Parcel, Ticket};
 use crate::maxmemory::Room;
+use crate::multi::Watcher;
 use crate::multi::exclusive::{Under, UnderDone};
 use crate::observe::Thresholds;
 use crate::persist::snapshot::Snapshots;
@@ -229,6 +230,8 @@ pub struct Core {
     pub(crate) events: Vec<Event<Stream>>,
     /// Of this turn, not served yet.
     pub(crate) parcels: VecDeque<(usize, Box<Parcel>)>,
+    /// WATCHes of other cores' clients that have come this turn.
+    pub(crate) watches: Vec<(Arc<Watcher>, Ticket)>,
     /// The one that is being served, while a script or transaction in it runs.
     pub(crate) open_parcel: Option<OpenParcel>,
     /// Connections whose requests are being handled together.
@@ -318,6 +321,7 @@ impl Core {
             turn: 0,
             events: Vec::new(),
             parcels: VecDeque::new(),
+            watches: Vec::new(),
             open_parcel: None,
             crowd: 0,
             script_conns: VecDeque::new(),
@@ -521,6 +525,9 @@ impl Core {
 
     /// Runs what other cores and clients have sent.
     fn serve_all(&mut self) {
+        if !self.watches.is_empty() {
+            self.serve_watches();
+        }
         while let Some((from, parcel)) = self.parcels.pop_front() {
             self.serve_parcel(from, parcel);
         }
@@ -889,7 +896,7 @@ impl Core {
                 Mail::Published(number) => self.published(number),
                 Mail::InVain(waiter) => self.serve_behind(&waiter),
                 Mail::Wide(script) => self.widen_script(*script),
-                Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
+                Mail::Watch(watcher, ticket) => self.watches.push((watcher, ticket)),
                 Mail::Tracking(message) => self.take_tracking(message),
                 Mail::Monitor(line) => self.take_monitor_line(&line),
                 Mail::Record(caller, record) => self.take_record(caller, *record),

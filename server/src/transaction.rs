@@ -21,8 +21,8 @@ use crate::blocking::{Meanwhile, Waiter};
 use crate::core::{Conclude, Core, Question};
 use crate::gather::Gathered;
 use crate::mailbox::{Mail, Parcel, Ticket, Words};
-use crate::multi::Exec;
 use crate::multi::exclusive::Exclusive;
+use crate::multi::{Exec, Watcher};
 use crate::pubsub::Change;
 use crate::pubsub::message::OwnedMessage;
 use crate::registry::Entry;
@@ -94,6 +94,11 @@ pub enum Waiting {
     },
     /// A transaction all of whose keys are this core's.
     Exec { ticket: Ticket, exec: Box<Exec> },
+    /// A WATCH of keys of this core, perhaps among others.
+    Watch {
+        ticket: Ticket,
+        watcher: Arc<Watcher>,
+    },
     /// The same from another core: see [`Core::run_unit`].
     Unit {
         ticket: Ticket,
@@ -465,6 +470,10 @@ impl Core {
                 Waiting::Exec { ticket, exec } => {
                     self.run_exec(*exec, Some(ticket));
                     self.locks.release(order);
+                }
+                Waiting::Watch { ticket, watcher } => {
+                    self.locks.release(order);
+                    self.watch_now(&watcher, ticket);
                 }
                 Waiting::Unit {
                     ticket,

@@ -14,7 +14,9 @@
 //! So the server's own commands work in a transaction as they are, those too whose answers come later. Nothing that the client
 //! sent behind EXEC runs before the last of them has ([`Wait::Unknown`]).
 //!
-//! WATCH puts a flag at the keys' owners ([`Watcher`]); EXEC looks at it when it holds the watched keys' slots.
+//! WATCH puts a flag at the keys' owners ([`Watcher`]); EXEC looks at it when it holds the watched keys' slots. An owner takes note
+//! of a WATCH when it would run a GET of the key: behind the parts that have come and behind what holds the slot. What was
+//! done before WATCH is then done there too, and does not look like a change behind it.
 
 pub mod exclusive;
 mod plan;
@@ -83,6 +85,8 @@ pub struct Watcher {
     changed: Arc<AtomicBool>,
     /// Owners that have not taken note of it.
     left: AtomicUsize,
+    /// The client watches no more: an owner that has not taken note of it yet does not.
+    over: AtomicBool,
 }
 
 impl Watcher {
@@ -956,6 +960,7 @@ impl Core {
             keys,
             changed: Arc::default(),
             left: AtomicUsize::new(owners.len()),
+            over: AtomicBool::new(false),
         });
         let client = self.clients.get_mut(conn).expect("looked up by the caller");
         if client.watchers.is_empty() {
@@ -963,14 +968,22 @@ impl Core {
         }
         client.watch_memory += watcher.memory();
         client.watchers.push(watcher.clone());
-        if *owners == [self.id as u16] {
+        if *owners == [self.id as u16] && self.slots_in_use(&watcher).is_none() {
             self.take_note(&watcher);
             return true;
         }
+        // Parts overtake mail: what comes behind and may change one of the keys waits until the owners have taken note.
+        let slots = watcher
+            .keys
+            .iter()
+            .map(|(_, key)| ringwood_protocol::slot::key_slot(key));
+        let bits = slots.fold(0, |bits, slot| bits | ringwood_shard::locks::bit(slot));
+        let client = self.clients.get_mut(conn).expect("looked up by the caller");
+        client.outstanding |= bits;
         let ticket = self.ticket(conn);
         // This core first: were it the last of them, it would answer a client whose command has not returned yet.
         if owners.contains(&(self.id as u16)) {
-            self.watch_here(&watcher, ticket);
+            self.watch_here(watcher.clone(), ticket);
         }
         for owner in owners.into_iter().map(usize::from) {
             if owner != self.id {
@@ -981,18 +994,50 @@ impl Core {
         false
     }
 
+    /// The slots of this core's keys of a WATCH, if one of them is in use.
+    fn slots_in_use(&self, watcher: &Watcher) -> Option<Slots> {
+        let slots = watcher
+            .keys
+            .iter()
+            .map(|(_, key)| ringwood_protocol::slot::key_slot(key));
+        let slots: Vec<u16> = slots
+            .filter(|&slot| self.owner(slot) as usize == self.id)
+            .collect();
+        let in_use = slots.iter().any(|&slot| self.locks.in_use(slot));
+        in_use.then(|| Slots::of(slots))
+    }
     /// Sets the flag at this core's keys of a WATCH.
     fn take_note(&mut self, watcher: &Arc<Watcher>) {
+        if watcher.over.load(Ordering::Acquire) {
+            return;
+        }
         for (db, key) in &watcher.keys {
             let slot = ringwood_protocol::slot::key_slot(key);
             if self.owner(slot) as usize == self.id {
+                // Only for a slow script is it lent.
                 let away = self.locks.in_use(slot);
                 self.shard.watch(*db, key, watcher.changed.clone(), away);
             }
         }
     }
-    /// One of several owners takes note; the last has WATCH answered.
-    pub(crate) fn watch_here(&mut self, watcher: &Arc<Watcher>, ticket: Ticket) {
+    /// WATCHes of other cores' clients: behind the transaction parts that have come, since who sent them may know of what those do.
+    pub(crate) fn serve_watches(&mut self) {
+        for (watcher, ticket) in std::mem::take(&mut self.watches) {
+            self.watch_here(watcher, ticket);
+        }
+    }
+    /// One of several owners takes note, when the keys' slots are free; the last has WATCH answered.
+    fn watch_here(&mut self, watcher: Arc<Watcher>, ticket: Ticket) {
+        // A slow script makes nobody wait for WATCH.
+        match self.slots_in_use(&watcher) {
+            Some(slots) if self.locked_error().is_none() => {
+                let work = Waiting::Watch { ticket, watcher };
+                self.locks.defer(slots, work);
+            }
+            _ => self.watch_now(&watcher, ticket),
+        }
+    }
+    pub(crate) fn watch_now(&mut self, watcher: &Arc<Watcher>, ticket: Ticket) {
         self.take_note(watcher);
         if watcher.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.answer(ticket, b"+OK\r\n".to_vec());
@@ -1007,6 +1052,7 @@ impl Core {
     }
     fn unwatch_all(&mut self, watchers: &[Arc<Watcher>]) {
         for watcher in watchers {
+            watcher.over.store(true, Ordering::Release);
             let mut told = 0u128;
             for (_, key) in &watcher.keys {
                 let owner = self.owner(ringwood_protocol::slot::key_slot(key)) as usize;

@@ -290,11 +290,12 @@ impl Core {
                 Mail::Commands(parcel) => self.parcels.push_back((from, parcel)),
                 Mail::Replies(parcel) => self.take_replies(parcel),
                 Mail::Late(ticket, reply) => self.answer_with(ticket, &reply),
-                Mail::Watch(watcher, ticket) => self.watch_here(&watcher, ticket),
+                Mail::Watch(watcher, ticket) => self.watches.push((watcher, ticket)),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
                 other => self.early.push((from, other)),
             }
         }
+        self.serve_watches();
         self.refuse_parcels();
         while let Some(message) = self.mailbox.next_control() {
             match message {
@@ -415,6 +416,7 @@ impl Core {
         let within = &self.within;
         let others = |work: &Waiting| match work {
             Waiting::Part(_) => false,
+            Waiting::Watch { .. } => true,
             Waiting::Single { ticket, .. }
             | Waiting::Unit { ticket, .. }
             | Waiting::Exec { ticket, .. } => !within.is_behind(*ticket),
@@ -423,6 +425,8 @@ impl Core {
             match work {
                 Waiting::Part(_) => panic!("not asked for"),
                 Waiting::Exec { ticket, exec } => self.refuse_exec(ticket, *exec, &error),
+                // It may run at any time.
+                Waiting::Watch { ticket, watcher } => self.watch_now(&watcher, ticket),
                 Waiting::Single {
                     ticket,
                     entry,

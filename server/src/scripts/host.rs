@@ -40,9 +40,12 @@ pub(super) enum Reach {
     Everything,
     /// All: this transaction of ours holds every core.
     Held(u32),
-    /// Those of these slots that are here, and any other of this core that nobody holds.
+    /// Those of these slots that are here, and any other of this core that nobody holds, if it is alone.
     Declared {
         slots: Vec<u16>,
+        /// All declared keys are this core's: the script is one moment of this core. With keys of others it has a place in the order of
+        /// transactions, and what it has not locked may have been changed by later ones.
+        alone: bool,
         /// What to put back if the script must start again. Its key events wait until it is known that it need not.
         undo: Vec<Before>,
         /// What it has published: sent when it is known that it need not start again.
@@ -222,13 +225,15 @@ impl<'a> ScriptHost<'a> {
                     false => self.borrowing(transaction, entry, args, version, out),
                 }
             }
-            Reach::Declared { slots, undo, .. } => {
+            Reach::Declared {
+                slots, alone, undo, ..
+            } => {
                 let core = &*self.core;
                 let mut names = core.key_names(entry, args, self.db);
                 let has = |(db, key): &Name| {
                     let slot = key_slot(key);
                     match core.owner(slot) as usize == core.id {
-                        true => slots.contains(&slot) || !core.locks.in_use(slot),
+                        true => slots.contains(&slot) || *alone && !core.locks.in_use(slot),
                         false => core.shard.guests.contains(&(*db, key.clone())),
                     }
                 };

@@ -3,7 +3,7 @@
 //! A script is planned and locked like a transaction of one command ([`crate::multi`]), by the keys that it declares. It
 //! runs on one core's [`Vm`], synchronously. Then:
 //!
-//! - *Narrow*: it reaches the declared keys, and any other of this core that nobody holds. Where it asks for anything else
+//! - *Narrow*: it reaches the declared keys, and if those are all of this core, any other of this core that nobody holds. Where it asks for anything else
 //!   (a key of another core, DBSIZE), its writes are undone and it starts again, *wide*. Who has been wide once starts wide.
 //! - *Wide*: every core is held ([`crate::multi::exclusive`]), so every key can be had at once: the owners do nothing but
 //!   answer, and this core waits for each answer with the script on its stack.
@@ -300,14 +300,16 @@ impl Core {
         let reach = match exclusive {
             _ if self.cores() == 1 => Reach::Everything,
             Some(transaction) => Reach::Held(transaction),
-            None => Reach::Declared {
-                slots: keys
-                    .iter()
-                    .map(|k| ringwood_protocol::slot::key_slot(k))
-                    .collect(),
-                undo: Vec::new(),
-                messages: Vec::new(),
-            },
+            None => {
+                let slots = keys.iter().map(|k| ringwood_protocol::slot::key_slot(k));
+                let slots: Vec<u16> = slots.collect();
+                Reach::Declared {
+                    alone: slots.iter().all(|s| self.owner(*s) as usize == self.id),
+                    slots,
+                    undo: Vec::new(),
+                    messages: Vec::new(),
+                }
+            }
         };
         let function = match &target {
             Target::Script(_) => None,

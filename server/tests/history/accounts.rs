@@ -473,7 +473,7 @@ impl Model for Bank {
         }
     }
 
-    fn apply(&mut self, client: usize, action: &Action, seen: Option<&Seen>) -> Seen {
+    fn apply(&mut self, client: usize, action: &Action) -> Seen {
         match action {
             Action::One(command) => self.command(command),
             Action::Watch(names) => {
@@ -486,7 +486,6 @@ impl Model for Bank {
                 Seen::Done
             }
             Action::Exec(_, commands) => match self.watches.unwatch(client) {
-                _ if seen == Some(&Seen::Aborted) => Seen::Aborted,
                 true => Seen::Many(commands.iter().map(|c| self.command(c)).collect()),
                 false => Seen::Aborted,
             },

@@ -4,8 +4,7 @@
 //! other must precede, apply it to a model of all keys ([`Model`]), compare what it should have
 //! returned with what was seen, go back where nothing fits. The model holds all keys at once, so what changes several keys and is not
 //! atomic has no place in any order. It also knows what each client watches and whether that has changed, so an EXEC that should
-//! have come to nothing has none either. One that came to nothing without a reason is allowed: a change that was answered before WATCH may be told
-//! to the watched key's owner behind it, when another core had borrowed the key (seed 396 of 2026-11-22).
+//! have come to nothing has none either, nor one that came to nothing without a reason.
 //!
 //! An operation precedes another if it was answered before the other was sent. Commands of one pipeline may be taken in
 //! any order unless they share a key. A blocking command takes effect at one moment like any other, when it is served. An operation without an
@@ -22,17 +21,13 @@ pub trait Model: Clone + Hash {
     type Action: Clone + Debug;
     type Seen: Clone + Debug + PartialEq;
 
-    /// The keys that an action looks at, a bit each; for an EXEC those that its client watches too.
+    /// The keys that an action looks at, a bit each; for an EXEC those that its client watches too. What the client watches may have
+    /// a bit of its own.
     fn keys(action: &Self::Action) -> u128;
     /// Whether this reply tells that the command changed nothing, whenever it took effect.
     fn changed_nothing(action: &Self::Action, seen: &Self::Seen) -> bool;
-    /// What the command does on one thread; `seen` is what its client saw of it.
-    fn apply(
-        &mut self,
-        client: usize,
-        action: &Self::Action,
-        seen: Option<&Self::Seen>,
-    ) -> Self::Seen;
+    /// What the command does on one thread.
+    fn apply(&mut self, client: usize, action: &Self::Action) -> Self::Seen;
 }
 
 #[derive(Clone, Debug)]
@@ -181,8 +176,7 @@ impl<'a, M: Model> Search<'a, M> {
             }
             let (mut taken, mut state) = (place.taken.clone(), place.state.clone());
             let taking = self.ops[op];
-            let seen = taking.answered.as_ref().map(|(_, seen)| seen);
-            state.apply(taking.client, &taking.action, seen);
+            state.apply(taking.client, &taking.action);
             taken.take(op);
             match self.look(taken, state) {
                 Ok(place) => stack.extend(place),
@@ -228,8 +222,7 @@ impl<'a, M: Model> Search<'a, M> {
                 if behind {
                     continue;
                 }
-                let answer = op.answered.as_ref().map(|(_, seen)| seen);
-                let seen = state.clone().apply(op.client, &op.action, answer);
+                let seen = state.clone().apply(op.client, &op.action);
                 match &op.answered {
                     Some((_, s)) if *s != seen => {}
                     Some((_, s)) if M::changed_nothing(&op.action, s) => without_change.push(i),

@@ -57,6 +57,9 @@ pub struct State {
     watches: Watches,
 }
 
+/// Behind the bits of keys: what the client watches.
+const WATCHES: u128 = 1 << 100;
+
 fn key(n: usize) -> String {
     format!("key{n}")
 }
@@ -203,7 +206,9 @@ impl Action {
                 .collect()
         };
         match (self, line.as_bytes().first()) {
-            (Self::Exec(..), Some(b'*')) if line == "*-1" => Seen::Aborted,
+            (Self::Exec(watched, _), Some(b'*')) if line == "*-1" && !watched.is_empty() => {
+                Seen::Aborted
+            }
             (Self::Watch(_) | Self::Unwatch, Some(b'+')) if line == "+OK" => Seen::Done,
             (Self::Exec(_, actions) | Self::Script(_, actions), Some(b'*'))
                 if line[1..] == actions.len().to_string() =>
@@ -264,18 +269,22 @@ impl Action {
         let bits = |keys: &[usize]| keys.iter().fold(0, |b, k| b | 1 << k);
         match self {
             Self::Get(k) | Self::Set(k, _) => 1 << k,
-            Self::Del(keys) | Self::Exists(keys) | Self::Mget(keys) | Self::Watch(keys) => {
-                bits(keys)
-            }
+            Self::Del(keys) | Self::Exists(keys) | Self::Mget(keys) => bits(keys),
             Self::Mset(keys, _) | Self::Msetnx(keys, _) => bits(keys),
             Self::Rename(a, b) | Self::Copy(a, b) => 1 << a | 1 << b,
             Self::Echo(_) => 0,
-            // What a client watches may be anything.
-            Self::Unwatch => (1 << (super::KEYS + super::LISTS)) - 1,
+            Self::Watch(keys) => bits(keys) | WATCHES,
+            // It waits for no key.
+            Self::Unwatch => WATCHES,
             Self::Push(l, _) => 1 << (super::KEYS + l),
             Self::Pop(lists, _) => bits(lists) << super::KEYS,
             Self::Move(a, b, _) => (1 << a | 1 << b) << super::KEYS,
-            Self::Exec(watched, actions) => actions.iter().fold(bits(watched), |b, a| b | a.keys()),
+            Self::Exec(watched, actions) => {
+                let watches = if watched.is_empty() { 0 } else { WATCHES };
+                actions
+                    .iter()
+                    .fold(bits(watched) | watches, |b, a| b | a.keys())
+            }
             Self::Script(_, actions) => actions.iter().fold(0, |b, a| b | a.keys()),
             Self::Chase(..) => (1 << super::KEYS) - 1,
         }
@@ -396,11 +405,11 @@ impl Model for State {
     fn changed_nothing(action: &Action, seen: &Seen) -> bool {
         action.changed_nothing(seen)
     }
-    fn apply(&mut self, client: usize, action: &Action, came: Option<&Seen>) -> Seen {
+    fn apply(&mut self, client: usize, action: &Action) -> Seen {
         let mut changed = 0;
         let seen = match action {
             Action::Watch(_) => {
-                self.watches.watch(client, action.keys());
+                self.watches.watch(client, action.keys() & !WATCHES);
                 Seen::Done
             }
             Action::Unwatch => {
@@ -408,7 +417,6 @@ impl Model for State {
                 Seen::Done
             }
             Action::Exec(_, actions) => match self.watches.unwatch(client) {
-                _ if came == Some(&Seen::Aborted) => Seen::Aborted,
                 true => {
                     let each = actions.iter().map(|a| a.change(self, &mut changed));
                     Seen::Many(each.collect())
@@ -488,6 +496,6 @@ fn the_checker_tells_right_from_wrong() {
     let done = || Seen::Many(vec![Seen::Done]);
     assert_eq!(watched(Seen::Aborted, 0), Verdict::Right);
     assert_eq!(watched(done(), 0), Verdict::Wrong);
-    assert_eq!(watched(Seen::Aborted, 1), Verdict::Right);
+    assert_eq!(watched(Seen::Aborted, 1), Verdict::Wrong);
     assert_eq!(watched(done(), 1), Verdict::Right);
 }

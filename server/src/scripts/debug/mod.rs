@@ -395,6 +395,7 @@ impl Core {
                     1 => Reach::Everything,
                     _ => Reach::Declared {
                         slots: Vec::new(),
+                        alone: true,
                         undo: Vec::new(),
                         messages: Vec::new(),
                     },
