@@ -317,6 +317,17 @@ impl Builder {
     pub fn reserve(&mut self, bytes: usize) {
         self.lp.reserve(bytes);
     }
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+    /// The length that the listpack has as it is now.
+    pub fn size(&self) -> usize {
+        self.lp.len() + 1
+    }
     pub fn finish(mut self) -> Vec<u8> {
         self.lp.push(END);
         set_header(&mut self.lp, Some(self.count));

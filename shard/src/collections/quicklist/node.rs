@@ -42,6 +42,11 @@ impl Limit {
             Self::Bytes(max) => bytes > max,
         }
     }
+    /// True if an element of `len` bytes may be added to a packed node of `bytes` with `count` elements.
+    #[inline]
+    pub fn has_room(self, bytes: usize, count: usize, len: usize) -> bool {
+        !self.is_large(len) && !self.is_exceeded(bytes + len + ELEMENT_OVERHEAD, count + 1)
+    }
     /// True for an element that gets a node of its own.
     #[inline]
     pub fn is_large(self, len: usize) -> bool {
@@ -220,12 +225,7 @@ impl Node {
     /// True if a value of `len` bytes may be added.
     #[inline]
     pub fn has_room(&self, limit: Limit, len: usize) -> bool {
-        !self.plain
-            && !limit.is_large(len)
-            && !limit.is_exceeded(
-                self.counted_bytes() + len + ELEMENT_OVERHEAD,
-                self.count() + 1,
-            )
+        !self.plain && limit.has_room(self.counted_bytes(), self.count(), len)
     }
     /// True if both together would be no larger than a node may be.
     pub fn may_merge(&self, other: &Self, limit: Limit) -> bool {

@@ -4,15 +4,19 @@
 //! shall be answered of each is looked up (GET). Keys that patterns name may lie on other cores: the command asks for them and
 //! starts again ([`Ctx::widen`]).
 
+mod making;
+mod numbers;
 mod options;
 mod pattern;
 mod source;
 
-use crate::collections::quicklist::{End, Limit, List};
+use crate::collections::listpack::Item;
+use crate::collections::quicklist::Limit;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::keyspace::entry::{Parts, Value};
-use crate::object::{Encoding, Object, Type};
+use crate::object::Type;
 use crate::shard::notify;
+use making::Making;
 use options::Options;
 use pattern::Pattern;
 use ringwood_protocol::command::*;
@@ -81,6 +85,13 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, may_store: bool) -> CommandResult {
         let places = elements.places().to_vec();
         return finish(ctx, &options, &elements, &places);
     }
+    if alone
+        && !options.alpha
+        && let Some(numbers) = numbers::load(entry, len)
+    {
+        let numbers = numbers::sorted_part(numbers, range, options.descending);
+        return finish_numbers(ctx, &options, &numbers);
+    }
     let elements = source::load(entry, 0..len);
     let missing = unreached(
         ctx,
@@ -108,7 +119,10 @@ fn unreached<'p>(
     elements: &Elements,
     places: &[Place],
 ) -> Vec<Box<[u8]>> {
-    if ctx.shard.owned.first_absent(0).is_none() {
+    let mut patterns = patterns.peekable();
+    if patterns.peek().is_none() && options.store.is_none()
+        || ctx.shard.owned.first_absent(0).is_none()
+    {
         return Vec::new();
     }
     let mut missing: Vec<Box<[u8]>> = Vec::new();
@@ -154,6 +168,17 @@ fn sorted_part<T>(
     all[range].iter().map(place).collect()
 }
 
+/// What a text weighs as a number.
+fn weight_of(text: &[u8]) -> Option<f64> {
+    /// So many digits are a float without rounding.
+    const EXACT_DIGITS: usize = 15;
+    if (1..=EXACT_DIGITS).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
+        let digits = text.iter().map(|digit| u64::from(digit - b'0'));
+        return Some(digits.fold(0, |n, digit| n * 10 + digit) as f64);
+    }
+    number::parse_range_end(text)
+}
+
 fn sort_by_number(
     ctx: &mut Ctx<'_>,
     options: &Options<'_>,
@@ -166,11 +191,11 @@ fn sort_by_number(
     for place in elements.places() {
         let element = elements.get(*place);
         let weight = match options.by {
-            None => number::parse_range_end(element),
+            None => weight_of(element),
             Some(pattern) => match pattern.value(ctx.shard, ctx.db, element, &mut key) {
                 // What has no weight weighs nothing.
                 None => Some(0.0),
-                Some(text) => number::parse_range_end(&text),
+                Some(text) => weight_of(&text),
             },
         };
         match weight {
@@ -266,20 +291,42 @@ fn finish(
         return Ok(());
     };
     let limit = Limit::new(ctx.shard.settings.list_listpack_size_max);
-    let mut list = List::new(limit);
+    let mut list = Making::new(limit);
     for place in places {
         for pattern in get {
             let element = elements.get(*place);
             let value = pattern.value(ctx.shard, ctx.db, element, &mut key);
-            list.push(End::Back, &value.unwrap_or_default());
+            list.push(Item::Bytes(&value.unwrap_or_default()));
         }
     }
-    store(ctx, to, list, limit);
+    store(ctx, to, list);
+    Ok(())
+}
+
+/// As [`finish`], of elements that are integers, and themselves what is answered.
+fn finish_numbers(ctx: &mut Ctx<'_>, options: &Options<'_>, numbers: &[i64]) -> CommandResult {
+    let no_patterns = std::iter::empty();
+    let missing = unreached(ctx, options, no_patterns, &Elements::default(), &[]);
+    if !missing.is_empty() {
+        return ctx.widen(missing);
+    }
+    let Some(to) = options.store else {
+        ctx.reply.array(numbers.len());
+        for n in numbers {
+            ctx.reply.bulk_integer(*n);
+        }
+        return Ok(());
+    };
+    let mut list = Making::new(Limit::new(ctx.shard.settings.list_listpack_size_max));
+    for n in numbers {
+        list.push(Item::Int(*n));
+    }
+    store(ctx, to, list);
     Ok(())
 }
 
 /// Makes the list the key's value, whatever it was before, and answers its length.
-fn store(ctx: &mut Ctx<'_>, to: &[u8], list: List, limit: Limit) {
+fn store(ctx: &mut Ctx<'_>, to: &[u8], list: Making) {
     let len = list.len();
     ctx.reply.integer(len as i64);
     if len == 0 {
@@ -288,13 +335,7 @@ fn store(ctx: &mut Ctx<'_>, to: &[u8], list: List, limit: Limit) {
         }
         return;
     }
-    let (encoding, value) = match list.to_listpack(limit, false) {
-        Some(lp) => (Encoding::Listpack, Value::Bytes(lp)),
-        None => (
-            Encoding::Quicklist,
-            Value::Object(Box::new(Object::List(list))),
-        ),
-    };
+    let (encoding, value) = list.finish();
     let key = ctx.key(to);
     if let Some(mut entry) = ctx.shard.write(ctx.db, key) {
         let before = entry.kind();

@@ -62,8 +62,11 @@ pub fn len(entry: EntryRef<'_>) -> Result<usize, CommandError> {
 
 /// The elements of a range of places, in the value's own order: that of a list, or of the scores.
 pub fn load(entry: EntryRef<'_>, range: Range<usize>) -> Elements {
-    let mut elements = Elements::default();
     let (from, count) = (range.start, range.len());
+    let mut elements = Elements {
+        text: Vec::with_capacity(8 * count),
+        places: Vec::with_capacity(count),
+    };
     if entry.is_object() {
         match entry.object() {
             Object::List(list) => list
@@ -97,7 +100,7 @@ pub fn load(entry: EntryRef<'_>, range: Range<usize>) -> Elements {
 }
 
 /// The numbers of an intset: after the width of each and their count, 4 bytes each, they follow in order.
-fn integers(bytes: &[u8]) -> impl Iterator<Item = i64> + '_ {
+pub fn integers(bytes: &[u8]) -> impl Iterator<Item = i64> + '_ {
     let (head, numbers) = bytes.split_at(8);
     numbers
         .chunks_exact(usize::from(head[0]))
