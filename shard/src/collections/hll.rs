@@ -19,7 +19,7 @@
 mod avx2;
 mod registers;
 
-pub use registers::{Registers, set_wide};
+pub use registers::{Registers, Union, set_wide};
 
 use super::listpack::Splice;
 
@@ -404,11 +404,20 @@ fn join_runs(b: &mut impl Splice, mut at: usize) {
     }
 }
 
+/// Writes the registers of a dense value into another one.
+pub fn copy_registers(to: &mut [u8], from: &[u8]) {
+    to[HEADER..DENSE_LEN].copy_from_slice(&from[HEADER..DENSE_LEN]);
+}
+/// Gives a dense value the header of another value. The estimate is the other one's then.
+pub fn copy_header(to: &mut [u8], from: &[u8]) {
+    to[..HEADER].copy_from_slice(&from[..HEADER]);
+    to[4] = DENSE;
+}
+
 /// A sparse value as a dense one. The estimate stays.
 pub fn to_dense(hll: &[u8]) -> Result<Vec<u8>, Corrupt> {
     let mut dense = vec![0; DENSE_LEN];
-    dense[..HEADER].copy_from_slice(&hll[..HEADER]);
-    dense[4] = DENSE;
+    copy_header(&mut dense, hll);
     each_run(hll, |first, run| {
         if run.rank > 0 {
             for index in first..first + run.len {

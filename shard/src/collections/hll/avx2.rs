@@ -1,7 +1,8 @@
 //! Dense registers 32 at a time, for CPUs with AVX2.
 //!
 //! 24 packed bytes are 32 registers: each half of a vector takes 12 of them, each of its four words 3, which are four registers of six
-//! bits, the lowest first; moved apart they are the word's four bytes. The way back is two multiplications that add neighbours.
+//! bits, the lowest first. The first two of the three bytes and the last two make lanes of two registers each ([`spread`]). The way back
+//! is a multiplication that adds neighbours.
 //!
 //! Everything here is safe to call: the functions with `target_feature` are called behind a check of the CPU, and what is loaded or
 //! stored is an array of the vector's size.
@@ -15,12 +16,19 @@ const PACKED: usize = LANES * 6 / 8;
 /// A half's loads begin so many bytes ahead of its registers, so that the last one ends with the value. Before the first there is the
 /// header.
 const AHEAD: usize = 4;
+const WINDOW: usize = AHEAD + PACKED;
 
 /// Raises each register to that of a dense value, where that is higher.
-pub(super) fn merge(registers: &mut [u8; REGISTERS], hll: &[u8]) {
+pub(super) fn merge(registers: &mut [u8; REGISTERS], hll: &[u8; DENSE_LEN]) {
     assert!(is_x86_feature_detected!("avx2"));
     // SAFETY: the CPU has AVX2.
     unsafe { merge_avx2(registers, hll) }
+}
+/// As [`merge`], into another dense value, whose header stays: without a way over bytes.
+pub(super) fn merge_packed(into: &mut [u8; DENSE_LEN], hll: &[u8; DENSE_LEN]) {
+    assert!(is_x86_feature_detected!("avx2"));
+    // SAFETY: the CPU has AVX2.
+    unsafe { merge_packed_avx2(into, hll) }
 }
 /// Writes the registers, which are below 64, into a dense value.
 pub(super) fn write(registers: &[u8; REGISTERS], hll: &mut [u8]) {
@@ -54,29 +62,57 @@ fn load_half(bytes: &[u8; LANES / 2]) -> __m128i {
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
+/// 32 packed registers, with the bytes ahead of them, two to a lane of 16 bits: one in the upper six bits, one in the six below. The
+/// lowest four say nothing.
+#[inline]
 #[target_feature(enable = "avx2")]
-fn merge_avx2(registers: &mut [u8; REGISTERS], hll: &[u8]) {
-    // Three bytes to each word, from behind the four ahead.
-    let spread = both(_mm_setr_epi8(
-        4, 5, 6, -1, 7, 8, 9, -1, 10, 11, 12, -1, 13, 14, 15, -1,
+fn spread(window: &[u8; WINDOW]) -> __m256i {
+    // Of three bytes the first two, which begin with a register, and the last two, which end with one.
+    let lanes = both(_mm_setr_epi8(
+        4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12, 13, 14, 14, 15,
     ));
-    let packed = &hll[HEADER - AHEAD..DENSE_LEN];
-    let windows = packed.windows(PACKED + AHEAD).step_by(PACKED);
-    for (to, from) in registers.as_chunks_mut::<LANES>().0.iter_mut().zip(windows) {
-        let (Some(low), Some(high)) = (from.first_chunk(), from.last_chunk()) else {
-            return;
-        };
-        let words = _mm256_shuffle_epi8(_mm256_set_m128i(load_half(high), load_half(low)), spread);
-        let bits = |n: i32| _mm256_set1_epi32(n);
+    let [low, high] = halves(window);
+    let bytes = _mm256_set_m128i(load_half(high), load_half(low));
+    // The first two move to the same place in their lane as the others.
+    _mm256_mullo_epi16(
+        _mm256_shuffle_epi8(bytes, lanes),
+        _mm256_set1_epi32(1 << 16 | 16),
+    )
+}
+/// The two halves of a window, which overlap in the bytes ahead of the second.
+#[inline]
+fn halves(window: &[u8; WINDOW]) -> [&[u8; LANES / 2]; 2] {
+    let (low, _) = window.split_first_chunk().expect("shorter than a window");
+    let (_, high) = window.split_last_chunk().expect("shorter than a window");
+    [low, high]
+}
+/// Stores 32 registers, of which four lie in the lowest 24 bits of each word.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_packed(to: &mut [u8; PACKED], fours: __m256i) {
+    let close = both(_mm_setr_epi8(
+        0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
+    ));
+    let join = _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7);
+    let packed = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(fours, close), join);
+    let (low, high) = to.split_at_mut(16);
+    // SAFETY: writes 16 bytes, the length of `low`, and 8, that of `high`, for an array has 24; they need not be aligned.
+    unsafe {
+        _mm_storeu_si128(low.as_mut_ptr().cast(), _mm256_castsi256_si128(packed));
+        _mm_storel_epi64(
+            high.as_mut_ptr().cast(),
+            _mm256_extracti128_si256::<1>(packed),
+        );
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn merge_avx2(registers: &mut [u8; REGISTERS], hll: &[u8; DENSE_LEN]) {
+    for (i, to) in registers.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let lanes = spread(window(hll, i));
         let apart = _mm256_or_si256(
-            _mm256_or_si256(
-                _mm256_and_si256(words, bits(0x3f)),
-                _mm256_and_si256(_mm256_slli_epi32(words, 2), bits(0x3f00)),
-            ),
-            _mm256_or_si256(
-                _mm256_and_si256(_mm256_slli_epi32(words, 4), bits(0x3f_0000)),
-                _mm256_and_si256(_mm256_slli_epi32(words, 6), bits(0x3f00_0000)),
-            ),
+            _mm256_and_si256(_mm256_srli_epi16::<4>(lanes), _mm256_set1_epi16(0x3f)),
+            _mm256_and_si256(_mm256_srli_epi16::<2>(lanes), _mm256_set1_epi16(0x3f00)),
         );
         let old = load(to);
         store(to, _mm256_max_epu8(old, apart));
@@ -84,20 +120,41 @@ fn merge_avx2(registers: &mut [u8; REGISTERS], hll: &[u8]) {
 }
 
 #[target_feature(enable = "avx2")]
+fn merge_packed_avx2(into: &mut [u8; DENSE_LEN], hll: &[u8; DENSE_LEN]) {
+    let upper = _mm256_set1_epi16(0xfc00_u16 as i16);
+    let lower = _mm256_set1_epi16(0x03f0);
+    for i in 0..REGISTERS / LANES {
+        let a = spread(window(into, i));
+        let b = spread(window(hll, i));
+        // Each register by itself in its lane: the larger lane is the larger register.
+        let larger = _mm256_or_si256(
+            _mm256_max_epu16(_mm256_and_si256(a, upper), _mm256_and_si256(b, upper)),
+            _mm256_max_epu16(_mm256_and_si256(a, lower), _mm256_and_si256(b, lower)),
+        );
+        let fours = _mm256_madd_epi16(
+            _mm256_srli_epi16::<4>(larger),
+            _mm256_set1_epi32(1 | 4096 << 16),
+        );
+        let to = &mut into[HEADER + i * PACKED..][..PACKED];
+        store_packed(to.try_into().expect("so many bytes"), fours);
+    }
+}
+
+/// The window of the `i`th 32 registers.
+#[inline]
+fn window(hll: &[u8; DENSE_LEN], i: usize) -> &[u8; WINDOW] {
+    let from = &hll[HEADER - AHEAD + i * PACKED..][..WINDOW];
+    from.try_into().expect("so many bytes")
+}
+
+#[target_feature(enable = "avx2")]
 fn write_avx2(registers: &[u8; REGISTERS], hll: &mut [u8]) {
-    let close = both(_mm_setr_epi8(
-        0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
-    ));
-    let join = _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7);
     let packed = hll[HEADER..DENSE_LEN].as_chunks_mut::<PACKED>().0;
     for (to, from) in packed.iter_mut().zip(registers.as_chunks::<LANES>().0) {
         // Two registers to 12 bits, four to 24.
         let pairs = _mm256_maddubs_epi16(load(from), _mm256_set1_epi16(1 | 64 << 8));
         let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(1 | 4096 << 16));
-        let halves = _mm256_shuffle_epi8(fours, close);
-        let mut bytes = [0; LANES];
-        store(&mut bytes, _mm256_permutevar8x32_epi32(halves, join));
-        to.copy_from_slice(&bytes[..PACKED]);
+        store_packed(to, fours);
     }
 }
 

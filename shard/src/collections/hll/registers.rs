@@ -105,7 +105,11 @@ impl Registers {
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            Way::Avx2 => super::avx2::merge(&mut self.0, hll),
+            Way::Avx2 => {
+                if let Some(hll) = hll.first_chunk() {
+                    super::avx2::merge(&mut self.0, hll);
+                }
+            }
         }
     }
     /// Writes them into a dense value.
@@ -156,6 +160,63 @@ impl Registers {
             }
         }
         std::array::from_fn(|rank| tables.iter().map(|t| t[rank]).sum())
+    }
+}
+
+/// Raises each register of a dense value to that of another one, where that is higher.
+pub(super) fn merge_packed(into: &mut [u8], hll: &[u8], way: Way) {
+    match way {
+        Way::OneByOne => {
+            for index in 0..REGISTERS {
+                dense_set(into, index, dense_get(hll, index));
+            }
+        }
+        Way::Words => {
+            let mut registers = Registers::default();
+            registers.merge_dense(into, way);
+            registers.merge_dense(hll, way);
+            registers.write_dense_by(into, way);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Way::Avx2 => {
+            if let (Some(into), Some(hll)) = (into.first_chunk_mut(), hll.first_chunk()) {
+                super::avx2::merge_packed(into, hll);
+            }
+        }
+    }
+}
+
+/// All that values have together. While all of them are dense it is dense too, and what is not needed is not unpacked.
+#[derive(Default)]
+pub struct Union {
+    /// Empty, or a dense value.
+    dense: Vec<u8>,
+    /// From the first sparse value on: everything.
+    registers: Option<Box<Registers>>,
+}
+
+impl Union {
+    pub fn add(&mut self, hll: &[u8]) -> Result<(), Corrupt> {
+        if let Some(registers) = &mut self.registers {
+            return registers.merge(hll);
+        }
+        if is_dense(hll) {
+            if self.dense.is_empty() {
+                self.dense.extend_from_slice(hll);
+            } else {
+                merge_packed(&mut self.dense, hll, Way::chosen());
+            }
+            return Ok(());
+        }
+        let registers = self.registers.insert(Box::default());
+        if !self.dense.is_empty() {
+            registers.merge(&self.dense)?;
+        }
+        registers.merge(hll)
+    }
+    /// The registers, if there were sparse values; otherwise a dense value, of the first one's header, or nothing if there was none.
+    pub fn into_parts(self) -> Result<Box<Registers>, Vec<u8>> {
+        self.registers.ok_or(self.dense)
     }
 }
 

@@ -1,6 +1,6 @@
 //! HyperLogLogs against an array of registers; and strings that only look like one.
 
-use super::registers::Way;
+use super::registers::{Way, merge_packed};
 use super::*;
 use proptest::prelude::*;
 
@@ -162,6 +162,36 @@ proptest! {
         prop_assert!(registers.iter().eq(model.iter().copied()));
     }
 
+    #[test]
+    fn a_union_is_of_all_values_whatever_their_encodings(
+        all in prop::collection::vec((prop::collection::vec(raised(), 0..100), any::<bool>()), 0..5),
+    ) {
+        let mut model = Registers::default();
+        let mut union = Union::default();
+        for (raised, dense) in &all {
+            let mut hll = EMPTY.to_vec();
+            for (index, rank) in raised {
+                raise(&mut hll, *index, *rank, 3000, &mut From::default());
+            }
+            if *dense && !is_dense(&hll) {
+                hll = to_dense(&hll).expect("a value that was made here");
+            }
+            model.merge(&hll).expect("a value that was made here");
+            union.add(&hll).expect("a value that was made here");
+        }
+        let union = match union.into_parts() {
+            Ok(registers) => *registers,
+            Err(dense) => {
+                let mut registers = Registers::default();
+                if !all.is_empty() {
+                    registers.merge(&dense).expect("a value that was made here");
+                }
+                registers
+            }
+        };
+        prop_assert!(union.iter().eq(model.iter()));
+    }
+
     /// Passing over many runs at once finds what a walk finds, with the two runs before it.
     #[test]
     fn a_search_over_blocks_finds_the_same_runs(
@@ -213,6 +243,10 @@ proptest! {
             registers.merge_dense(&one, way);
             registers.merge_dense(&other, way);
             prop_assert!((0..REGISTERS).all(|i| registers.get(i) == a[i].max(model[i])));
+            let mut packed = one.clone();
+            merge_packed(&mut packed, &other, way);
+            prop_assert_eq!(&packed[..HEADER], &one[..HEADER]);
+            prop_assert!((0..REGISTERS).all(|i| dense_get(&packed, i) == registers.get(i)));
         }
     }
 

@@ -1,7 +1,7 @@
 //! PFMERGE.
 
 use super::{check, make_raw};
-use crate::collections::hll::{self, Raised, Registers};
+use crate::collections::hll::{self, Raised, Registers, Union};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::object::{Encoding, Type};
 use crate::shard::notify;
@@ -25,14 +25,14 @@ pub const PFMERGE: Command<Handler> = command("PFMERGE", at_least(2), pfmerge as
 
 fn pfmerge(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let limit = ctx.shard.settings.hll_sparse_bytes_max;
-    let mut registers = Registers::default();
+    let mut union = Union::default();
     let mut dense = false;
     // The destination is one of the sources.
     for key in &args[1..] {
         if let Some(entry) = ctx.read(key) {
             check(entry)?;
             dense |= hll::is_dense(entry.bytes());
-            registers.merge(entry.bytes())?;
+            union.add(entry.bytes())?;
         }
     }
     let key = ctx.key(args[1]);
@@ -47,14 +47,24 @@ fn pfmerge(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
                 .insert_bytes(ctx.db, key, Type::String, Encoding::Raw, parts)
         }
     };
-    if hll::is_dense(entry.bytes()) {
-        registers.write_dense(entry.bytes_mut());
-    } else {
-        let merged = merged(entry.bytes(), &registers, dense, limit)?;
-        if merged.len() == hll::DENSE_LEN {
+    match union.into_parts() {
+        Ok(registers) if hll::is_dense(entry.bytes()) => registers.write_dense(entry.bytes_mut()),
+        Ok(registers) => {
+            let merged = merged(entry.bytes(), &registers, dense, limit)?;
+            if merged.len() == hll::DENSE_LEN {
+                entry.set_vector(Type::String, Encoding::Raw, merged);
+            } else {
+                entry.set_bytes(Type::String, Encoding::Raw, &merged);
+            }
+        }
+        // There was nothing to merge.
+        Err(merged) if merged.is_empty() => {}
+        Err(merged) if hll::is_dense(entry.bytes()) => {
+            hll::copy_registers(entry.bytes_mut(), &merged);
+        }
+        Err(mut merged) => {
+            hll::copy_header(&mut merged, entry.bytes());
             entry.set_vector(Type::String, Encoding::Raw, merged);
-        } else {
-            entry.set_bytes(Type::String, Encoding::Raw, &merged);
         }
     }
     hll::outdate(entry.bytes_mut());
