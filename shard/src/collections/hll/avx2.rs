@@ -13,10 +13,6 @@ use std::arch::x86_64::*;
 /// Registers in a vector, and the bytes that they take in a dense value.
 const LANES: usize = 32;
 const PACKED: usize = LANES * 6 / 8;
-/// A half's loads begin so many bytes ahead of its registers, so that the last one ends with the value. Before the first there is the
-/// header.
-const AHEAD: usize = 4;
-const WINDOW: usize = AHEAD + PACKED;
 
 /// Raises each register to that of a dense value, where that is higher.
 pub(super) fn merge(registers: &mut [u8; REGISTERS], hll: &[u8; DENSE_LEN]) {
@@ -31,7 +27,7 @@ pub(super) fn merge_packed(into: &mut [u8; DENSE_LEN], hll: &[u8; DENSE_LEN]) {
     unsafe { merge_packed_avx2(into, hll) }
 }
 /// Writes the registers, which are below 64, into a dense value.
-pub(super) fn write(registers: &[u8; REGISTERS], hll: &mut [u8]) {
+pub(super) fn write(registers: &[u8; REGISTERS], hll: &mut [u8; DENSE_LEN]) {
     assert!(is_x86_feature_detected!("avx2"));
     // SAFETY: the CPU has AVX2.
     unsafe { write_avx2(registers, hll) }
@@ -62,29 +58,26 @@ fn load_half(bytes: &[u8; LANES / 2]) -> __m128i {
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
-/// 32 packed registers, with the bytes ahead of them, two to a lane of 16 bits: one in the upper six bits, one in the six below. The
-/// lowest four say nothing.
+/// 32 packed registers, two to a lane of 16 bits: one in the upper six bits, one in the six below. The lowest four say nothing.
+///
+/// No load touches a neighbour's bytes: where those have just been stored it would have to wait for that.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn spread(window: &[u8; WINDOW]) -> __m256i {
-    // Of three bytes the first two, which begin with a register, and the last two, which end with one.
-    let lanes = both(_mm_setr_epi8(
-        4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12, 13, 14, 14, 15,
-    ));
-    let [low, high] = halves(window);
+fn spread(packed: &[u8; PACKED]) -> __m256i {
+    // The first 12 bytes of one half, the last 12 of the other. Of three bytes the first two, which begin with a register, and the last
+    // two, which end with one.
+    let lanes = _mm256_setr_epi8(
+        0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12,
+        13, 14, 14, 15,
+    );
+    let (low, _) = packed.split_first_chunk().expect("16 of 24 bytes");
+    let (_, high) = packed.split_last_chunk().expect("16 of 24 bytes");
     let bytes = _mm256_set_m128i(load_half(high), load_half(low));
     // The first two move to the same place in their lane as the others.
     _mm256_mullo_epi16(
         _mm256_shuffle_epi8(bytes, lanes),
         _mm256_set1_epi32(1 << 16 | 16),
     )
-}
-/// The two halves of a window, which overlap in the bytes ahead of the second.
-#[inline]
-fn halves(window: &[u8; WINDOW]) -> [&[u8; LANES / 2]; 2] {
-    let (low, _) = window.split_first_chunk().expect("shorter than a window");
-    let (_, high) = window.split_last_chunk().expect("shorter than a window");
-    [low, high]
 }
 /// Stores 32 registers, of which four lie in the lowest 24 bits of each word.
 #[inline]
@@ -106,10 +99,20 @@ fn store_packed(to: &mut [u8; PACKED], fours: __m256i) {
     }
 }
 
+/// The registers of a dense value, 32 at a time.
+#[inline]
+fn chunks(hll: &[u8; DENSE_LEN]) -> &[[u8; PACKED]] {
+    hll[HEADER..].as_chunks().0
+}
+#[inline]
+fn chunks_mut(hll: &mut [u8; DENSE_LEN]) -> &mut [[u8; PACKED]] {
+    hll[HEADER..].as_chunks_mut().0
+}
+
 #[target_feature(enable = "avx2")]
 fn merge_avx2(registers: &mut [u8; REGISTERS], hll: &[u8; DENSE_LEN]) {
-    for (i, to) in registers.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        let lanes = spread(window(hll, i));
+    for (to, packed) in registers.as_chunks_mut().0.iter_mut().zip(chunks(hll)) {
+        let lanes = spread(packed);
         let apart = _mm256_or_si256(
             _mm256_and_si256(_mm256_srli_epi16::<4>(lanes), _mm256_set1_epi16(0x3f)),
             _mm256_and_si256(_mm256_srli_epi16::<2>(lanes), _mm256_set1_epi16(0x3f00)),
@@ -123,9 +126,8 @@ fn merge_avx2(registers: &mut [u8; REGISTERS], hll: &[u8; DENSE_LEN]) {
 fn merge_packed_avx2(into: &mut [u8; DENSE_LEN], hll: &[u8; DENSE_LEN]) {
     let upper = _mm256_set1_epi16(0xfc00_u16 as i16);
     let lower = _mm256_set1_epi16(0x03f0);
-    for i in 0..REGISTERS / LANES {
-        let a = spread(window(into, i));
-        let b = spread(window(hll, i));
+    for (to, packed) in chunks_mut(into).iter_mut().zip(chunks(hll)) {
+        let (a, b) = (spread(to), spread(packed));
         // Each register by itself in its lane: the larger lane is the larger register.
         let larger = _mm256_or_si256(
             _mm256_max_epu16(_mm256_and_si256(a, upper), _mm256_and_si256(b, upper)),
@@ -135,22 +137,14 @@ fn merge_packed_avx2(into: &mut [u8; DENSE_LEN], hll: &[u8; DENSE_LEN]) {
             _mm256_srli_epi16::<4>(larger),
             _mm256_set1_epi32(1 | 4096 << 16),
         );
-        let to = &mut into[HEADER + i * PACKED..][..PACKED];
-        store_packed(to.try_into().expect("so many bytes"), fours);
+        store_packed(to, fours);
     }
 }
 
-/// The window of the `i`th 32 registers.
-#[inline]
-fn window(hll: &[u8; DENSE_LEN], i: usize) -> &[u8; WINDOW] {
-    let from = &hll[HEADER - AHEAD + i * PACKED..][..WINDOW];
-    from.try_into().expect("so many bytes")
-}
-
 #[target_feature(enable = "avx2")]
-fn write_avx2(registers: &[u8; REGISTERS], hll: &mut [u8]) {
-    let packed = hll[HEADER..DENSE_LEN].as_chunks_mut::<PACKED>().0;
-    for (to, from) in packed.iter_mut().zip(registers.as_chunks::<LANES>().0) {
+fn write_avx2(registers: &[u8; REGISTERS], hll: &mut [u8; DENSE_LEN]) {
+    let packed = chunks_mut(hll).iter_mut();
+    for (to, from) in packed.zip(registers.as_chunks::<LANES>().0) {
         // Two registers to 12 bits, four to 24.
         let pairs = _mm256_maddubs_epi16(load(from), _mm256_set1_epi16(1 | 64 << 8));
         let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(1 | 4096 << 16));

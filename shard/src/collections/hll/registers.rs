@@ -131,7 +131,11 @@ impl Registers {
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            Way::Avx2 => super::avx2::write(&self.0, hll),
+            Way::Avx2 => {
+                if let Some(hll) = hll.first_chunk_mut() {
+                    super::avx2::write(&self.0, hll);
+                }
+            }
         }
     }
 
