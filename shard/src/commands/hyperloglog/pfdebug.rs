@@ -58,9 +58,11 @@ fn pfdebug(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         let converted = to_dense(ctx, key)?;
         ctx.reply.integer(converted.into());
     } else {
+        // Redis shows a text up to its first NUL.
+        let shown = what.split(|byte| *byte == 0).next().unwrap_or_default();
         return Err(CommandError::err(format_args!(
             "Unknown PFDEBUG subcommand '{}'",
-            String::from_utf8_lossy(what)
+            String::from_utf8_lossy(shown)
         )));
     }
     Ok(())
