@@ -436,7 +436,9 @@ impl Core {
                 } => {
                     let mut reply = Vec::new();
                     self.caller = ticket;
+                    self.shard.guests_only = entry.widens();
                     let wants = self.run_owned(entry, &words, db, version, Mode::ASIDE, &mut reply);
+                    self.shard.guests_only = false;
                     if wants.as_deref() == Some(&Wants::Aside) {
                         // Its locks stay: what the client sent after it is behind them.
                         self.begin_aside(Long {
@@ -721,6 +723,13 @@ impl Core {
             // Only commands that may ask for more ask what they reach.
             self.bring_in(loan, entry.widens());
         }
+        if entry.widens() {
+            // This core's own are held if they were asked for.
+            let named = self.key_names(entry, &words.slices(), db);
+            let extra = extra.iter().map(|key| (db, key.clone()));
+            self.shard.guests.extend(named.into_iter().chain(extra));
+            self.shard.guests_only = true;
+        }
         let mut reply = Vec::new();
         let serving = waiter.is_some();
         self.caller = t.ticket;
@@ -732,6 +741,7 @@ impl Core {
         let wants = self.run_owned(entry, &words, db, version, how, &mut reply);
         self.end_log_group(t.number);
         self.shard.guests.clear();
+        self.shard.guests_only = false;
         if wants.as_deref() == Some(&Wants::Aside) {
             for (_, loan, _) in &mut borrowed.loans {
                 self.take_out(loan);

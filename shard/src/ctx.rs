@@ -135,7 +135,7 @@ impl<'a> Ctx<'a> {
         self.serving && !keys.iter().any(|key| is_there(self, key))
     }
 
-    /// True for a key that this command may use: one of this core, or one that another core lent for it. False for the
+    /// True for a key that this command may use now: one of this core, if nobody holds any, or one that is held for it. False for the
     /// others; a command that finds it needs such keys calls [`Ctx::widen`].
     pub fn reaches(&self, key: &[u8]) -> bool {
         self.shard.reaches(self.db, key)

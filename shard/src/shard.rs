@@ -192,6 +192,9 @@ pub struct Shard {
     pub attention: Attention,
     /// Keys lent by other cores to the command that runs.
     pub guests: HashSet<(usize, Box<[u8]>)>,
+    /// This core's keys may be with others, or be changed by what comes later in the order of transactions: a command that finds out
+    /// as it runs which keys it needs may use none but [`Shard::guests`].
+    pub guests_only: bool,
     /// A snapshot or the log is being read: nothing expires. The log itself says what did and when.
     pub loading: bool,
     /// Somebody takes [`crate::ctx::Ctx::log`]: while nobody does, commands do not write down what they are logged as.
@@ -230,6 +233,7 @@ impl Shard {
             events: Vec::new(),
             attention: Attention::default(),
             guests: HashSet::new(),
+            guests_only: false,
             loading: false,
             logging: false,
             in_script: false,
@@ -308,10 +312,12 @@ impl Shard {
         self.attention.watch((db, key.into()), changed, existed);
     }
 
-    /// True for a key of this core, or one that another core lent it.
+    /// True for a key of this core, or one that is held for the command.
     pub fn reaches(&self, db: usize, key: &[u8]) -> bool {
+        !self.guests_only && self.owns(key) || self.guests.contains(&(db, Box::from(key)))
+    }
+    pub fn owns(&self, key: &[u8]) -> bool {
         self.owned.contains(ringwood_protocol::slot::key_slot(key))
-            || self.guests.contains(&(db, Box::from(key)))
     }
 
     /// Access bits of an entry that is made now.

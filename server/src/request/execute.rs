@@ -124,7 +124,10 @@ impl Core {
                         break 'run Flow::Stall;
                     }
                     client.alone = true;
-                    self.route(conn, entry, args, key)
+                    self.shard.guests_only = !self.locks.is_empty();
+                    let flow = self.route(conn, entry, args, key);
+                    self.shard.guests_only = false;
+                    flow
                 }
                 Run::Shard(_) => self.route(conn, entry, args, key),
             };

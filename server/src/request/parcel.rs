@@ -190,6 +190,7 @@ impl Core {
                 item.deferred = true;
                 return;
             }
+            self.shard.guests_only = entry.widens();
         }
         crate::crash::note_command(entry, ticket.client);
         let key = match entry.keys {
@@ -208,6 +209,9 @@ impl Core {
             caller: ticket,
         };
         let wants = run(&mut self.shard, &mut self.stats, &call, args, replies);
+        if self.shard.guests_only {
+            self.shard.guests_only = false;
+        }
         self.stats.called(entry);
         if let Some(wants) = wants {
             let request = crate::transaction::Request {

@@ -55,10 +55,16 @@ impl Scene {
     }
     /// A key of this core.
     fn key(&self, core: usize) -> String {
+        format!("key:{}", self.key_numbers(core, 1)[0])
+    }
+    /// Numbers n of keys `key:n` of this core.
+    fn key_numbers(&self, core: usize, count: usize) -> Vec<usize> {
         let core = self.cores[core].borrow();
-        let mut names = (0..).map(|n| format!("key:{n}"));
-        let own = |key: &String| core.shard.owned.contains(key_slot(key.as_bytes()));
-        names.find(own).expect("every core has keys")
+        let own = |n: &usize| {
+            let slot = key_slot(format!("key:{n}").as_bytes());
+            core.shard.owned.contains(slot)
+        };
+        (0..).filter(own).take(count).collect()
     }
     fn turn(&self, core: usize) {
         let mut core = self.cores[core].borrow_mut();
@@ -223,4 +229,52 @@ fn a_script_over_two_cores_uses_no_key_that_it_has_not_locked() {
     let both = |one: &str| format!("*2\r\n{one}\r\n{one}");
     let seen = scene.replies(2).remove(0);
     assert!(seen == both("$-1") || seen == both("$1\r\n1"), "{seen:?}");
+}
+
+/// SORT does not take a key for missing that another core has borrowed.
+#[test]
+fn sort_waits_for_a_lent_weight() {
+    let scene = Scene::new(3);
+    let numbers = scene.key_numbers(0, 3);
+    let [heavy, light, list] = numbers[..] else {
+        panic!("three were asked for");
+    };
+    let filled = [
+        format!("MSET key:{heavy} 2 key:{light} 1"),
+        format!("RPUSH key:{list} {heavy} {light}"),
+    ];
+    assert_eq!(scene.call(0, &filled), ["+OK", ":2"]);
+    scene.send(2, &[format!("COPY key:{heavy} {}", scene.key(2))]);
+    scene.turns(2);
+    scene.turn(0);
+    scene.send(0, &[format!("SORT key:{list} BY key:*")]);
+    scene.turns(0);
+    scene.settle();
+    assert_eq!(scene.replies(0), sorted(light, heavy));
+}
+
+/// SORT over two cores sees a transaction behind it in no key.
+#[test]
+fn sort_uses_no_weight_that_it_has_not_locked() {
+    let scene = Scene::new(3);
+    let (far, near) = (scene.key_numbers(0, 1)[0], scene.key_numbers(1, 2));
+    let (near, list) = (near[0], near[1]);
+    let filled = [
+        format!("MSET key:{far} 2 key:{near} 3"),
+        format!("RPUSH key:{list} {near} {far}"),
+    ];
+    assert_eq!(scene.call(1, &filled), ["+OK", ":2"]);
+    // Core 1 finds that it needs a key of core 0, and sends for it.
+    scene.send(1, &[format!("SORT key:{list} BY key:*")]);
+    scene.turns(1);
+    scene.send(2, &[format!("MSET key:{far} 0 key:{near} 1")]);
+    scene.turns(2);
+    scene.turn(1);
+    scene.settle();
+    assert_eq!(scene.replies(1), sorted(far, near));
+}
+
+fn sorted(a: usize, b: usize) -> Vec<String> {
+    let bulk = |n: usize| format!("${}\r\n{n}", n.to_string().len());
+    vec![format!("*2\r\n{}\r\n{}", bulk(a), bulk(b))]
 }

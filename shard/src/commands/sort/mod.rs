@@ -111,7 +111,8 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, may_store: bool) -> CommandResult {
     finish(ctx, &options, &elements, &places)
 }
 
-/// Keys that the patterns name and this core does not reach, and the one to store into.
+/// Keys that the patterns name, and the one to store into, if one of them cannot be reached: then all that the command is to have held
+/// for it, or it would ask again for those of this core.
 fn unreached<'p>(
     ctx: &Ctx<'_>,
     options: &Options<'_>,
@@ -125,23 +126,29 @@ fn unreached<'p>(
     {
         return Vec::new();
     }
-    let mut missing: Vec<Box<[u8]>> = Vec::new();
+    let (mut wanted, mut any): (Vec<Box<[u8]>>, bool) = (Vec::new(), false);
+    let mut want = |key: &[u8]| {
+        let reached = ctx.reaches(key);
+        any |= !reached;
+        if !reached || ctx.shard.owns(key) {
+            wanted.push(key.into());
+        }
+    };
     let mut key = Vec::new();
     for pattern in patterns {
         for place in places {
-            if pattern.key(elements.get(*place), &mut key) && !ctx.reaches(&key) {
-                missing.push(key.as_slice().into());
+            if pattern.key(elements.get(*place), &mut key) {
+                want(&key);
             }
         }
     }
-    if let Some(to) = options.store
-        && !ctx.reaches(to)
-    {
-        missing.push(to.into());
+    options.store.iter().for_each(|to| want(to));
+    if !any {
+        return Vec::new();
     }
-    missing.sort_unstable();
-    missing.dedup();
-    missing
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
 }
 
 /// The part `range` of the elements in the order of `compare`, which has no two of them equal.
