@@ -729,13 +729,15 @@ impl Core {
             return flow;
         }
         let wide = self.is_wide_script(entry, args);
-        if !wide && self.may_run_at_once(conn, args) {
+        let waiting = self.clients.get(conn).is_some_and(|c| c.is_waiting());
+        // It keeps its connection's order as any command does.
+        let follows = waiting && !wide && !self.strict && self.is_narrow_script(entry, args);
+        if !wide && (!waiting || follows) && self.may_run_at_once(conn, args) {
             self.eval_at_once(conn, entry, args);
             return Flow::Next;
         }
         let client = self.clients.get(conn).expect("looked up by the caller");
         let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
-        let waiting = client.is_waiting();
         let user = client.restricted.then(|| client.user.clone());
         let reads = client.reads();
         let words = Words::new(args.iter().copied());
@@ -747,12 +749,14 @@ impl Core {
         }
         // Who may not do everything is asked here.
         let other = plan.one_other_core(self.id);
+        let other = other.filter(|_| user.is_none());
         // It may need anything: what came before it is done first, and what comes behind it waits, for it may come back to start
-        // again wide, over keys that nobody knew of.
-        if waiting {
+        // again wide, over keys that nobody knew of. But for those whose text shows that they do not.
+        if waiting && !(follows && other.is_some()) {
             return Flow::Stall;
         }
-        if let Some(owner) = other.filter(|_| user.is_none()) {
+        if let Some(owner) = other {
+            let alone = !follows && (wide || !self.is_narrow_script(entry, args));
             let slots = plan.slots(owner as usize);
             let key = Key {
                 bytes: b"",
@@ -766,7 +770,7 @@ impl Core {
             if flow != Flow::Stall
                 && let Some(client) = self.clients.get_mut(conn)
             {
-                client.alone = true;
+                client.alone = alone;
             }
             return flow;
         }
@@ -788,11 +792,11 @@ impl Core {
         Flow::Next
     }
 
-    /// True for a script of an unrestricted client with nothing outstanding whose declared keys are all here and not in use: the usual case, for
+    /// True for a script of an unrestricted client whose declared keys are all here and not in use: the usual case, for
     /// which nothing is copied or planned.
     fn may_run_at_once(&self, conn: ConnId, args: Args<'_>) -> bool {
         let client = self.clients.get(conn);
-        if client.is_none_or(|c| c.is_waiting() || c.restricted || c.cluster) {
+        if client.is_none_or(|c| c.restricted || c.cluster) {
             return false;
         }
         if self.cores() == 1 && self.locks.is_empty() {

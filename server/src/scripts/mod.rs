@@ -16,6 +16,7 @@ pub mod debug;
 pub mod functions;
 mod host;
 mod memory;
+mod narrow;
 
 use crate::core::Core;
 use crate::registry::Entry;
@@ -89,6 +90,8 @@ pub(crate) struct Scripts {
     known: HashMap<Sha, Arc<Script>>,
     /// The same by a hash of their texts: a SHA-1 costs more than a short script's run.
     by_text: HashMap<u64, Arc<Script>>,
+    /// Those of them that can use no keys but the declared ones.
+    narrow: HashSet<Sha>,
     /// Scripts that needed more than they declared.
     wide: HashSet<Sha>,
     /// The same of functions, by their names in lower case.
@@ -147,6 +150,7 @@ impl Core {
         if self.scripts.flushes != flushes {
             self.scripts.flushes = flushes;
             self.scripts.known.clear();
+            self.scripts.narrow.clear();
             self.scripts.by_text.clear();
             self.scripts.wide.clear();
             if let Some(vm) = &mut self.scripts.vm {
@@ -192,8 +196,19 @@ impl Core {
                 script
             }
         };
+        if self.cores() > 1 && narrow::is_narrow(&script.body, |name| self.registry.lookup(name)) {
+            self.scripts.narrow.insert(sha);
+        }
         self.scripts.known.insert(sha, script.clone());
         Ok(script)
+    }
+    /// True for a script that never has to start again wide.
+    pub(crate) fn is_narrow_script(&mut self, entry: &Entry, args: Args<'_>) -> bool {
+        // What is wrong with its text it hears where it runs.
+        !is_function(entry)
+            && self
+                .find_script(entry, args[1])
+                .is_ok_and(|script| self.scripts.narrow.contains(&script.sha))
     }
 
     fn vm(&mut self) -> &mut Vm {

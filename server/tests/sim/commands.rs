@@ -83,8 +83,10 @@ fn script(told: u32, actions: &[Action], padding: usize) -> Vec<String> {
     let (mut text, mut args) = (String::from("local r = {}\n"), Vec::new());
     for (n, action) in actions.iter().enumerate() {
         let mut call = Vec::new();
-        for word in action.words(padding) {
-            if let Some(n) = keys.iter().position(|k| *k == word) {
+        for (at, word) in action.words(padding).into_iter().enumerate() {
+            if at == 0 {
+                call.push(format!("'{word}'"));
+            } else if let Some(n) = keys.iter().position(|k| *k == word) {
                 call.push(format!("KEYS[{}]", n + 1));
             } else if word.starts_with("key") || word.starts_with("list") {
                 call.push(format!("'{word}'"));
