@@ -32,6 +32,25 @@ pub struct Reply<'a> {
     version: Version,
 }
 
+/// The lines of numbers below 1,000, without the byte before them. 8 KB, of which a server's replies use a few lines.
+static HEADS: [[u8; 8]; 1000] = {
+    let mut heads = [*b"\0\0\0\0\0\0\0\0"; 1000];
+    let mut n = 0;
+    while n < 1000 {
+        let digits = [n / 100, n / 10, n];
+        let skipped = 2 - (n >= 10) as usize - (n >= 100) as usize;
+        let mut at = 1;
+        while at + skipped <= 3 {
+            heads[n][at] = b'0' + (digits[at + skipped - 1] % 10) as u8;
+            at += 1;
+        }
+        heads[n][at] = b'\r';
+        heads[n][at + 1] = b'\n';
+        n += 1;
+    }
+    heads
+};
+
 impl<'a> Reply<'a> {
     #[inline]
     pub fn new(out: &'a mut Vec<u8>, version: Version) -> Self {
@@ -73,22 +92,10 @@ impl<'a> Reply<'a> {
 
     #[inline]
     fn head(&mut self, kind: u8, n: i64) {
-        // Most numbers have few digits: no general formatting, and a copy of a fixed size, cut off behind the line.
-        if (0..1000).contains(&n) {
-            let n = n as u32;
-            let digit = |d: u32| b'0' + (d % 10) as u8;
-            let (line, len) = match n {
-                0..10 => ([kind, digit(n), b'\r', b'\n', 0, 0, 0, 0], 4),
-                10..100 => {
-                    let (tens, ones) = (digit(n / 10), digit(n));
-                    ([kind, tens, ones, b'\r', b'\n', 0, 0, 0], 5)
-                }
-                _ => {
-                    let (hundreds, tens, ones) = (digit(n / 100), digit(n / 10), digit(n));
-                    ([kind, hundreds, tens, ones, b'\r', b'\n', 0, 0], 6)
-                }
-            };
-            let end = self.out.len() + len;
+        // Most numbers have few digits: no formatting, and a copy of a fixed size, cut off behind the line.
+        if let Some(&(mut line)) = HEADS.get(n as usize) {
+            line[0] = kind;
+            let end = self.out.len() + 4 + usize::from(n >= 10) + usize::from(n >= 100);
             self.out.extend_from_slice(&line);
             self.out.truncate(end);
             return;
@@ -312,6 +319,15 @@ mod tests {
         let mut out = Vec::new();
         f(&mut Reply::new(&mut out, version));
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        for n in (-3..1100).chain([i64::MIN, i64::MAX]) {
+            let mut out = b"before".to_vec();
+            Reply::new(&mut out, Version::Resp2).integer(n);
+            assert_eq!(out, format!("before:{n}\r\n").as_bytes());
+        }
     }
 
     #[test]

@@ -213,7 +213,7 @@ pub fn parse<'a>(buf: &'a [u8], limits: &Limits, args: &mut Vec<&'a [u8]>) -> Pa
         Some(_) => return parse_inline(buf),
     }
     let before = args.len();
-    let (count, mut at) = match multibulk_header(buf, limits) {
+    let (count, at) = match multibulk_header(buf, limits) {
         Ok(Some(header)) => header,
         Ok(None) => {
             return Parsed::Incomplete {
@@ -222,7 +222,20 @@ pub fn parse<'a>(buf: &'a [u8], limits: &Limits, args: &mut Vec<&'a [u8]>) -> Pa
         }
         Err(e) => return Parsed::Error(e),
     };
-    for _ in 0..count.max(0) {
+    words(buf, at, count.max(0) as usize, limits, args, before)
+}
+
+/// Takes `count` words from `at` on; those from `before` on are the command's.
+#[inline(always)]
+fn words<'a>(
+    buf: &'a [u8],
+    mut at: usize,
+    count: usize,
+    limits: &Limits,
+    args: &mut Vec<&'a [u8]>,
+    before: usize,
+) -> Parsed {
+    for _ in 0..count {
         let need = match bulk_header(buf, at, limits) {
             Ok(Some((len, data))) => {
                 if buf.len() >= data + len + 2 {
@@ -242,6 +255,56 @@ pub fn parse<'a>(buf: &'a [u8], limits: &Limits, args: &mut Vec<&'a [u8]>) -> Pa
         return Parsed::Incomplete { need };
     }
     Parsed::Command { consumed: at }
+}
+
+/// How a command begins: up to the end of its name, `*2\r\n$3\r\nGET\r\n`. Pipelines repeat a command, and one look at 16 bytes tells that the next one
+/// begins as the last one did.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    bytes: u128,
+    mask: u128,
+    /// Of the bytes.
+    len: usize,
+    /// Of the name in them.
+    name_len: usize,
+    /// Words behind the name.
+    count: usize,
+}
+
+impl Opening {
+    /// How this command began, which was parsed into these words. `None` if that was long.
+    #[inline]
+    pub fn of(buf: &[u8], words: &[&[u8]]) -> Option<Self> {
+        let name = words.first()?;
+        let bytes = u128::from_le_bytes(*buf.first_chunk()?);
+        let begin = name.as_ptr().addr().wrapping_sub(buf.as_ptr().addr());
+        let len = begin.checked_add(name.len() + 2)?;
+        let unused = 8 * 16usize.checked_sub(len)?;
+        let mask = u128::MAX >> unused;
+        Some(Self {
+            bytes: bytes & mask,
+            mask,
+            len,
+            name_len: name.len(),
+            count: words.len() - 1,
+        })
+    }
+    /// As [`parse`], for who is authenticated. `None` if this begins otherwise.
+    #[inline(always)]
+    pub fn parse<'a>(
+        &self,
+        buf: &'a [u8],
+        limits: &Limits,
+        args: &mut Vec<&'a [u8]>,
+    ) -> Option<Parsed> {
+        let bytes = u128::from_le_bytes(*buf.first_chunk()?);
+        if bytes & self.mask != self.bytes {
+            return None;
+        }
+        let before = args.len();
+        args.push(&buf[self.len - 2 - self.name_len..self.len - 2]);
+        Some(words(buf, self.len, self.count, limits, args, before))
+    }
 }
 
 #[cold]
@@ -359,6 +422,37 @@ mod tests {
                 consumed: 1
             }
         );
+    }
+
+    #[test]
+    fn an_opening_stands_for_what_begins_like_it() {
+        let begin = |command: &[u8]| {
+            let mut words = Vec::new();
+            parse(command, &Limits::default(), &mut words);
+            Opening::of(command, &words)
+        };
+        let get = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+        let opening = begin(get).expect("it is short");
+        for (command, same) in [
+            (&get[..], true),
+            (b"*2\r\n$3\r\nGET\r\n$11\r\nanother-one\r\n", true),
+            // Cut off, or wrong.
+            (b"*2\r\n$3\r\nGET\r\n$9\r\nkey", true),
+            (b"*2\r\n$3\r\nGET\r\n:9\r\nkey", true),
+            (b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n", false),
+            (b"*2\r\n$3\r\nTTL\r\n$1\r\nk\r\n", false),
+            (b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n", false),
+            (b"*2\r\n$3\r\nGET\r\n", false),
+        ] {
+            let mut words = Vec::new();
+            let parsed = opening.parse(command, &Limits::default(), &mut words);
+            let mut expected = Vec::new();
+            let plain = parse(command, &Limits::default(), &mut expected);
+            assert_eq!(parsed, same.then_some(plain), "{}", command.escape_ascii());
+            assert!(!same || words == expected, "{}", command.escape_ascii());
+        }
+        assert!(begin(b"*2\r\n$9\r\nPEXPIREAT\r\n$1\r\nk\r\n").is_none());
+        assert!(begin(b"*1\r\n$4\r\nPING\r\n").is_none());
     }
 
     #[test]

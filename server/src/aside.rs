@@ -344,7 +344,7 @@ impl Core {
         }
         let bucket = self.config.latency_tracking;
         let bucket = bucket.then(|| crate::stats::Histogram::bucket(ns));
-        self.stats.spent(entry, ns, bucket);
+        self.stats.spent(entry, 1, ns, bucket);
         self.note_done(ticket, entry, &words.slices(), ns, reply.len());
         self.answer(ticket, reply);
         let order: Option<Order> = borrowed.take_own();

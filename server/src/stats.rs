@@ -69,17 +69,17 @@ impl Stats {
     pub fn not_called(&mut self, entry: &Entry) {
         self.commands[entry.index].calls -= 1;
     }
-    /// A command's share of the time. `bucket` is [`Histogram::bucket`] of it, for a call that ran here.
+    /// The share of the time that each of `count` calls of a command had. `bucket` is [`Histogram::bucket`] of it, for calls that ran here.
     #[inline]
-    pub fn spent(&mut self, entry: &Entry, ns: u64, bucket: Option<usize>) {
-        self.commands[entry.index].spent += ns;
+    pub fn spent(&mut self, entry: &Entry, count: u64, ns: u64, bucket: Option<usize>) {
+        self.commands[entry.index].spent += ns * count;
         if let Some(bucket) = bucket {
             let histogram = &mut self.latencies[entry.index];
             if histogram.is_none() {
                 *histogram = Some(Box::default());
             }
             if let Some(histogram) = histogram {
-                histogram.add(bucket);
+                histogram.add(bucket, count);
             }
         }
     }
@@ -174,8 +174,8 @@ impl Histogram {
         ((8 + eighth) << (power - 3)) + ((1u64 << (power - 3)) - 1)
     }
     #[inline]
-    pub fn add(&mut self, bucket: usize) {
-        self.0[bucket] += 1;
+    pub fn add(&mut self, bucket: usize, count: u64) {
+        self.0[bucket] += count;
     }
     pub fn merge(&mut self, other: &Self) {
         self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a += b);
@@ -379,7 +379,7 @@ mod tests {
     fn percentiles_come_from_the_counts() {
         let mut h = Histogram::default();
         for ns in 1..=1000 {
-            h.add(Histogram::bucket(ns * 1000));
+            h.add(Histogram::bucket(ns * 1000), 1);
         }
         for (percent, ns) in [(50.0, 500_000), (99.0, 990_000), (100.0, 1_000_000)] {
             let got = h.percentile(percent);
@@ -392,7 +392,7 @@ mod tests {
     fn powers_are_cumulative() {
         let mut h = Histogram::default();
         for us in [0, 1, 5, 30, 31, 60, 60, 900] {
-            h.add(Histogram::bucket(us * 1000));
+            h.add(Histogram::bucket(us * 1000), 1);
         }
         // As Redis 8.2 names the steps.
         let steps = [(1, 2), (8, 3), (33, 5), (66, 7), (1056, 8)];

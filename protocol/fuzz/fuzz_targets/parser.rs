@@ -1,11 +1,12 @@
 //! However a stream of requests is cut into pieces, the same commands and the same error come out.
 //!
 //! Three readers are compared: all bytes at once; pieces through `parse` alone; pieces through `parse` and, once a command is cut off,
-//! through `Progress`, as a connection does it. And `need` is checked: with fewer bytes the command must not be complete.
+//! through `Progress`, as a connection does it. And `need` is checked: with fewer bytes the command must not be complete. A command that begins as an
+//! earlier one did is read by its `Opening` too.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringwood_protocol::resp::{Limits, Parsed, Progress, parse};
+use ringwood_protocol::resp::{Limits, Opening, Parsed, Progress, parse};
 
 /// A command's words, or an inline line as its only "word", or the end of the stream.
 #[derive(Debug, PartialEq)]
@@ -26,12 +27,20 @@ fn take(
     mut progress: Option<&mut Progress>,
     seen: &mut Vec<Seen>,
 ) -> bool {
+    let mut opening: Option<Opening> = None;
     while !buffer.is_empty() {
         let mut words = Vec::new();
         let parsed = match &mut progress {
             Some(progress) if buffer[0] == b'*' => progress.resume(buffer, limits),
             _ => parse(buffer, limits, &mut words),
         };
+        if let (Some(opening), true) = (opening, progress.is_none() && limits.authenticated) {
+            let mut same = Vec::new();
+            if let Some(again) = opening.parse(buffer, limits, &mut same) {
+                assert_eq!((&again, &same), (&parsed, &words), "by what it begins with");
+            }
+        }
+        opening = Opening::of(buffer, &words).or(opening);
         let consumed = match parsed {
             Parsed::Command { consumed } => {
                 seen.push(match &mut progress {
@@ -77,7 +86,8 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let limits = Limits {
-        bulk_len_max: if settings & 1 == 0 { 64 } else { 512 << 20 },
+        // The least that `proto-max-bulk-len` may be, and what it is.
+        bulk_len_max: if settings & 1 == 0 { 1 << 20 } else { 512 << 20 },
         authenticated: settings & 2 == 0,
     };
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use libfuzzer_sys::fuzz_target;
 use ringwood::config::DIRECTIVES;
 use ringwood::config::file::{Files, Loaded, Origin, Reader};
-use ringwood::config::rewrite::rewritten;
+use ringwood::config::rewrite::{Extent, rewritten};
 
 /// One file that an include can find, whatever its folder is called.
 struct OneFile;
@@ -58,9 +58,9 @@ fuzz_target!(|data: &[u8]| {
     let text = with_names(data);
     let Some(loaded) = read(&text) else { return };
     let once =
-        rewritten(&text, &loaded.config, None, &mut OneFile).expect("what was read can be written");
+        rewritten(&text, &loaded.config, None, Extent::Changed, &mut OneFile).expect("what was read can be written");
     assert!(read(&once).expect("what was written can be read").config == loaded.config);
-    let twice = rewritten(&once, &loaded.config, None, &mut OneFile).expect("and written again");
+    let twice = rewritten(&once, &loaded.config, None, Extent::Changed, &mut OneFile).expect("and written again");
     assert!(
         once == twice,
         "{} became {}",

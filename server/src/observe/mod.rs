@@ -178,7 +178,7 @@ impl Core {
     ) {
         let ns = self.io.mono_ns().saturating_sub(began_ns);
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
-        self.stats.spent(entry, ns, bucket);
+        self.stats.spent(entry, 1, ns, bucket);
         self.note_done(self.caller, entry, args, ns, reply_len);
     }
 

@@ -1,8 +1,7 @@
 //! Commands that are there together run together: looked up, asked for ahead, carried out, accounted.
 
-use super::pause::Paused;
 use super::{Flow, ServeState};
-use crate::client::{Client, Wait};
+use crate::client::Wait;
 use crate::core::Core;
 use crate::io::{ConnId, Io};
 use crate::mailbox::{Reads, Ticket};
@@ -10,7 +9,6 @@ use crate::registry::{Entry, Keys};
 use crate::stats::Histogram;
 use ringwood_protocol::command::{BLOCKING, LUA, Route};
 use ringwood_protocol::slot::key_slot;
-use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::Key;
 
 /// Commands looked up together.
@@ -29,6 +27,10 @@ pub(super) struct Request<'a> {
     pub(super) key: Option<Key<'a>>,
     /// The client's database when it was parsed: what is asked for ahead.
     pub(super) db: usize,
+    /// A plain command ([`Entry::plain`]) that fits and has its key on this core: see [`super::plain`].
+    pub(super) plain: bool,
+    /// Timed by itself: see `observe`.
+    pub(super) alone: bool,
 }
 
 /// Commands that run together.
@@ -96,43 +98,41 @@ impl Core {
         let (requests, args) = (&mut batch.requests, &batch.args);
         // Where the lap begins; see `observe`.
         let mut lap = 0;
-        // The client that was found to be plain, until something else than a plain command has run.
-        let mut plain = None;
-        for at in 0..requests.len() {
+        let mut at = 0;
+        while at < requests.len() {
             let r = &mut requests[at];
             if self.within.is_gone(r.conn) {
                 (taken[r.chunk].0.bytes, taken[r.chunk].0.stopped) = (usize::MAX, true);
                 r.entry = None;
+                at += 1;
                 continue;
             }
             let state = &mut taken[r.chunk].0;
             if state.stopped {
                 // What has not run is not counted.
                 r.entry = None;
+                at += 1;
                 continue;
             }
-            let (conn, entry, words) = (r.conn, r.entry, r.args);
-            let alone = r.len >= self.thresholds.alone || entry.is_some_and(|e| e.heavy);
+            let (plain, alone) = (r.plain, r.alone);
             if alone && at > lap {
                 self.account(&requests[lap..at], args);
                 lap = at;
             }
-            let words = &args[words.0..words.1];
-            if plain != Some(conn) {
-                plain = self.is_plain(conn).then_some(conn);
+            if plain {
+                let ran = self.run_plain(&requests[at..], args);
+                at += ran;
+                if std::mem::take(&mut self.lap) || (alone && ran > 0) {
+                    self.account(&requests[lap..at], args);
+                    lap = at;
+                }
+                if ran > 0 {
+                    continue;
+                }
             }
-            let flow = match (entry, &requests[at].key) {
-                (Some(entry), Some(key))
-                    if plain.is_some() && self.is_for_here(entry, words, key) =>
-                {
-                    self.execute_plain(conn, entry, words, key)
-                }
-                _ => {
-                    plain = None;
-                    self.execute(conn, entry, words, requests[at].key)
-                }
-            };
-            match flow {
+            let r = &requests[at];
+            let (conn, entry, words, key) = (r.conn, r.entry, r.args, r.key);
+            match self.execute(conn, entry, &args[words.0..words.1], key) {
                 Flow::Next => {}
                 Flow::Stall => {
                     (state.bytes, state.stopped) = (requests[at].start, true);
@@ -140,57 +140,19 @@ impl Core {
                 }
                 Flow::Stop => (state.bytes, state.stopped) = (usize::MAX, true),
             }
+            at += 1;
             if self.queued {
                 self.queued = false;
-                requests[at].entry = None;
+                requests[at - 1].entry = None;
             } else if alone || self.lap {
                 self.lap = false;
-                self.account(&requests[lap..=at], args);
-                lap = at + 1;
+                self.account(&requests[lap..at], args);
+                lap = at;
             }
         }
         self.account(&requests[lap..], args);
         batch.requests.clear();
         batch.args.clear();
-    }
-
-    /// Nothing out of the ordinary concerns this client now: none of what [`Core::execute`] looks at before a command runs. While only plain
-    /// commands run this stays so, and a pipeline's checks are made once.
-    fn is_plain(&self, conn: ConnId) -> bool {
-        self.clients.get(conn).is_some_and(Client::is_plain)
-            && !self.loading
-            && !self.room.is_out()
-            && !self.refuses_writes
-            && !self.shared.scripts.busy.any()
-            && self.paused == Paused::No
-            && !self.monitors.any()
-    }
-
-    /// A plain command that fits, with a key of this core, and no work that it would have to wait for. (Such work may begin when a command's change
-    /// serves blocked clients.)
-    #[inline]
-    fn is_for_here(&self, entry: &Entry, args: Args<'_>, key: &Key<'_>) -> bool {
-        entry.plain
-            && entry.spec.arity_fits(args.len())
-            && self.locks.is_empty()
-            && self.gathering.is_empty()
-            && (self.cores() == 1 || self.owner(key.slot) as usize == self.id)
-    }
-
-    /// As [`Core::execute`], for a plain client's plain command.
-    #[inline]
-    fn execute_plain(
-        &mut self,
-        conn: ConnId,
-        entry: &'static Entry,
-        args: Args<'_>,
-        key: &Key<'_>,
-    ) -> Flow {
-        let client = self.clients.get_mut(conn).expect("looked up by the caller");
-        client.commands += 1;
-        client.last_command = Some(entry);
-        crate::crash::note_command(entry, client.id);
-        self.execute_as::<true>(conn, entry, args, Some(key))
     }
 
     /// Nanoseconds that each of `count` commands took of the time since the last call.
@@ -213,13 +175,16 @@ impl Core {
             self.note_lap(last, args, whole);
         }
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
-        for r in requests {
+        let is_alike = |a: &Request<'_>, b: &Request<'_>| {
+            a.plain == b.plain && a.entry.map(std::ptr::from_ref) == b.entry.map(std::ptr::from_ref)
+        };
+        for alike in requests.chunk_by(|a, b| a.plain && is_alike(a, b)) {
+            let r = &alike[0];
             // What went to another core is counted there.
-            let ran = self.cores() == 1
-                || r.key
-                    .is_none_or(|key| self.owner(key.slot) as usize == self.id);
+            let ran = r.plain || r.key.is_none_or(|key| self.is_own(&key));
             if let Some(entry) = r.entry {
-                self.stats.spent(entry, ns, bucket.filter(|_| ran));
+                let count = alike.len() as u64;
+                self.stats.spent(entry, count, ns, bucket.filter(|_| ran));
             }
         }
     }

@@ -9,6 +9,7 @@ mod batch;
 mod execute;
 mod parcel;
 mod pause;
+mod plain;
 mod route;
 mod run;
 
@@ -23,10 +24,11 @@ use crate::client::{Life, Wait};
 use crate::config::enums::PipelineOrder;
 use crate::core::Core;
 use crate::io::{ConnId, Io, RecvBuf};
+use crate::registry::Entry;
 use crate::scripts::debug::take_input;
 use batch::{Batch, GROUP, Request};
 use ringwood_protocol::error::ProtocolError;
-use ringwood_protocol::resp::{Limits, Parsed, parse};
+use ringwood_protocol::resp::{Limits, Opening, Parsed, parse};
 
 /// Outstanding replies of one connection, beyond which it is not read further for now.
 const OUTSTANDING_MAX: usize = 16 << 10;
@@ -125,6 +127,10 @@ impl Core {
         };
         let bulk_len_max = self.shard.settings.string_len_max as i64;
         let mut at = 0;
+        // What the last command was, and how it began if the one before was the same.
+        let mut last: Option<&'static Entry> = None;
+        let mut may_be_plain = false;
+        let mut opening: Option<Opening> = None;
         while at < bytes.len() && !taken[index].0.stopped {
             let limits = Limits {
                 bulk_len_max,
@@ -132,26 +138,53 @@ impl Core {
             };
             let error;
             let first = batch.args.len();
-            let parsed = match &mut progress {
-                Some(progress) => {
+            let again = opening
+                .as_ref()
+                .filter(|_| authenticated)
+                .and_then(|opening| opening.parse(&bytes[at..], &limits, &mut batch.args));
+            let is_again = again.is_some();
+            let parsed = match (again, &mut progress) {
+                (Some(parsed), _) => parsed,
+                (None, Some(progress)) => {
                     let parsed = progress.resume(&bytes[at..], &limits);
                     if let Parsed::Command { .. } = parsed {
                         batch.args.extend(progress.words(&bytes[at..]));
                     }
                     parsed
                 }
-                None => parse(&bytes[at..], &limits, &mut batch.args),
+                (None, None) => parse(&bytes[at..], &limits, &mut batch.args),
             };
             match parsed {
                 Parsed::Command { consumed } => {
                     progress = None;
                     let args = &batch.args[first..];
                     if !args.is_empty() {
-                        let entry = names.resolve(args);
+                        let entry = match is_again {
+                            true => last,
+                            false => {
+                                let entry = names.resolve(args);
+                                let same = last.zip(entry).is_some_and(|(a, b)| std::ptr::eq(a, b));
+                                // A subcommand's name is another word.
+                                let simple = entry.is_some_and(|e| {
+                                    e.parent.is_none() && e.subcommands.is_empty()
+                                });
+                                opening = match same && simple && authenticated {
+                                    true => Opening::of(&bytes[at..], args),
+                                    false => None,
+                                };
+                                last = entry;
+                                may_be_plain =
+                                    entry.is_some_and(|e| e.plain && e.spec.arity_fits(args.len()));
+                                entry
+                            }
+                        };
                         let key = self.first_key(entry, args);
                         if let Some(key) = key {
                             self.shard.keyspace.prefetch_table(db, key.slot);
                         }
+                        let plain = may_be_plain && key.is_some_and(|key| self.is_own(&key));
+                        let alone =
+                            consumed >= self.thresholds.alone || entry.is_some_and(|e| e.heavy);
                         let args = (first, batch.args.len());
                         batch.requests.push(Request {
                             chunk: index,
@@ -162,6 +195,8 @@ impl Core {
                             entry,
                             key,
                             db,
+                            plain,
+                            alone,
                         });
                     }
                     at += consumed;
@@ -323,6 +358,8 @@ impl Core {
             entry: entry.filter(|_| flow != Flow::Stall && !queued),
             key,
             db: 0,
+            plain: false,
+            alone: true,
         };
         self.account(&[request], words);
         flow

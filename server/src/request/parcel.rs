@@ -147,7 +147,7 @@ impl Core {
         }
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
         for item in items {
-            self.stats.spent(item.entry, ns, bucket);
+            self.stats.spent(item.entry, 1, ns, bucket);
         }
     }
 

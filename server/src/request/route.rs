@@ -189,18 +189,6 @@ impl Core {
         args: Args<'_>,
         key: Option<&Key<'_>>,
     ) -> Flow {
-        self.execute_as::<false>(conn, entry, args, key)
-    }
-
-    /// The same, made once more for plain clients, whose reads are nothing to look at.
-    #[inline]
-    pub(super) fn execute_as<const PLAIN: bool>(
-        &mut self,
-        conn: ConnId,
-        entry: &'static Entry,
-        args: Args<'_>,
-        key: Option<&Key<'_>>,
-    ) -> Flow {
         let Core {
             id,
             shard,
@@ -211,10 +199,7 @@ impl Core {
         } = self;
         let client = clients.get_mut(conn).expect("looked up by the caller");
         let (db, version) = (client.db, client.version);
-        let reads = match PLAIN {
-            true => Reads::PLAIN,
-            false => client.reads(),
-        };
+        let reads = client.reads();
         let caller = match shard.attention.tracking.on || reads.untouched {
             true => Ticket::of(*id, conn, client.id, reads),
             false => Ticket::NOBODY,
@@ -257,7 +242,7 @@ impl Core {
 
     /// A command that ran here wants something before it can do its work.
     #[cold]
-    fn wanted(
+    pub(super) fn wanted(
         &mut self,
         conn: ConnId,
         entry: &'static Entry,
@@ -371,11 +356,11 @@ impl Core {
         }
         let ns = self.share(1);
         if wants.is_some() {
-            self.stats.spent(entry, ns, None);
+            self.stats.spent(entry, 1, ns, None);
             return wants;
         }
         let bucket = self.config.latency_tracking.then(|| Histogram::bucket(ns));
-        self.stats.spent(entry, ns, bucket);
+        self.stats.spent(entry, 1, ns, bucket);
         self.note_done(self.caller, entry, &args, ns, out.len() - from);
         None
     }
