@@ -197,8 +197,6 @@ pub struct Case<'a> {
 /// What a stream has in it whose effects on encodings are meant to differ.
 #[derive(Clone, Copy, Default)]
 pub struct Has {
-    /// A SORT, which in Redis unpacks the sorted set that it reads.
-    pub sort: bool,
     /// A low set-max-intset-entries: see [`by_chance`] and [`hint_unknown_to_70`].
     pub low_intset: bool,
     /// With that, a SUNIONSTORE or SDIFFSTORE.
@@ -213,7 +211,6 @@ impl Has {
             step.name == "CONFIG SET" && step.command.iter().any(named)
         });
         Self {
-            sort: any(|step| step.name.starts_with("SORT")),
             low_intset,
             stored_set: low_intset && any(|step| matches!(step.name, "SUNIONSTORE" | "SDIFFSTORE")),
         }
@@ -295,16 +292,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         reason: "7.0 packs neither a list on its own nor a set of strings",
         applies: packed_since_7_2,
     },
-    Exception {
-        name: "OBJECT ENCODING",
-        reason: "in Redis SORT unpacks the sorted set that it reads",
-        applies: unpacked_by_sort,
-    },
-    Exception {
-        name: "keyspace",
-        reason: "in Redis SORT unpacks the sorted set that it reads",
-        applies: unpacked_by_sort,
-    },
     valkey_hash("OBJECT ENCODING"),
     valkey_hash("OBJECT"),
     valkey_hash("keyspace"),
@@ -375,12 +362,6 @@ fn is_70(case: &Case) -> bool {
 fn packed_since_7_2(case: &Case) -> bool {
     let old = matches!(&case.theirs.value, Value::Bulk(name) if matches!(&name[..], b"quicklist" | b"hashtable"));
     is_70(case) && old && case.ours.raw == b"$8\r\nlistpack\r\n"
-}
-
-fn unpacked_by_sort(case: &Case) -> bool {
-    case.has.sort
-        && case.ours.raw == b"$8\r\nlistpack\r\n"
-        && case.theirs.raw == b"$8\r\nskiplist\r\n"
 }
 
 /// Two processes of one real server differ here too: run one as RINGWOOD_BIN beside itself.

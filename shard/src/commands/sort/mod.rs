@@ -63,6 +63,14 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, may_store: bool) -> CommandResult {
         return finish(ctx, &options, &Elements::default(), &[]);
     };
     let len = source::len(entry)?;
+    let is_packed = entry.kind() == Type::ZSet && !entry.is_object();
+    if is_packed {
+        crate::commands::zset::edit::unpack_key(ctx, args[1]);
+    }
+    let key = ctx.key(args[1]);
+    let Some(entry) = ctx.shard.keyspace.get(ctx.db, key) else {
+        unreachable!("it was read just now");
+    };
     let is_set = entry.kind() == Type::Set;
     if is_set && options.unsorted && (options.store.is_some() || in_script) {
         // A set has no order of its own, and neither what is stored nor what a script does next shall depend on chance.

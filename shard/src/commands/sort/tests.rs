@@ -135,7 +135,10 @@ fn equal_weights_are_told_apart_by_the_elements() {
 fn sorted_sets_have_their_order_and_sets_none() {
     let mut t = Tester::new();
     put(&mut t, "z", Type::ZSet, &["b", "1", "a", "2", "c", "3"]);
+    t.check_encoding("z", "listpack");
     check(&mut t, "SORT z BY nosort", "b a c");
+    // As Redis leaves it, which shows in its scores' texts (ZSCAN's).
+    t.check_encoding("z", "skiplist");
     check(&mut t, "SORT z BY nosort DESC LIMIT 1 1", "a");
     check(&mut t, "SORT z BY nosort LIMIT 2 -1", "c");
     check(&mut t, "SORT z ALPHA", "a b c");

@@ -114,6 +114,15 @@ pub(super) fn make_large(entry: &mut EntryMut<'_>, limits: &Limits) {
     );
 }
 
+/// A packed sorted set becomes a large one whatever its size, as Redis has it where SORT reads one.
+pub fn unpack_key(ctx: &mut Ctx<'_>, key: &[u8]) {
+    let limits = Limits::of(ctx.shard);
+    let key = ctx.key(key);
+    if let Some(mut entry) = ctx.shard.keyspace.get_mut(ctx.db, key) {
+        make_large(&mut entry, &limits);
+    }
+}
+
 fn large<'e>(entry: &'e mut EntryMut<'_>) -> &'e mut SortedSet {
     match entry.object_mut() {
         Object::SortedSet(set) => set,
