@@ -67,12 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let value_reply = data.value_size + data.value_size.to_string().len() + 5;
     let reply_size = args.reply_size.unwrap_or(value_reply);
-    let setup = Setup {
-        port: args.base_port,
-        cpus: split.server,
-        shards: 1,
-        shard_ports: false,
-    };
+    let setup = Setup::new(args.base_port, split.server, 1);
     let plan = Plan {
         targets: Vec::new(),
         owners: None,

@@ -149,12 +149,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     for peer in peers::find(&args.peers)? {
         let split = args.cpus.split(args.shards)?;
-        let setup = Setup {
-            port: args.peers.base_port,
-            cpus: split.server,
-            shards: args.shards,
-            shard_ports: false,
-        };
+        let setup = Setup::new(args.peers.base_port, split.server, args.shards);
         let mut server = Server::start(&peer, &setup)?;
         let growth = os::pinned(&split.load, || grow(args, &data, &server))?
             .map_err(|e| server.explain(e))?;

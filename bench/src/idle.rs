@@ -111,12 +111,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn measure(args: &Args, peer: &Peer, count: usize) -> Result<Idle> {
     let split = args.cpus.split(args.shards)?;
-    let setup = Setup {
-        port: args.peers.base_port,
-        cpus: split.server,
-        shards: args.shards,
-        shard_ports: false,
-    };
+    let setup = Setup::new(args.peers.base_port, split.server, args.shards);
     let mut server = Server::start(peer, &setup)?;
     let mut asking = server.client()?;
     let used_before = asking.used_memory();

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::cluster::SlotMap;
 use crate::cpus::CpuArgs;
 use crate::data::{Data, DataArgs};
-use crate::load::{Bound, Owners, Plan, new_histogram};
+use crate::load::{Owners, Plan, new_histogram};
 use crate::os;
 use crate::output::{Output, OutputArgs};
 use crate::peers::{self, Peer, PeerArgs, Server, Setup};
@@ -173,23 +173,10 @@ fn measure_server(
     shard_ports: bool,
 ) -> Result<Vec<Sample>> {
     let workload = workload::find(&args.workload)?;
-    let mix = Mix::one(data.template(workload.command)?);
-    let plan = Plan {
-        targets: vec![server.target.clone()],
-        owners: None,
-        greeting: Default::default(),
-        threads: 1,
-        connections: 1,
-        pipeline: 1,
-        mix: mix.clone(),
-        keys: data.random_keys(),
-        rate: None,
-        warmup: Duration::ZERO,
-        bound: Bound::Requests(0),
-        cpus: Vec::new(),
-        pid: None,
-        progress: false,
-    };
+    let template = data.template(workload.command)?;
+    let mix = Mix::one(template.clone());
+    let (target, keys) = (server.target.clone(), data.random_keys());
+    let plan = Plan::of_data(target, template, keys, Vec::new());
     data.preload(&workload, 0, &plan)?;
     let time = Duration::try_from_secs_f64(args.seconds)?;
     let sample = |way: &str, histogram, cpu_us| Sample {

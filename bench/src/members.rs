@@ -11,13 +11,12 @@ use serde_json::json;
 use crate::conn::Client;
 use crate::cpus::CpuArgs;
 use crate::data::DataArgs;
-use crate::load::{Bound, Plan};
+use crate::load::Plan;
 use crate::os;
 use crate::output::{Output, OutputArgs};
 use crate::peers::{self, Peer, PeerArgs, Server, Setup};
 use crate::proc;
 use crate::table::Table;
-use crate::template::Mix;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -133,31 +132,12 @@ fn measure(
     };
     let data = data.check()?;
     let split = args.cpus.split(1)?;
-    let setup = Setup {
-        port: args.peers.base_port,
-        cpus: split.server,
-        shards: 1,
-        shard_ports: false,
-    };
+    let setup = Setup::new(args.peers.base_port, split.server, 1);
     let mut server = Server::start(peer, &setup)?;
     let mut client = server.client()?;
     let template = data.template(fill)?;
-    let plan = Plan {
-        targets: vec![server.target.clone()],
-        owners: None,
-        greeting: Default::default(),
-        threads: 1,
-        connections: 4,
-        pipeline: 64,
-        mix: Mix::one(template.clone()),
-        keys: data.random_keys(),
-        rate: None,
-        warmup: Duration::ZERO,
-        bound: Bound::Requests(0),
-        cpus: split.load,
-        pid: None,
-        progress: false,
-    };
+    let (target, keys) = (server.target.clone(), data.random_keys());
+    let plan = Plan::of_data(target, template.clone(), keys, split.load);
     // Buffers and tables that the first requests make belong to the server, whatever they bring.
     data.fill(&template, members / 20, &plan)
         .map_err(|e| server.explain(e))?;

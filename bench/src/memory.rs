@@ -11,13 +11,12 @@ use serde_json::json;
 use crate::conn::{Client, Value};
 use crate::cpus::CpuArgs;
 use crate::data::DataArgs;
-use crate::load::{Bound, Plan};
+use crate::load::Plan;
 use crate::os;
 use crate::output::{Output, OutputArgs};
 use crate::peers::{self, Peer, PeerArgs, Server, Setup};
 use crate::proc;
 use crate::table::{Table, number};
-use crate::template::Mix;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -140,32 +139,13 @@ fn measure(args: &Args, peer: &Peer, value_size: usize) -> Result<Row> {
     };
     let data = data.check()?;
     let split = args.cpus.split(args.shards)?;
-    let setup = Setup {
-        port: args.peers.base_port,
-        cpus: split.server,
-        shards: args.shards,
-        shard_ports: false,
-    };
+    let setup = Setup::new(args.peers.base_port, split.server, args.shards);
     let mut server = Server::start(peer, &setup)?;
     let mut client = server.client()?;
     let empty = Memory::of(&server, &mut client)?;
     let template = data.template("SET __key__ __data__")?;
-    let plan = Plan {
-        targets: vec![server.target.clone()],
-        owners: None,
-        greeting: Default::default(),
-        threads: 1,
-        connections: 4,
-        pipeline: 64,
-        mix: Mix::one(template.clone()),
-        keys: data.random_keys(),
-        rate: None,
-        warmup: Duration::ZERO,
-        bound: Bound::Requests(0),
-        cpus: split.load,
-        pid: None,
-        progress: false,
-    };
+    let (target, keys) = (server.target.clone(), data.random_keys());
+    let plan = Plan::of_data(target, template.clone(), keys, split.load);
     data.fill(&template, args.keys, &plan)
         .map_err(|e| server.explain(e))?;
     match client.call(&["DBSIZE"])? {

@@ -254,6 +254,18 @@ pub struct Setup {
     pub shard_ports: bool,
 }
 
+impl Setup {
+    /// On its ordinary port alone.
+    pub fn new(port: u16, cpus: Vec<usize>, shards: usize) -> Self {
+        Self {
+            port,
+            cpus,
+            shards,
+            shard_ports: false,
+        }
+    }
+}
+
 /// A running server; dropping it kills it.
 #[derive(Debug)]
 pub struct Server {

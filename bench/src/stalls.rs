@@ -151,12 +151,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--batch must be at least 1");
     }
     let split = args.cpus.split(1)?;
-    let setup = Setup {
-        port: args.peers.base_port,
-        cpus: split.server,
-        shards: 1,
-        shard_ports: false,
-    };
+    let setup = Setup::new(args.peers.base_port, split.server, 1);
     let mut table = Table::new(&[
         "server, type, what happens",
         "longest stall, CPU us",

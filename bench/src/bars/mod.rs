@@ -106,12 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
             pid: None,
             progress: false,
         },
-        setup: Setup {
-            port: args.peers.base_port,
-            cpus: split.server,
-            shards: 1,
-            shard_ports: false,
-        },
+        setup: Setup::new(args.peers.base_port, split.server, 1),
         data,
     };
     let mut rows = Vec::new();

@@ -320,12 +320,7 @@ fn measure_floor(
 ) -> Result<()> {
     let split = args.cpus.split(1)?;
     let plan = base_plan(args, data, &split)?;
-    let setup = Setup {
-        port: args.peers.base_port,
-        cpus: split.server,
-        shards: 1,
-        shard_ports: false,
-    };
+    let setup = Setup::new(args.peers.base_port, split.server, 1);
     let mut known: HashMap<(usize, usize, usize), Report> = HashMap::new();
     for workload in workloads {
         let mix = Mix::one(data.template(workload.command)?);

@@ -209,12 +209,7 @@ fn exact_ratio(args: &Args, case: Case, capacity: usize) -> Result<f64> {
 
 fn measure(args: &Args, case: Case, peer: &Peer, shards: usize) -> Result<(Outcome, String)> {
     let split = args.cpus.split(shards)?;
-    let setup = Setup {
-        port: args.peers.base_port,
-        cpus: split.server,
-        shards,
-        shard_ports: false,
-    };
+    let setup = Setup::new(args.peers.base_port, split.server, shards);
     let mut server = Server::start(peer, &setup)?;
     let outcome = os::pinned(&split.load, || play(args, case, &server))?;
     let outcome = outcome.map_err(|e| server.explain(e))?;

@@ -22,7 +22,7 @@ use crate::conn::{Client, Greeting, Target};
 use crate::keys::KeyShape;
 use crate::os;
 use crate::proc::{self, Usage};
-use crate::template::{Keys, Mix, Source};
+use crate::template::{Keys, Mix, Source, Template};
 
 /// When a run ends.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,28 @@ pub struct Plan {
     pub pid: Option<u32>,
     /// A line per second on standard error.
     pub progress: bool,
+}
+
+impl Plan {
+    /// For one server's data: what is not given, [`crate::data::Data::fill`] decides.
+    pub fn of_data(target: Target, template: Template, keys: Keys, cpus: Vec<usize>) -> Self {
+        Self {
+            targets: vec![target],
+            owners: None,
+            greeting: Default::default(),
+            threads: 1,
+            connections: 4,
+            pipeline: 64,
+            mix: Mix::one(template),
+            keys,
+            rate: None,
+            warmup: Duration::ZERO,
+            bound: Bound::Requests(0),
+            cpus,
+            pid: None,
+            progress: false,
+        }
+    }
 }
 
 /// Which connection uses whose keys.
