@@ -453,9 +453,11 @@ fn notifications_are_those_of_a_real_server() {
         for (ours, theirs) in &pairs {
             for (family, specs) in specs_for(From::Redis82, &families) {
                 let ours_known = known(ours.port, &specs).expect("the server under test answers");
+                // What it removes over mixed scores depends on how a skiplist's levels fell.
+                let by_chance = |s: &Spec| s.name == "ZREMRANGEBYLEX" && s.discard;
                 let specs = specs
                     .into_iter()
-                    .filter(|s| ours_known.contains(s.name))
+                    .filter(|s| ours_known.contains(s.name) && !by_chance(s))
                     .collect::<Vec<_>>();
                 if specs.is_empty() {
                     continue;
