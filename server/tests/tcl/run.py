@@ -396,6 +396,18 @@ def copy_suite(peers, into, redis):
         path.write_text(text, encoding="latin-1")
 
 
+def claim_ports(first):
+    """The first port of a block that no other run has, as in tests/ports: who holds its UDP port has it, until the process ends."""
+    for port in range(first, 32000, 500):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+            return port, claim
+        except OSError:
+            claim.close()
+    sys.exit(f"no ports are free from {first} on")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("units", nargs="*", help="units, as unit/type/string (default: units.txt)")
@@ -403,13 +415,14 @@ def main():
     parser.add_argument("--redis", action="store_true", help="the server is a real Redis: find the baseline")
     parser.add_argument("--shards", default="1,2,4")
     parser.add_argument("--jobs", type=int, default=1, help="units at a time")
-    parser.add_argument("--port", type=int, default=23600, help="first of 50 ports to use, and 100 for each job")
+    parser.add_argument("--port", type=int, default=23600, help="first of 50 ports to use, and 100 for each job; later ones if another run has them")
     parser.add_argument("--timeout", type=int, default=120, help="seconds without progress that end a unit")
     parser.add_argument("--accurate", action="store_true", help="the suite's own long form")
     parser.add_argument("--tags", default="", help="passed to the suite, as -slow")
     parser.add_argument("--verbose", action="store_true", help="show the suite's output")
     parser.add_argument("--failures", type=int, default=12, help="lines shown of each failure")
     options = parser.parse_args()
+    options.port, claim = claim_ports(options.port)
     # The suite listens too, on ports of its own behind those.
     ports = range(options.port, options.port + 50)
     options.server = shutil.which(options.server) or sys.exit(f"{options.server} is missing: cargo build --release")
@@ -492,4 +505,4 @@ def report(results, units, shard_counts, exceptions, options):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
