@@ -1,4 +1,4 @@
-//! Clients that wait for keys: BLPOP, XREAD BLOCK and their like.
+//! Clients that wait: for keys, as BLPOP and XREAD BLOCK do, and for what is no key ([`Core::begin_keyless_wait`]), as WAIT does.
 //!
 //! A blocking command first runs as any other, over all its keys. When it finds nothing, it says what it waits for
 //! ([`ringwood_shard::ctx::Wants::Change`]), and a [`Waiter`] is put into a queue per key on every owner of such a key,
@@ -37,7 +37,7 @@ use ringwood_shard::watch::Name;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
@@ -52,6 +52,31 @@ enum Claim {
     Over,
 }
 
+/// What a wait answers that ends with nothing.
+#[derive(Clone, Debug)]
+pub enum InVain {
+    Null(Null),
+    /// How many replicas have what the client wrote: none can be connected.
+    Replicas,
+    /// Whether the log has it on disk, and the same of replicas.
+    Log(Arc<AtomicBool>),
+}
+
+impl InVain {
+    pub fn write(&self, reply: &mut Reply<'_>) {
+        match self {
+            Self::Null(Null::Bulk) => reply.null(),
+            Self::Null(Null::Array) => reply.null_array(),
+            Self::Replicas => reply.integer(0),
+            Self::Log(synced) => {
+                reply.array(2);
+                reply.integer(synced.load(Ordering::Acquire).into());
+                reply.integer(0);
+            }
+        }
+    }
+}
+
 /// A blocked client's command, shared by the owners of its keys and the client's core.
 #[derive(Debug)]
 pub struct Waiter {
@@ -63,7 +88,7 @@ pub struct Waiter {
     pub words: Words,
     pub db: usize,
     pub version: Version,
-    pub null: Null,
+    in_vain: InVain,
     wake: Wake,
     /// What it waits for: keys of `block_db`.
     keys: Vec<Box<[u8]>>,
@@ -103,7 +128,7 @@ impl Waiter {
     fn is_taken(&self) -> bool {
         self.state.load(Ordering::Acquire) == TAKEN
     }
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.state.load(Ordering::Acquire) == DONE
     }
 }
@@ -135,6 +160,10 @@ pub(crate) struct Blocking {
 }
 
 impl Blocking {
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
     /// Keys that somebody waits for (INFO's total_blocking_keys).
     pub fn keys(&self) -> usize {
         self.queues.len()
@@ -229,17 +258,15 @@ impl Core {
         let slots: Vec<u16> = indexes.iter().map(slot).collect();
         let mut all = slots.iter().map(|&slot| self.owner(slot));
         let crosses = owners.len() > 1 || all.any(|owner| owners.iter().any(|&o| o != owner));
-        self.blocking.next_id += 1;
-        let id = self.blocking.next_id;
         let waiter = Arc::new(Waiter {
             state: AtomicU8::new(WAITING),
-            id,
+            id: self.blocking.new_id(),
             ticket,
             entry,
             words,
             db,
             version,
-            null: block.null,
+            in_vain: InVain::Null(block.null),
             wake: block.wake,
             keys: block.keys,
             block_db: block.db,
@@ -247,20 +274,56 @@ impl Core {
             crosses,
             slots,
         });
-        if let Some(ms) = block.timeout_ms {
+        self.block(&waiter, block.timeout_ms);
+        self.enqueue(&waiter);
+        Some(waiter)
+    }
+
+    /// The client of a command that runs waits for what is no key. It is in no queue: whoever sees that what it waits for is there ends the wait
+    /// with [`Core::end_wait`].
+    pub(crate) fn begin_keyless_wait(
+        &mut self,
+        ticket: Ticket,
+        entry: &'static Entry,
+        version: Version,
+        timeout_ms: Option<u64>,
+        in_vain: InVain,
+    ) -> Arc<Waiter> {
+        let waiter = Arc::new(Waiter {
+            state: AtomicU8::new(WAITING),
+            id: self.blocking.new_id(),
+            ticket,
+            entry,
+            words: Words::default(),
+            db: 0,
+            version,
+            in_vain,
+            wake: Wake::Any,
+            keys: Vec::new(),
+            block_db: 0,
+            owners: Vec::new(),
+            crosses: false,
+            slots: Vec::new(),
+        });
+        self.block(&waiter, timeout_ms);
+        waiter
+    }
+
+    /// From now on the client, which the caller has looked up, waits.
+    fn block(&mut self, waiter: &Arc<Waiter>, timeout_ms: Option<u64>) {
+        let conn = waiter.ticket.conn;
+        if let Some(ms) = timeout_ms {
             let at = self
                 .now
                 .mono_ns
                 .saturating_add(ms.saturating_mul(1_000_000));
-            self.blocking.timers.push(Reverse((at, id, ticket.conn.0)));
+            self.blocking.timers.push(Reverse((at, waiter.id, conn.0)));
         }
         self.blocking.clients += 1;
-        let client = self.clients.get_mut(ticket.conn).expect("looked at above");
+        let client = self.clients.get_mut(conn).expect("the caller saw it");
         client.wait = Wait::Keys(waiter.clone());
         client.push_late();
-        self.mark_dirty(ticket.conn);
-        self.enqueue(&waiter);
-        Some(waiter)
+        self.mark_dirty(conn);
     }
 
     /// Puts a waiter into the queues of this core's keys.
@@ -500,7 +563,7 @@ impl Core {
     }
 
     /// Ends a client's wait with this reply. False when it does not wait, or is being served just now.
-    pub fn end_wait(&mut self, conn: ConnId, write: impl FnOnce(&mut Reply<'_>, Null)) -> bool {
+    pub fn end_wait(&mut self, conn: ConnId, write: impl FnOnce(&mut Reply<'_>, &InVain)) -> bool {
         let Some(waiter) = self.clients.get(conn).and_then(|c| c.waiter()).cloned() else {
             return false;
         };
@@ -508,7 +571,7 @@ impl Core {
             return false;
         }
         let mut reply = Vec::new();
-        write(&mut Reply::new(&mut reply, waiter.version), waiter.null);
+        write(&mut Reply::new(&mut reply, waiter.version), &waiter.in_vain);
         self.forget_everywhere(&waiter);
         self.answer(waiter.ticket, reply);
         true
@@ -550,10 +613,7 @@ impl Core {
                 // That wait ended before its time.
                 continue;
             }
-            let ended = self.end_wait(ConnId(conn), |reply, null| match null {
-                Null::Bulk => reply.null(),
-                Null::Array => reply.null_array(),
-            });
+            let ended = self.end_wait(ConnId(conn), |reply, in_vain| in_vain.write(reply));
             if !ended {
                 // An owner is at it: it is served or free again in a moment.
                 self.blocking

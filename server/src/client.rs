@@ -58,7 +58,7 @@ pub enum Wait {
     No,
     /// The command is on its way over its keys' cores.
     Unknown,
-    /// It waits for keys.
+    /// It waits for keys, or for replicas or the log.
     Keys(Arc<Waiter>),
     /// Changes of its subscriptions are on their way; only more of them may follow.
     Subscribing,

@@ -1,6 +1,8 @@
 //! ROLE, WAIT and WAITAOF, as a primary without replicas answers them.
 
 use super::{Answer, Call, ConnHandler};
+use crate::aof::wait::Wanted;
+use crate::blocking::InVain;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
@@ -28,7 +30,7 @@ fn role(call: &mut Call<'_>, _: Args<'_>) -> Result<Answer, CommandError> {
 }
 
 const WAIT: Command<ConnHandler> = command("WAIT", exactly(3), wait as ConnHandler)
-    .flags(BLOCKING)
+    .flags(BLOCKING | BARRIER)
     .acl(acl::CONNECTION)
     .doc(
         "Waits until replicas have this connection's writes.",
@@ -40,21 +42,40 @@ const WAIT: Command<ConnHandler> = command("WAIT", exactly(3), wait as ConnHandl
     .tips(&["request_policy:all_shards", "response_policy:agg_min"])
     .route(Route::Connection);
 
-/// No replica can be connected, so the number that has the writes is known to be 0 whatever the timeout: it is answered at once.
+/// No replica can be connected, so whoever wants one waits for the timeout.
 fn wait(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
-    parse_i64(args[1]).ok_or(CommandError::NotInteger)?;
-    let timeout = parse_i64(args[2]).ok_or(CommandError::fixed(
+    let replicas = parse_i64(args[1]).ok_or(CommandError::NotInteger)?;
+    let timeout_ms = timeout_ms(call, args[2])?;
+    if replicas <= 0 || may_not_wait(call) {
+        call.reply.integer(0);
+        return Ok(Answer::Now);
+    }
+    let (entry, version) = (call.entry, call.reply.version());
+    let ticket = call.later();
+    let core = &mut *call.core;
+    core.begin_keyless_wait(ticket, entry, version, timeout_ms, InVain::Replicas);
+    Ok(Answer::Later)
+}
+
+/// A transaction and a script wait for nothing.
+fn may_not_wait(call: &Call<'_>) -> bool {
+    call.core.pubsub.in_exec || call.is_script()
+}
+
+/// `None`: for good.
+fn timeout_ms(call: &Call<'_>, word: &[u8]) -> Result<Option<u64>, CommandError> {
+    let ms = parse_i64(word).ok_or(CommandError::fixed(
         "ERR timeout is not an integer or out of range",
     ))?;
-    if timeout < 0 {
-        return Err(CommandError::NegativeTimeout);
+    let ms = u64::try_from(ms).map_err(|_| CommandError::NegativeTimeout)?;
+    if ms > i64::MAX.abs_diff(call.core.now.unix_ms) {
+        return Err(CommandError::fixed("ERR timeout is out of range"));
     }
-    call.reply.integer(0);
-    Ok(Answer::Now)
+    Ok((ms > 0).then_some(ms))
 }
 
 const WAITAOF: Command<ConnHandler> = command("WAITAOF", exactly(4), waitaof as ConnHandler)
-    .flags(BLOCKING)
+    .flags(BLOCKING | BARRIER)
     .acl(acl::CONNECTION)
     .doc(
         "Waits until the log has this connection's writes, on disk.",
@@ -77,28 +98,25 @@ fn waitaof(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> 
         let text = "ERR value is out of range, value must between 0 and 1";
         return Err(CommandError::fixed(text));
     }
-    let replicas = parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
-    if replicas < 0 {
-        return Err(range);
-    }
-    let timeout = parse_i64(args[3]).ok_or(CommandError::fixed(
-        "ERR timeout is not an integer or out of range",
-    ))?;
-    let timeout = u64::try_from(timeout).map_err(|_| CommandError::NegativeTimeout)?;
+    let replicas = parse_i64(args[2]).filter(|n| *n >= 0).ok_or(range)?;
+    let timeout_ms = timeout_ms(call, args[3])?;
     if local > 0 && !call.core.config.appendonly {
         let text = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
         return Err(CommandError::fixed(text));
     }
-    let in_exec = call.core.pubsub.in_exec;
-    if local == 0 || in_exec {
-        // There are no replicas to wait for, and a transaction waits for nothing.
+    if may_not_wait(call) {
         call.reply.array(2);
         call.reply.integer(0);
         call.reply.integer(0);
         return Ok(Answer::Now);
     }
-    let version = call.reply.version();
+    let (entry, version) = (call.entry, call.reply.version());
+    let wanted = Wanted {
+        local: local > 0,
+        replicas: replicas > 0,
+        timeout_ms,
+    };
     let ticket = call.later();
-    call.core.wait_for_log(ticket, version, timeout);
+    call.core.wait_for_log(ticket, entry, version, wanted);
     Ok(Answer::Later)
 }

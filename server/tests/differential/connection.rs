@@ -3,7 +3,7 @@
 use crate::compare::Check;
 use crate::grammar::Arg::{Integer, Key, Maybe, OneOf, Raw, Times, Value, Within, Word};
 use crate::grammar::Kind::Any;
-use crate::grammar::{Arg, Spec, spec};
+use crate::grammar::{Arg, From, Spec, spec};
 
 const NAME: Arg = OneOf(&[
     &[Raw("me")],
@@ -11,6 +11,15 @@ const NAME: Arg = OneOf(&[
     &[Raw("with space")],
     &[Raw("a-b.c")],
     &[Raw("line\n")],
+]);
+
+/// Milliseconds.
+const WAITS: Arg = OneOf(&[
+    &[Raw("1")],
+    &[Raw("2")],
+    &[Raw("-1")],
+    &[Raw("x")],
+    &[Raw("9223372036854775807")],
 ]);
 
 pub const SPECS: &[Spec] = &[
@@ -52,6 +61,10 @@ pub const SPECS: &[Spec] = &[
     spec("CLIENT LIST", &[Word("ID"), OneOf(&[&[Raw("0")], &[Raw("x")], &[Raw("-1")]])]).check(Check::Type).weight(1),
     spec("CLIENT LIST", &[OneOf(&[&[Word("ID")], &[Raw("WRONG"), Raw("x")], &[Word("TYPE")]])]).check(Check::Type).weight(1),
     spec("CLIENT NO-EVICT", &[OneOf(&[&[Word("ON")], &[Word("OFF")], &[Raw("maybe")]])]).weight(1),
+    // With nobody to wait for: until the timeout, which is short.
+    spec("WAIT", &[OneOf(&[&[Raw("0")], &[Raw("1")], &[Raw("-1")], &[Raw("x")]]), WAITS]).weight(2).never_spoilt(),
+    spec("WAITAOF", &[OneOf(&[&[Raw("1")], &[Raw("2")], &[Raw("-1")], &[Raw("x")]]), OneOf(&[&[Raw("0")], &[Raw("1")], &[Raw("-1")]]), WAITS])
+        .from(From::Newer).weight(1).never_spoilt(),
     spec("CLIENT UNPAUSE", &[]).weight(1),
     spec("CLIENT PAUSE", &[OneOf(&[&[Raw("0")], &[Raw("x")], &[Raw("-1")]]), Maybe(&[OneOf(&[&[Word("WRITE")], &[Word("ALL")], &[Raw("WRONG")]])])])
         .weight(1).never_spoilt(),

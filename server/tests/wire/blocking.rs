@@ -281,3 +281,83 @@ fn every_element_comes_out_once() {
         await_blocked(&mut client, 0);
     }
 }
+
+/// The id of the one client that waits.
+fn blocked_id(client: &mut Client) -> String {
+    await_blocked(client, 1);
+    let Value::Bulk(text) = client.call(&["CLIENT", "LIST"]) else {
+        panic!("CLIENT LIST answers text");
+    };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let line = text.lines().find(|line| line.contains(" flags=b "));
+    let line = line.unwrap_or_else(|| panic!("nobody waits: {text}"));
+    line["id=".len()..]
+        .split(' ')
+        .next()
+        .expect("a number")
+        .to_owned()
+}
+
+/// WAIT answered 0 at once, WAITAOF did so where only replicas were wanted.
+#[test]
+fn who_wants_replicas_waits_for_them() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let (mut c, mut other) = (server.connect(), server.connect());
+        let none = Value::Array(vec![Value::Int(0), Value::Int(0)]);
+        assert_eq!(c.call(&["WAIT", "0", "0"]), Value::Int(0));
+        assert_eq!(c.call(&["WAIT", "-1", "0"]), Value::Int(0));
+        for (words, reply) in [
+            (&["WAIT", "1", "50"][..], Value::Int(0)),
+            (&["WAITAOF", "0", "1", "50"], none.clone()),
+        ] {
+            let begun = Instant::now();
+            // What a pipeline has behind it waits too.
+            c.send(
+                &[
+                    request(&["SET", "k", "v"]),
+                    request(words),
+                    request(&["GET", "k"]),
+                ]
+                .concat(),
+            );
+            assert_eq!(c.read(), ok());
+            assert_eq!(c.read(), reply, "{setup:?} {words:?}");
+            assert!(begun.elapsed() >= Duration::from_millis(49), "{words:?}");
+            assert_eq!(c.read(), bulk("v"));
+            // Others do not.
+            assert_eq!(other.call(&["GET", "k"]), bulk("v"));
+        }
+        for (words, reply) in [
+            (&["WAIT", "1", "0"][..], Value::Int(0)),
+            (&["WAITAOF", "0", "1", "0"], none.clone()),
+        ] {
+            c.send(&request(words));
+            let id = blocked_id(&mut other);
+            assert_eq!(other.call(&["CLIENT", "UNBLOCK", &id]), Value::Int(1));
+            assert_eq!(c.read(), reply);
+            c.send(&request(words));
+            assert_eq!(blocked_id(&mut other), id);
+            assert_eq!(
+                other.call(&["CLIENT", "UNBLOCK", &id, "ERROR"]),
+                Value::Int(1)
+            );
+            let told = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+            assert_eq!(c.read(), Value::Error(told.into()));
+            await_blocked(&mut other, 0);
+            assert_eq!(other.call(&["CLIENT", "UNBLOCK", &id]), Value::Int(0));
+            // A transaction and a script wait for nothing.
+            c.call(&["MULTI"]);
+            c.call(words);
+            assert_eq!(c.call(&["EXEC"]), Value::Array(vec![reply.clone()]));
+            let script = "return redis.call(unpack(ARGV))";
+            let call = [&["EVAL", script, "0"], words].concat();
+            assert_eq!(c.call(&call), reply);
+            let mut gone = server.connect();
+            gone.send(&request(words));
+            await_blocked(&mut other, 1);
+            drop(gone);
+            await_blocked(&mut other, 0);
+        }
+    }
+}

@@ -588,12 +588,16 @@ fn waitaof_waits_for_the_disk() {
         ok(&mut c, "SET k v");
         // Nothing syncs it.
         assert_eq!(c.call("WAITAOF 1 0 50"), "*2\r\n:0\r\n:0\r\n");
+        assert_eq!(c.call("WAITAOF 0 0 0"), "*2\r\n:0\r\n:0\r\n");
         for policy in ["everysec", "always"] {
             ok(&mut c, &format!("CONFIG SET appendfsync {policy}"));
             for n in 0..8 {
                 ok(&mut c, &format!("SET k{n} v"));
             }
             assert_eq!(c.call("WAITAOF 1 0 0"), "*2\r\n:1\r\n:0\r\n", "{policy}");
+            assert_eq!(c.call("WAITAOF 0 0 0"), "*2\r\n:1\r\n:0\r\n", "{policy}");
+            // The disk has it, replicas have not.
+            assert_eq!(c.call("WAITAOF 1 1 50"), "*2\r\n:1\r\n:0\r\n", "{policy}");
         }
         ok(&mut c, "CONFIG SET appendonly no");
         wait_for(&mut c, "aof_enabled", "0");

@@ -7,7 +7,6 @@ use crate::client::{Client, Life};
 use crate::core::Core;
 use ringwood_protocol::command::*;
 use ringwood_protocol::number::parse_i64;
-use ringwood_shard::ctx::Null;
 
 /// Which clients are meant: those that fit all that is given.
 #[derive(Clone, Debug, Default)]
@@ -226,10 +225,9 @@ pub(super) fn client_unblock(call: &mut Call<'_>, args: Args<'_>) -> Result<Answ
             .find(|c| c.id as i64 == id)
             .map(|c| c.conn);
         conn.is_some_and(|conn| {
-            core.end_wait(conn, |reply, null| match (with_error, null) {
-                (true, _) => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
-                (false, Null::Bulk) => reply.null(),
-                (false, Null::Array) => reply.null_array(),
+            core.end_wait(conn, |reply, in_vain| match with_error {
+                true => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+                false => in_vain.write(reply),
             })
         }) as usize
     };
