@@ -1345,7 +1345,9 @@ impl Core {
 
     /// Every core is told to stop, this one included.
     pub fn stop_all(&mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
+        if !self.shared.stopping.swap(true, Ordering::AcqRel) {
+            crate::process::supervisor::tell("STOPPING=1\n");
+        }
         self.cancel_snapshot();
         for core in (0..self.cores()).filter(|&c| c != self.id) {
             self.mailbox.send_control(core, Control::Stop);

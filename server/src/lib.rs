@@ -25,6 +25,7 @@ pub mod multi;
 pub mod observe;
 mod output_limit;
 pub mod persist;
+pub mod process;
 pub mod pubsub;
 pub mod registry;
 pub mod request;

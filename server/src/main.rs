@@ -19,6 +19,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // The words have been read.
+    ringwood::process::title::claim();
     let loaded = match file::load(&start, &mut std::io::stdin()) {
         Ok(loaded) => loaded,
         Err(error) => {

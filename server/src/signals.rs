@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the end, after a snapshot if there are save points. As in Redis, the server goes on when that fails.
+//! SIGTERM and SIGINT: the end, after a snapshot if there are save points or `shutdown-on-sigterm` and `shutdown-on-sigint` want one. As in Redis, the
+//! server goes on when that fails, unless they say `force`.
 
 use crate::core::Core;
 
@@ -10,7 +11,12 @@ pub fn received(core: &mut Core, number: i32) {
     };
     tracing::warn!("Received {name} scheduling shutdown...");
     tracing::warn!("User requested shutdown...");
-    if core.loading || core.config.save.points().is_empty() {
+    let options = match number {
+        libc::SIGINT => core.config.shutdown_on_sigint,
+        _ => core.config.shutdown_on_sigterm,
+    };
+    let saves = options.save || !options.nosave && !core.config.save.points().is_empty();
+    if core.loading || !saves {
         return core.stop_all();
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
@@ -19,7 +25,8 @@ pub fn received(core: &mut Core, number: i32) {
         tracing::warn!("Errors trying to shut down the server. Check logs.");
     };
     match core.claim_last_save() {
-        Ok(claim) => core.save_and_end(claim, false, move |_| failed()),
+        Ok(claim) => core.save_and_end(claim, options.force, move |_| failed()),
+        Err(_) if options.force => core.stop_all(),
         Err(_) => failed(),
     }
 }

@@ -9,6 +9,8 @@ use crate::io::{Io, World, net};
 use crate::listening::{self, Listening};
 use crate::mailbox::{Mailbox, mailboxes};
 use crate::persist::loading::{self, Next, Share, Stopped};
+use crate::process::supervisor::{self, Supervisor};
+use crate::process::{oom, title};
 use crate::registry::Registry;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard};
@@ -45,10 +47,13 @@ fn cpus(wanted: &[usize]) -> Vec<usize> {
 
 /// Serves until told to stop.
 pub fn serve(loaded: Loaded) -> std::io::Result<()> {
-    if loaded.config.daemonize {
+    let wanted = loaded.config.supervised;
+    let supervised = !matches!(supervisor::find(wanted), Supervisor::None);
+    if loaded.config.daemonize && !supervised {
         daemonize()?;
     }
     crate::config::log::install(&loaded.config).map_err(Error::other)?;
+    supervisor::greet(wanted);
     if !Registry::start(&loaded.renames) {
         // They would stay callable by their old names.
         return Err(Error::other(
@@ -74,6 +79,10 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         }
     }
 
+    title::follow(&config, loaded.file.as_deref());
+    if let Err(error) = oom::follow(&config) {
+        tracing::warn!("Unable to write oom_score_adj: {error}");
+    }
     // With the ports bound: a second server on them must not write over the first one's file.
     let _pid_file = PidFile::write(&config);
     let now = SystemTime::now()
@@ -171,6 +180,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         aof::log::start_syncing(&shared)?;
     }
     if is_loading {
+        supervisor::tell("STATUS=Loading the data\n");
         let commands = log.as_ref().map_or(0, aof::replay::Plan::size);
         let load = Load {
             shared: &shared,
@@ -198,6 +208,9 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     }
     if !config.unixsocket.is_empty() && !is_stopping(&shared) {
         tracing::info!("Ready to accept connections unix");
+    }
+    if !is_stopping(&shared) {
+        supervisor::ready();
     }
     let mut result = Ok(());
     for thread in threads {
@@ -440,12 +453,14 @@ fn bind(loaded: &Loaded) -> std::io::Result<Vec<net::Listener>> {
     if !config.unixsocket.is_empty() {
         let path = config.dir.path().join(config.unixsocket.as_path());
         let mode = (config.unixsocketperm > 0).then_some(config.unixsocketperm);
-        let listener = net::Listener::unix(&path, mode, config.tcp_backlog).map_err(|e| {
-            Error::other(format!(
-                "Failed opening Unix socket {}: {e}",
-                path.display()
-            ))
-        })?;
+        let group = (!config.unixsocketgroup.is_empty()).then_some(&config.unixsocketgroup[..]);
+        let listener =
+            net::Listener::unix(&path, mode, group, config.tcp_backlog).map_err(|e| {
+                Error::other(format!(
+                    "Failed opening Unix socket {}: {e}",
+                    path.display()
+                ))
+            })?;
         listeners.push(listener);
     }
     if listeners.is_empty() {

@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::config::table::PENDING;
 use crate::config::{Config, Directive, Extent, Situation, log};
 use crate::core::{Core, Shared};
+use crate::process::{oom, title};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::ctx::Args;
@@ -164,6 +165,12 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result {
 fn act(shared: &Shared, directive: &Directive, config: &Config) -> std::result::Result<(), String> {
     match directive.name {
         "loglevel" => log::set_level(config.loglevel),
+        "log-format" | "log-timestamp-format" => log::set_form(config),
+        "proc-title-template" => title::follow(config, shared.loaded.file.as_deref()),
+        "oom-score-adj" | "oom-score-adj-values" => oom::follow(config).map_err(|error| {
+            tracing::warn!("Unable to write oom_score_adj: {error}");
+            "Failed to apply new oom_score_adj configuration, check server logs."
+        })?,
         "maxclients" => raise_descriptor_limit(config.maxclients)?,
         "port" | "bind" => {
             let moved = lock(&shared.listening).follow(config);

@@ -92,10 +92,12 @@ fn hello(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     }
     client.version = version;
     let (id, cluster) = (client.id, client.cluster);
+    let config = call.core.config.clone();
     // In the version just chosen.
     let mut text = Vec::new();
     let mut reply = Reply::new(&mut text, version);
-    reply.map(7);
+    let zone = &config.availability_zone;
+    reply.map(if zone.is_empty() { 7 } else { 8 });
     for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
         reply.bulk_str(field);
         reply.bulk_str(value);
@@ -110,6 +112,11 @@ fn hello(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     reply.bulk_str("master");
     reply.bulk_str("modules");
     reply.array(0);
+    if !zone.is_empty() {
+        // As Valkey.
+        reply.bulk_str("availability_zone");
+        reply.bulk(zone);
+    }
     call.reply.raw(&text);
     Ok(Answer::Now)
 }

@@ -48,7 +48,7 @@ directives! {
     "unixsocket" [] unixsocket: Text = "", UNSET, IMMUTABLE, "Path of the Unix socket.";
     "unixsocketperm" [] unixsocketperm: u32 = "0", range(0, 0o777).unit(Unit::Octal), IMMUTABLE,
         "Mode of the Unix socket; 0 for the umask's.";
-    "unixsocketgroup" [] unixsocketgroup: Text = "", UNSET, IMMUTABLE | PENDING, "Group of the Unix socket.";
+    "unixsocketgroup" [] unixsocketgroup: Text = "", UNSET, IMMUTABLE, "Group of the Unix socket.";
     "maxclients" [] maxclients: u32 = "10000", range(1, u32::MAX as i128), MUTABLE,
         "Largest number of clients at once.";
     "max-new-connections-per-cycle" [] max_new_connections_per_cycle: u32 = "10",
@@ -99,35 +99,35 @@ directives! {
         "Working directory, where the data files are.";
     "loglevel" [] loglevel: LogLevel = "notice", ANY, MUTABLE, "Least important messages that are logged.";
     "logfile" [] logfile: Text = "", ANY, IMMUTABLE, "Log file; empty for standard output.";
-    "log-format" [] log_format: LogFormat = "legacy", ANY, MUTABLE | PENDING, "Form of a log line.";
-    "log-timestamp-format" [] log_timestamp_format: LogTimestampFormat = "legacy", ANY, MUTABLE | PENDING,
+    "log-format" [] log_format: LogFormat = "legacy", ANY, MUTABLE, "Form of a log line.";
+    "log-timestamp-format" [] log_timestamp_format: LogTimestampFormat = "legacy", ANY, MUTABLE,
         "Form of a log line's time.";
     "syslog-enabled" [] syslog_enabled: bool = "no", ANY, IMMUTABLE, "Log to the system log too.";
     "syslog-ident" [] syslog_ident: Text = "redis", ANY, IMMUTABLE, "Name in the system log.";
     "syslog-facility" [] syslog_facility: SyslogFacility = "local0", ANY, IMMUTABLE,
         "Facility in the system log.";
-    "hide-user-data-from-log" [] hide_user_data_from_log: bool = "no", ANY, MUTABLE,
-        "Keep keys, values and arguments out of crash reports.";
+    "hide-user-data-from-log" [] hide_user_data_from_log: bool = "no", ANY, MUTABLE | IGNORED,
+        "Keep keys, values and arguments out of crash reports; here they have none.";
     "crash-log-enabled" [] crash_log_enabled: bool = "yes", ANY, MUTABLE,
         "Write a report when the process crashes.";
     "crash-memcheck-enabled" [] crash_memcheck_enabled: bool = "yes", ANY, MUTABLE | IGNORED,
         "Test the memory after a crash.";
     "always-show-logo" [] always_show_logo: bool = "no", ANY, IMMUTABLE,
         "Show the banner when the log is no terminal.";
-    "set-proc-title" [] set_proc_title: bool = "yes", ANY, IMMUTABLE | PENDING,
+    "set-proc-title" [] set_proc_title: bool = "yes", ANY, IMMUTABLE,
         "Show the state in the process list.";
     "proc-title-template" [] proc_title_template: Text = "{title} {listen-addr} {server-mode}",
-        ANY.check(checks::proc_title_template), MUTABLE | PENDING,
+        ANY.check(checks::proc_title_template), MUTABLE,
         "What the process list shows.";
-    "locale-collate" [] locale_collate: Text = "", ANY, MUTABLE | PENDING, "Locale of the sort order.";
-    "disable-thp" [] disable_thp: bool = "yes", ANY, IMMUTABLE | PENDING,
-        "Turn transparent huge pages off for the process.";
-    "oom-score-adj" [] oom_score_adj: OomScoreAdj = "no", ANY, MUTABLE | PENDING,
+    "locale-collate" [] locale_collate: Text = "", ANY, MUTABLE | IGNORED, "Locale of SORT ALPHA's order; here that is always the bytes', as in the locale C.";
+    "disable-thp" [] disable_thp: bool = "yes", ANY, IMMUTABLE | IGNORED,
+        "Keep huge pages from the process, which are slow when it forks; here nothing forks, and the heap asks for them.";
+    "oom-score-adj" [] oom_score_adj: OomScoreAdj = "no", ANY, MUTABLE,
         "Adjust who the kernel kills when memory ends.";
     "oom-score-adj-values" [] oom_score_adj_values: OomScoreAdjValues = "0 200 800",
-        ANY, MUTABLE | MULTI | PENDING,
+        ANY, MUTABLE | MULTI,
         "The adjustment, by role.";
-    "shutdown-timeout" [] shutdown_timeout: u32 = "10", range(0, INT), MUTABLE,
+    "shutdown-timeout" [] shutdown_timeout: u32 = "10", range(0, INT), MUTABLE | PENDING,
         "Seconds that SHUTDOWN waits for replicas.";
     "shutdown-on-sigint" [] shutdown_on_sigint: ShutdownOnSignal = "default", ANY, MUTABLE | MULTI,
         "Options of the shutdown on SIGINT.";
@@ -187,8 +187,8 @@ directives! {
         "How slowly the counter of uses saturates.";
     "lfu-decay-time" [] lfu_decay_time: u32 = "1", range(0, INT), MUTABLE,
         "Minutes until the counter of uses falls by one.";
-    "active-expire-effort" [] active_expire_effort: u32 = "1", range(1, 10), MUTABLE,
-        "How much time the search for expired keys may take.";
+    "active-expire-effort" [] active_expire_effort: u32 = "1", range(1, 10), MUTABLE | IGNORED,
+        "How long expired keys are searched for; here none are searched, as their times are known.";
     "activerehashing" [] activerehashing: bool = "yes", ANY, MUTABLE | IGNORED,
         "Grow tables in idle time; here growth never waits.";
     "activedefrag" [] activedefrag: bool = "no", ANY.check(checks::no_active_defrag), MUTABLE | IGNORED,
@@ -242,21 +242,21 @@ directives! {
     "vset-force-single-threaded-execution" [] vset_force_single_threaded_execution: bool = "no",
         ANY, MUTABLE | IGNORED,
         "Vector sets in one thread.";
-    "lazyfree-lazy-eviction" [] lazyfree_lazy_eviction: bool = "no", ANY, MUTABLE,
+    "lazyfree-lazy-eviction" [] lazyfree_lazy_eviction: bool = "no", ANY, MUTABLE | IGNORED,
         "Free evicted values in the background.";
-    "lazyfree-lazy-expire" [] lazyfree_lazy_expire: bool = "no", ANY, MUTABLE,
+    "lazyfree-lazy-expire" [] lazyfree_lazy_expire: bool = "no", ANY, MUTABLE | IGNORED,
         "Free expired values in the background.";
-    "lazyfree-lazy-server-del" [] lazyfree_lazy_server_del: bool = "no", ANY, MUTABLE,
+    "lazyfree-lazy-server-del" [] lazyfree_lazy_server_del: bool = "no", ANY, MUTABLE | IGNORED,
         "Free overwritten values in the background.";
-    "lazyfree-lazy-user-del" [] lazyfree_lazy_user_del: bool = "no", ANY, MUTABLE, "DEL works as UNLINK.";
-    "lazyfree-lazy-user-flush" [] lazyfree_lazy_user_flush: bool = "no", ANY, MUTABLE,
+    "lazyfree-lazy-user-del" [] lazyfree_lazy_user_del: bool = "no", ANY, MUTABLE | IGNORED, "DEL works as UNLINK.";
+    "lazyfree-lazy-user-flush" [] lazyfree_lazy_user_flush: bool = "no", ANY, MUTABLE | IGNORED,
         "FLUSHALL and FLUSHDB are ASYNC unless SYNC is said.";
     "notify-keyspace-events" [] notify_keyspace_events: KeyspaceEvents = "", ANY, MUTABLE,
         "Classes of events that are published.";
     "tracking-table-max-keys" [] tracking_table_max_keys: u64 = "1000000", range(0, I64), MUTABLE,
         "Keys whose readers are remembered for CLIENT TRACKING.";
-    "sanitize-dump-payload" [] sanitize_dump_payload: SanitizePayload = "no", ANY, MUTABLE | PENDING,
-        "Check what RESTORE and snapshots bring.";
+    "sanitize-dump-payload" [] sanitize_dump_payload: SanitizePayload = "no", ANY, MUTABLE | IGNORED,
+        "Check what RESTORE and snapshots bring; here that is always done.";
     "import-mode" [] import_mode: bool = "no", ANY, MUTABLE | PENDING,
         "Leave expired keys alone while data is imported.";
 
@@ -307,8 +307,8 @@ directives! {
     "key-load-delay" [] key_load_delay: i32 = "0", ANY, MUTABLE | HIDDEN,
         "Microseconds to wait per loaded key, for tests.";
     "loading-process-events-interval-bytes" [] loading_process_events_interval_bytes: u32 = "2097152",
-        range(1024, INT), MUTABLE | HIDDEN | PENDING,
-        "How often clients are looked after while loading.";
+        range(1024, INT), MUTABLE | HIDDEN | IGNORED,
+        "How much is read before clients are looked after; here that goes by time.";
     "stop-writes-on-bgsave-error" [] stop_writes_on_bgsave_error: bool = "yes", ANY, MUTABLE,
         "Refuse writes after a failed snapshot.";
     "appendonly" [] appendonly: bool = "no", ANY, MUTABLE | DENY_LOADING, "Log every write.";
@@ -417,10 +417,10 @@ directives! {
         "Milliseconds between pings on the bus.";
     "cluster-announce-ip" [] cluster_announce_ip: Text = "", UNSET, MUTABLE,
         "Address that CLUSTER SLOTS tells.";
-    "cluster-announce-hostname" [] cluster_announce_hostname: Text = "", UNSET.check(checks::hostname), MUTABLE,
+    "cluster-announce-hostname" [] cluster_announce_hostname: Text = "", UNSET.check(checks::hostname), MUTABLE | PENDING,
         "Host name that CLUSTER SLOTS tells.";
     "cluster-announce-human-nodename" [] cluster_announce_human_nodename: Text = "",
-        UNSET.check(checks::node_name), MUTABLE,
+        UNSET.check(checks::node_name), MUTABLE | PENDING,
         "Name of the node in the log.";
     "cluster-announce-port" [] cluster_announce_port: u16 = "0", ANY, MUTABLE | PENDING,
         "Port told to the cluster.";
@@ -437,7 +437,7 @@ directives! {
     "cluster-announce-client-tls-port" [] cluster_announce_client_tls_port: u16 = "0", ANY, MUTABLE | PENDING,
         "TLS port told to clients.";
     "cluster-preferred-endpoint-type" [] cluster_preferred_endpoint_type: PreferredEndpoint = "ip",
-        ANY, MUTABLE,
+        ANY, MUTABLE | PENDING,
         "What CLUSTER SLOTS tells first.";
     "cluster-require-full-coverage" [] cluster_require_full_coverage: bool = "yes", ANY, MUTABLE | PENDING,
         "Stop when slots have no owner.";

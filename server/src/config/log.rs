@@ -5,6 +5,8 @@
 //! pid  role  local time           level  message
 //! ```
 //!
+//! `log-format` and `log-timestamp-format` choose other forms of a line, as Valkey has them.
+//!
 //! Levels: warning `#` (ERROR and WARN), notice `*` (INFO), verbose `-` (DEBUG), debug `.` (TRACE). A line is one
 //! write. A log file is opened for every line, as in Redis, so that it may be moved away at any time.
 //!
@@ -16,6 +18,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tracing::field::{Field, Visit};
@@ -26,13 +29,16 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::directives::Config;
-use super::enums::{LogLevel, SyslogFacility};
+use super::enums::{LogFormat, LogLevel, LogTimestampFormat, SyslogFacility};
 
 /// Events of this target are printed without a prefix.
 pub const RAW: &str = "raw";
 
 /// The level in force, as an index into `LEVELS`.
 static LEVEL: AtomicU8 = AtomicU8::new(2);
+/// The form of lines and of their times.
+static FORM: Mutex<(LogFormat, LogTimestampFormat)> =
+    Mutex::new((LogFormat::Legacy, LogTimestampFormat::Legacy));
 /// The letter of the process's role.
 static ROLE: AtomicU8 = AtomicU8::new(b'M');
 
@@ -69,6 +75,11 @@ pub fn set_level(level: LogLevel) {
     tracing::callsite::rebuild_interest_cache();
 }
 
+/// Changes how lines are written from now on.
+pub fn set_form(config: &Config) {
+    *crate::commands::lock(&FORM) = (config.log_format, config.log_timestamp_format);
+}
+
 fn filter() -> LevelFilter {
     LEVELS[usize::from(LEVEL.load(Ordering::Relaxed))].1
 }
@@ -76,6 +87,7 @@ fn filter() -> LevelFilter {
 /// Makes all events of the process go where the configuration says. To be called once, before threads start.
 pub fn install(config: &Config) -> Result<(), String> {
     set_level(config.loglevel);
+    set_form(config);
     let output = Output::new(config)?;
     let subscriber = tracing_subscriber::registry().with(output);
     tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())
@@ -165,13 +177,72 @@ impl<S: Subscriber> Layer<S> for Output {
 }
 
 fn line(level: Level, text: &str) -> String {
-    let now = chrono::Local::now().format("%d %b %Y %H:%M:%S%.3f");
-    let role = char::from(ROLE.load(Ordering::Relaxed));
-    format!(
-        "{}:{role} {now} {} {text}\n",
-        std::process::id(),
-        level_mark(level)
-    )
+    let form = *crate::commands::lock(&FORM);
+    let role = ROLE.load(Ordering::Relaxed);
+    line_at(form, &chrono::Local::now(), role, level, text)
+}
+
+fn line_at(
+    (format, time): (LogFormat, LogTimestampFormat),
+    now: &chrono::DateTime<chrono::Local>,
+    role: u8,
+    level: Level,
+    text: &str,
+) -> String {
+    let time = match time {
+        LogTimestampFormat::Legacy => now.format("%d %b %Y %H:%M:%S%.3f").to_string(),
+        LogTimestampFormat::Iso8601 => now.format("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
+        LogTimestampFormat::Milliseconds => now.timestamp_millis().to_string(),
+    };
+    let pid = std::process::id();
+    let name = match role {
+        b'M' => "primary",
+        _ => "replica",
+    };
+    let level_name = match level {
+        Level::ERROR | Level::WARN => "warning",
+        Level::INFO => "notice",
+        Level::DEBUG => "verbose",
+        Level::TRACE => "debug",
+    };
+    match format {
+        LogFormat::Legacy => format!(
+            "{pid}:{} {time} {} {text}\n",
+            char::from(role),
+            level_mark(level)
+        ),
+        // Valkey escapes nothing here: what would end the value or the line becomes something that does not.
+        LogFormat::Logfmt => format!(
+            "pid={pid} role={name} timestamp=\"{time}\" level={level_name} message=\"{}\"\n",
+            text.replace('"', "'").replace(['\n', '\r'], " ")
+        ),
+        LogFormat::Json => format!(
+            "{{\"pid\":{pid},\"role\":\"{name}\",\"timestamp\":\"{time}\",\"level\":\"{level_name}\",\"message\":\"{}\"}}\n",
+            json(text)
+        ),
+    }
+}
+
+/// A text as it stands in JSON, without the quotes.
+fn json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\0'..='\u{1f}' => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(letter));
+            }
+            _ => out.push(letter),
+        }
+    }
+    out
 }
 
 fn level_mark(level: Level) -> char {
@@ -272,6 +343,36 @@ mod tests {
         // local0 is 16, a notice 5.
         let expected = format!("<133>redis[{}]: Ready", std::process::id());
         assert_eq!(std::str::from_utf8(&line[..length]), Ok(expected.as_str()));
+    }
+
+    /// As valkey-server 9.1.2 writes them.
+    #[test]
+    fn lines_have_the_form_that_is_wanted() {
+        let utc = chrono::DateTime::from_timestamp_millis(1_795_350_282_530).unwrap();
+        let now = utc.with_timezone(&chrono::Local);
+        let said = |format, time| {
+            let text = "a \"quoted\" \\ \n new = x\ttab\u{1} é";
+            let line = line_at((format, time), &now, b'M', Level::WARN, text);
+            line.replace(&std::process::id().to_string(), "PID")
+        };
+        let ms = LogTimestampFormat::Milliseconds;
+        assert_eq!(
+            said(LogFormat::Legacy, ms),
+            "PID:M 1795350282530 # a \"quoted\" \\ \n new = x\ttab\u{1} é\n"
+        );
+        assert_eq!(
+            said(LogFormat::Logfmt, ms),
+            "pid=PID role=primary timestamp=\"1795350282530\" level=warning message=\"a 'quoted' \\   new = x\ttab\u{1} é\"\n"
+        );
+        assert_eq!(
+            said(LogFormat::Json, ms),
+            "{\"pid\":PID,\"role\":\"primary\",\"timestamp\":\"1795350282530\",\"level\":\"warning\",\
+             \"message\":\"a \\\"quoted\\\" \\\\ \\n new = x\\ttab\\u0001 é\"}\n"
+        );
+        let line = said(LogFormat::Legacy, LogTimestampFormat::Iso8601);
+        let time = line.split(' ').nth(1).unwrap();
+        let read = chrono::DateTime::parse_from_rfc3339(time).unwrap();
+        assert_eq!(read, now, "{line}");
     }
 
     /// One test for all, as the level is the process's.

@@ -37,8 +37,13 @@ impl Listener {
     }
 
     /// Listens on a unix socket. A socket file that a dead server left is replaced, and so is that of a living one,
-    /// as Redis does; a file of another kind is an error. `mode` is `unixsocketperm`.
-    pub fn unix(path: &Path, mode: Option<u32>, backlog: u32) -> io::Result<Listener> {
+    /// as Redis does; a file of another kind is an error. `mode` is `unixsocketperm`, `group` `unixsocketgroup`.
+    pub fn unix(
+        path: &Path,
+        mode: Option<u32>,
+        group: Option<&[u8]>,
+        backlog: u32,
+    ) -> io::Result<Listener> {
         match std::fs::symlink_metadata(path) {
             Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(path)?,
             Ok(_) => {
@@ -57,6 +62,9 @@ impl Listener {
         };
         if let Some(mode) = mode {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        }
+        if let Some(group) = group {
+            std::os::unix::fs::chown(path, None, Some(group_id(group)?))?;
         }
         listener
             .socket
@@ -90,6 +98,35 @@ impl Listener {
     /// The TCP address bound to; `None` for a unix socket.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok()?.as_socket()
+    }
+}
+
+/// The number of a group, by its name.
+fn group_id(name: &[u8]) -> io::Result<u32> {
+    let unknown = || {
+        let message = format!("there is no group '{}'", name.escape_ascii());
+        io::Error::new(io::ErrorKind::NotFound, message)
+    };
+    let name = std::ffi::CString::new(name).map_err(|_| unknown())?;
+    // Groups may have thousands of members, whose names are written here too.
+    let mut names = vec![0; 1 << 20];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: a group is plain pointers and numbers, for which zero is a value.
+    let mut group: libc::group = unsafe { std::mem::zeroed() };
+    // SAFETY: all pointers are to locals that live through the call, and the length is that of the buffer.
+    let error = unsafe {
+        libc::getgrnam_r(
+            name.as_ptr(),
+            &mut group,
+            names.as_mut_ptr(),
+            names.len(),
+            &mut found,
+        )
+    };
+    match (error, found.is_null()) {
+        (0, false) => Ok(group.gr_gid),
+        (0, true) => Err(unknown()),
+        (error, _) => Err(io::Error::from_raw_os_error(error)),
     }
 }
 
@@ -456,12 +493,12 @@ mod tests {
     fn a_unix_socket_does_not_replace_another_file() {
         let path = std::env::temp_dir().join(format!("ringwood-{}-file", std::process::id()));
         std::fs::write(&path, "precious").unwrap();
-        let error = Listener::unix(&path, None, 1).unwrap_err();
+        let error = Listener::unix(&path, None, None, 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         std::fs::remove_file(&path).unwrap();
         // Neither a directory that is not there nor a path that is too long is a panic.
-        assert!(Listener::unix(Path::new("/nowhere/at/all.sock"), None, 1).is_err());
-        assert!(Listener::unix(Path::new(&"x".repeat(200)), None, 1).is_err());
+        assert!(Listener::unix(Path::new("/nowhere/at/all.sock"), None, None, 1).is_err());
+        assert!(Listener::unix(Path::new(&"x".repeat(200)), None, None, 1).is_err());
     }
 }

@@ -356,7 +356,8 @@ def wrap_server(options, suite, shards):
         f'file=$1; shift\n'
         # What follows the file may do without its dashes, nowhere else.
         f'case $1 in -*|"") set -- "$file" --shards {shards} "$@" ;; *) set -- "$file" "$@" --shards {shards} ;; esac ;; esac\n')
-    script.write_text(f'#!/bin/sh\n{shards}exec "{options.server}" "$@"\n')
+    # Under the name that it was called by, which a test looks for in the process's title.
+    script.write_text(f'#!/bin/bash\n{shards}exec -a "$0" "{options.server}" "$@"\n')
     script.chmod(0o755)
 
 

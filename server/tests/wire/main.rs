@@ -39,6 +39,7 @@ mod persistence;
 mod pipeline;
 #[path = "../ports/mod.rs"]
 mod ports;
+mod process;
 mod progress;
 mod pubsub;
 mod reload;

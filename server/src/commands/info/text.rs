@@ -86,8 +86,19 @@ fn server(v: &View<'_>, out: &mut String) {
     line!(out, "monotonic_clock", "POSIX clock_gettime");
     line!(out, "multiplexing_api", v.all.io);
     line!(out, "process_id", std::process::id());
-    line!(out, "process_supervised", show(v.config, "supervised"));
+    line!(
+        out,
+        "process_supervised",
+        crate::process::supervisor::supervisor().name()
+    );
     line!(out, "run_id", shared.run_id);
+    if !v.config.availability_zone.is_empty() {
+        line!(
+            out,
+            "availability_zone",
+            show(v.config, "availability-zone")
+        );
+    }
     line!(out, "tcp_port", v.config.port);
     line!(out, "server_time_usec", now * 1000);
     line!(out, "uptime_in_seconds", uptime);

@@ -22,7 +22,7 @@ pub(super) fn unix_socket<I: Backend>(io: I) {
     // A file that a server left behind.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let mut world = World::new(io);
-    let listener = Listener::unix(&path, Some(0o640), 16).unwrap();
+    let listener = Listener::unix(&path, Some(0o640), None, 16).unwrap();
     assert_eq!(
         std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o640

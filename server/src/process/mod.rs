@@ -1,0 +1,5 @@
+//! The process as the system sees it: its title, how dear it is when memory ends, and the supervisor that started it.
+
+pub mod oom;
+pub mod supervisor;
+pub mod title;
