@@ -14,7 +14,7 @@ use super::replay::{self, Plan};
 use crate::commands::{Answer, Call, lock};
 use crate::core::Core;
 use crate::mailbox::Ticket;
-use crate::persist::load;
+use crate::persist::load::{self, Twice};
 use crate::persist::snapshot::Purpose;
 use crate::stats::Stats;
 use ringwood_protocol::error::CommandError;
@@ -136,8 +136,9 @@ impl Core {
                 core.shard.keyspace.flush(db);
             }
             let loaded = base.as_ref().map_or(Ok(()), |path| {
-                let libraries =
-                    load::load(&core.shared.aof.disk, path, &mut core.shard, core.id == 0)?;
+                let disk = &core.shared.aof.disk;
+                let first = core.id == 0;
+                let libraries = load::load(disk, path, &mut core.shard, Twice::Refused, first)?;
                 core.shared.scripts.libraries.load(&libraries)
             });
             if let Err(error) = loaded {

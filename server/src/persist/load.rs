@@ -220,6 +220,15 @@ fn note(found: &Found<'_>, remarks: &mut Remarks) {
     }
 }
 
+/// What becomes of a key that the shard has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Twice {
+    /// The file cannot be right.
+    Refused,
+    /// The file's value takes the place of the other.
+    Replaced,
+}
+
 /// Entries that are best unpacked together.
 pub const BATCH: usize = 16;
 
@@ -237,6 +246,7 @@ pub fn unpack(
     places: &[Place],
     shard: &mut Shard,
     due_ms: i64,
+    twice: Twice,
     counts: &mut Counts,
 ) -> Result<(), String> {
     // Each step asks for the memory that the next one needs, for all: where keys go is all over the tables.
@@ -265,7 +275,7 @@ pub fn unpack(
         }
         for opened in batch {
             let record = &opened.place.record;
-            insert(piece.dialect, opened, shard, counts)
+            insert(piece.dialect, opened, shard, twice, counts)
                 .map_err(|error| piece.wrong(record, &error))?;
         }
     }
@@ -276,6 +286,7 @@ fn insert(
     dialect: Dialect,
     opened: Opened<'_>,
     shard: &mut Shard,
+    twice: Twice,
     counts: &mut Counts,
 ) -> Result<(), String> {
     let record = &opened.place.record;
@@ -302,11 +313,14 @@ fn insert(
         hash: opened.hash,
         slot: opened.place.slot,
     };
-    if shard.keyspace.get(record.db, key).is_some() {
-        return Err(format!(
-            "a key that is there twice in database {}",
-            record.db
-        ));
+    if let Some(old) = shard.keyspace.get_mut(record.db, key) {
+        if twice == Twice::Refused {
+            return Err(format!(
+                "a key that is there twice in database {}",
+                record.db
+            ));
+        }
+        old.remove();
     }
     let access = shard.access_of(record.idle_seconds, record.frequency);
     match value {
@@ -334,19 +348,34 @@ pub fn load(
     disk: &Disk,
     path: &Path,
     shard: &mut Shard,
+    twice: Twice,
     speaking: bool,
 ) -> Result<Vec<Box<[u8]>>, String> {
-    let shown = path.display();
-    let mut file = disk
-        .open(path)
-        .map_err(|e| format!("cannot open {shown}: {e}"))?;
-    read(&mut file, shard, speaking).map_err(|e| format!("{shown}: {e}"))
+    let mut file = open(disk, path)?;
+    read(&mut file, shard, twice, speaking).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn open(disk: &Disk, path: &Path) -> Result<impl Read, String> {
+    disk.open(path)
+        .map_err(|e| format!("cannot open {}: {e}", path.display()))
+}
+
+/// The function libraries of a file, the whole of which is looked through for damage.
+pub fn libraries(disk: &Disk, path: &Path, databases: usize) -> Result<Vec<Box<[u8]>>, String> {
+    let mut finder = Finder::new(open(disk, path)?, databases, true, |_| None);
+    let mut piece = Piece::new(0);
+    while finder
+        .next(&mut piece)
+        .map_err(|e| format!("{}: {e}", path.display()))?
+    {}
+    Ok(finder.remarks.libraries)
 }
 
 /// As [`load`], from anything that gives bytes.
 pub fn read(
     file: &mut impl Read,
     shard: &mut Shard,
+    twice: Twice,
     speaking: bool,
 ) -> Result<Vec<Box<[u8]>>, String> {
     let owned = shard.owned.clone();
@@ -355,7 +384,7 @@ pub fn read(
     let (mut piece, mut counts) = (Piece::new(1), Counts::default());
     let due_ms = shard.due_ms();
     while finder.next(&mut piece)? {
-        unpack(&piece, piece.places(0), shard, due_ms, &mut counts)?;
+        unpack(&piece, piece.places(0), shard, due_ms, twice, &mut counts)?;
     }
     Ok(finder.remarks.libraries)
 }

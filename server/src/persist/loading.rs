@@ -6,7 +6,7 @@
 //! clients in, or has the log's commands sent behind the snapshot ([`crate::aof::replay`]). So nothing of a file that turns out to be damaged is
 //! ever served. Nothing expires meanwhile and nobody hears of keys.
 
-use super::load::{BATCH, Counts, Finder, Piece, unpack};
+use super::load::{BATCH, Counts, Finder, Piece, Twice, unpack};
 use crate::commands::lock;
 use crate::config::Config;
 use crate::core::{Core, Shared};
@@ -311,7 +311,14 @@ impl Core {
         };
         let places = &piece.places(self.id)[share.at..];
         let batch = &places[..places.len().min(BATCH)];
-        let result = unpack(&piece, batch, &mut self.shard, due_ms, &mut share.counts);
+        let result = unpack(
+            &piece,
+            batch,
+            &mut self.shard,
+            due_ms,
+            Twice::Refused,
+            &mut share.counts,
+        );
         share.at += batch.len();
         if self.config.key_load_delay != 0 {
             delay(self.config.key_load_delay, batch.len());

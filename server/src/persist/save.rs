@@ -19,7 +19,7 @@ const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it
     RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
 
 impl Core {
-    fn snapshot_path(&self) -> PathBuf {
+    pub(crate) fn snapshot_path(&self) -> PathBuf {
         let dir = self.config.dir.path();
         dir.join(self.config.dbfilename.as_path())
     }

@@ -233,8 +233,17 @@ impl Core {
     ) -> Result<(), CommandError> {
         let codes = dump::restore_functions(payload).map_err(CommandError::fixed)?;
         let codes: Vec<&[u8]> = codes.iter().map(|code| &**code).collect();
+        self.take_libraries(&codes, policy)
+    }
+
+    /// Libraries of a payload or a snapshot become part of the set.
+    pub(crate) fn take_libraries(
+        &mut self,
+        codes: &[&[u8]],
+        policy: RestorePolicy,
+    ) -> Result<(), CommandError> {
         self.change_libraries(|own, vm, set| {
-            own.functions.restore(vm, &mut Loader, &codes, policy)?;
+            own.functions.restore(vm, &mut Loader, codes, policy)?;
             // All anew for the other cores: it is rare, and nobody need tell which stayed.
             set.libraries.clear();
             own.serials.clear();

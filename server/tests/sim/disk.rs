@@ -22,7 +22,7 @@ use ringwood::disk::sim::{Faults, Loss, SimDisk};
 use ringwood::io::sim::{Chance, Net, SharedNet, SimIo};
 use ringwood::io::{Io, ListenerId, World};
 use ringwood::mailbox::mailboxes;
-use ringwood::persist::load::load;
+use ringwood::persist::load::{Twice, load};
 use ringwood::persist::writer::{Collected, Job};
 use ringwood_protocol::reply::value_len;
 use ringwood_shard::keyspace::KeyHasher;
@@ -111,7 +111,7 @@ impl Machine {
             shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
             shard.loading = reads;
             if let Some(base) = &plan.base {
-                load(&on, base, &mut shard, id == 0).map_err(stopped)?;
+                load(&on, base, &mut shard, Twice::Refused, id == 0).map_err(stopped)?;
             }
             cores.push(Core::new(id, io, shard, mailbox, shared.clone()));
         }

@@ -305,3 +305,131 @@ fn rewrites_that_fail() {
             .exists()
     );
 }
+
+/// DEBUG RELOAD's options, as redis-server 8.2.3 answers. (A key that is there twice, which stops it, is refused here.)
+#[test]
+fn a_snapshot_is_read_again_with_every_option() {
+    const NOT_LOADED: &str = "-ERR Error trying to load the RDB dump, check server logs.\r\n";
+    let library = |name: &str| {
+        format!("#!lua name={name}\nredis.register_function('{name}', function() return 1 end)")
+    };
+    for shards in [1, 2, 4] {
+        let folder = TemporaryFolder::new("reload");
+        let dir = folder.to_str().expect("a plain name");
+        let options = ["--dir", dir, "--save", "", "--enable-debug-command", "yes"];
+        let server = Server::start(shards, &options);
+        let mut c = server.client();
+        let refused = "-ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.\r\n";
+        assert_eq!(c.call("DEBUG RELOAD NOSAVE MAYBE"), refused);
+        // There is no file.
+        ok(&mut c, "SET k0 only");
+        assert_eq!(c.call("DEBUG RELOAD NOSAVE"), NOT_LOADED);
+        assert_eq!(c.call("GET k0"), "$4\r\nonly\r\n");
+        for n in 0..20 {
+            ok(&mut c, &format!("SET k{n} saved"));
+        }
+        c.ask(&["FUNCTION", "LOAD", &library("one")]);
+        c.reply().expect("it is loaded");
+        let saved = digest(&mut c);
+        // What is there already, in the file and here.
+        assert_eq!(c.call("DEBUG RELOAD NOFLUSH"), NOT_LOADED);
+        ok(&mut c, "DEBUG RELOAD NOFLUSH MERGE");
+        assert_eq!(digest(&mut c), saved);
+        ok(&mut c, "FUNCTION FLUSH");
+        assert_eq!(c.call("DEBUG RELOAD NOFLUSH"), NOT_LOADED);
+        assert_eq!(digest(&mut c), saved);
+        c.ask(&["FUNCTION", "LOAD", &library("one")]);
+        c.reply().expect("it is loaded");
+        ok(&mut c, "DEBUG RELOAD");
+
+        // The file's keys and libraries take the place of ours; the others stay.
+        c.ask(&["FUNCTION", "LOAD", &library("two")]);
+        c.reply().expect("it is loaded");
+        for n in 10..30 {
+            ok(&mut c, &format!("SET k{n} newer"));
+        }
+        let (mut watching, mut waiting) = (server.client(), server.client());
+        ok(&mut watching, "WATCH k15");
+        ok(&mut watching, "MULTI");
+        assert_eq!(watching.call("GET k15"), "+QUEUED\r\n");
+        c.call("RPUSH list in-the-file");
+        ok(&mut c, "SAVE");
+        c.call("DEL list");
+        waiting.ask(&["BLPOP", "list", "0"]);
+        while !c.call("INFO clients").contains("blocked_clients:1") {
+            std::thread::yield_now();
+        }
+        ok(&mut c, "SET k15 newest");
+        ok(&mut c, "SET k40 newest");
+        ok(&mut c, "DEBUG RELOAD NOSAVE NOFLUSH MERGE");
+        assert_eq!(
+            waiting.reply().expect("it was served"),
+            "*2\r\n$4\r\nlist\r\n$11\r\nin-the-file\r\n"
+        );
+        assert_eq!(watching.call("EXEC"), "*-1\r\n");
+        for (key, value) in [("k5", "saved"), ("k15", "newer"), ("k40", "newest")] {
+            let reply = format!("${}\r\n{value}\r\n", value.len());
+            assert_eq!(c.call(&format!("GET {key}")), reply, "{shards} shards");
+        }
+        assert_eq!(c.call("DBSIZE"), ":31\r\n");
+        assert_eq!(c.call("FCALL one 0"), ":1\r\n");
+        assert_eq!(c.call("FCALL two 0"), ":1\r\n");
+        assert_eq!(c.call("DEBUG RELOAD NOSAVE NOFLUSH"), NOT_LOADED);
+
+        // Without NOFLUSH nothing but the file's stays.
+        c.ask(&["FUNCTION", "LOAD", &library("three")]);
+        c.reply().expect("it is loaded");
+        ok(&mut c, "DEBUG RELOAD NOSAVE");
+        assert_eq!(c.call("DBSIZE"), ":31\r\n");
+        assert_eq!(c.call("EXISTS k40 list"), ":1\r\n");
+        assert_eq!(c.call("FCALL three 0"), "-ERR Function not found\r\n");
+    }
+}
+
+/// With the log on, it says what came with the file.
+#[test]
+fn what_came_with_a_snapshot_is_in_the_log() {
+    for shards in [1, 4] {
+        let folder = TemporaryFolder::new("reload");
+        let dir = folder.to_str().expect("a plain name");
+        let options = ["--dir", dir, "--save", "", "--enable-debug-command", "yes"];
+        let options = [&options[..], &["--appendonly", "yes"]].concat();
+        let server = Server::start(shards, &options);
+        let mut c = server.client();
+        ok(&mut c, "MSET a 1 b 2 c 3 d 4");
+        let saved = digest(&mut c);
+        ok(&mut c, "SAVE");
+        ok(&mut c, "FLUSHALL");
+        ok(&mut c, "SET e 5");
+        ok(&mut c, "DEBUG RELOAD NOSAVE");
+        assert_eq!(digest(&mut c), saved);
+        wait_for(&mut c, "aof_rewrite_in_progress", "0");
+        ok(&mut c, "DEBUG LOADAOF");
+        assert_eq!(digest(&mut c), saved, "{shards} shards");
+    }
+}
+
+/// FLUSHALL saves the empty state in the background, which DEBUG RELOAD took for a reason to fail.
+#[test]
+fn a_snapshot_in_the_background_keeps_nobody_from_reloading() {
+    for shards in [1, 4] {
+        let folder = TemporaryFolder::new("reload");
+        let dir = folder.to_str().expect("a plain name");
+        let options = [
+            "--dir",
+            dir,
+            "--save",
+            "3600 1",
+            "--enable-debug-command",
+            "yes",
+        ];
+        let server = Server::start(shards, &options);
+        let mut c = server.client();
+        for _ in 0..20 {
+            c.send(b"FLUSHALL\r\nSET k v\r\nDEBUG RELOAD\r\nGET k\r\n");
+            for reply in ["+OK\r\n", "+OK\r\n", "+OK\r\n", "$1\r\nv\r\n"] {
+                assert_eq!(c.reply().as_deref(), Some(reply), "{shards} shards");
+            }
+        }
+    }
+}
