@@ -23,12 +23,42 @@ pub(crate) fn number_argument(n: f64) -> Vec<u8> {
     }
 }
 
-/// Pushes the value of the reply at `*at` and moves `*at` behind it.
+/// Pushes the value of the reply at `*at` and moves `*at` behind it. Takes up to 8 slots of the stack, and sees to more.
+#[inline]
 pub(crate) fn push_reply(lua: Lua, bytes: &[u8], at: &mut usize) -> Result<(), Raise> {
+    // Nearly all that scripts hear.
+    if let Some((text, behind)) = bulk(bytes, *at) {
+        lua.push_bytes(text);
+        *at = behind;
+        return Ok(());
+    }
+    push_any(lua, bytes, at)
+}
+
+/// A bulk string at `at`, and where it ends.
+#[inline]
+fn bulk(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let digits = bytes.get(at..)?.strip_prefix(b"$")?;
+    let mut len = 0;
+    for (i, &b) in digits.iter().enumerate().take(9) {
+        match b {
+            b'0'..=b'9' => len = len * 10 + usize::from(b - b'0'),
+            b'\r' if i > 0 => {
+                let from = at + 1 + i + 2;
+                return Some((bytes.get(from..from + len)?, from + len + 2));
+            }
+            _ => break,
+        }
+    }
+    None
+}
+
+fn push_any(lua: Lua, bytes: &[u8], at: &mut usize) -> Result<(), Raise> {
     let Some((&kind, rest)) = bytes.get(*at..).and_then(<[u8]>::split_first) else {
         return Err(malformed());
     };
-    if !lua.room(4) {
+    let holds_others = matches!(kind, b'*' | b'>' | b'%' | b'~' | b'|');
+    if holds_others && !lua.room(16) {
         return Err(Raise::Text("reply too deeply nested".to_string()));
     }
     let line = &rest[..memchr::memchr(b'\r', rest).ok_or_else(malformed)?];

@@ -178,8 +178,8 @@ impl Core {
                     self.caller = all.exec.caller(self.id);
                     let args = words.slices();
                     let began = self.io.mono_ns();
-                    let reply = self
-                        .run_script(entry, &args, db, version, Some(transaction))
+                    let mut reply = Vec::new();
+                    self.run_script(entry, &args, db, version, Some(transaction), &mut reply)
                         .expect("nothing is wider than every core");
                     self.note_nested(began, entry, &args, reply.len());
                     match all.exec.bare {

@@ -408,6 +408,7 @@ impl Core {
         }
         self.write_head(&exec, ticket);
         self.begin_exec(exec.conn);
+        let mut out = Vec::new();
         for at in 0..exec.commands.len() {
             let Queued { entry, words } = &exec.commands[at];
             if self.is_forbidden_now(&exec, at) {
@@ -416,14 +417,16 @@ impl Core {
             match entry.spec.run {
                 Run::Server(_) if entry.has(LUA) => {
                     self.monitor_queued(exec.conn, entry, words);
-                    let reply = self
-                        .run_script(entry, &words.slices(), exec.db, exec.version, None)
+                    out.clear();
+                    let words = words.slices();
+                    self.run_script(entry, &words, exec.db, exec.version, None, &mut out)
                         .expect("one core has everything");
-                    self.write_reply(&exec, |r| r.raw(&reply));
+                    self.write_reply(&exec, |r| r.raw(&out));
                 }
                 Run::Server(_) => self.run_server_command(&mut exec, at),
                 Run::Shard(_) => {
-                    let out = self.run_data(entry, &words.slices(), exec.db, exec.version);
+                    out.clear();
+                    self.run_data(entry, &words.slices(), exec.db, exec.version, &mut out);
                     self.monitor_queued(exec.conn, entry, words);
                     self.write_reply(&exec, |reply| reply.raw(&out));
                 }
@@ -511,17 +514,18 @@ impl Core {
         }
     }
 
-    /// Runs a data command all of whose keys are here. Where it would wait it answers with nothing. `Err`: it asks for these
-    /// keys too.
+    /// Runs a data command all of whose keys are here; its reply goes to the end of `out`. Where it would wait it answers
+    /// with nothing. `Err`: it asks for these keys too.
     fn run_now(
         &mut self,
         entry: &'static Entry,
         args: Args<'_>,
         db: usize,
         version: Version,
-    ) -> Result<Vec<u8>, Vec<Box<[u8]>>> {
+        out: &mut Vec<u8>,
+    ) -> Result<(), Vec<Box<[u8]>>> {
         crate::crash::note_command(entry, 0);
-        let mut out = Vec::new();
+        let from = out.len();
         let call = DataCall {
             entry,
             db,
@@ -535,21 +539,21 @@ impl Core {
             .thresholds
             .times_nested(entry)
             .then(|| self.io.mono_ns());
-        let wants = run(&mut self.shard, &mut self.stats, &call, args, &mut out);
+        let wants = run(&mut self.shard, &mut self.stats, &call, args, out);
         if let Some(began) = began {
-            self.note_nested(began, entry, args, out.len());
+            self.note_nested(began, entry, args, out.len() - from);
         }
         match wants.map(|w| *w) {
             None => {}
             Some(Wants::Change(block)) => {
-                out.clear();
-                write_null(&mut Reply::new(&mut out, version), entry, block.null);
+                out.truncate(from);
+                write_null(&mut Reply::new(out, version), entry, block.null);
             }
             Some(Wants::Keys(keys)) => return Err(keys),
             Some(Wants::Aside) => panic!("{} must not ask for that", entry.name),
         }
         self.stats.called(entry);
-        Ok(out)
+        Ok(())
     }
 
     /// As [`Core::run_now`], for a command whose keys were all known. Who calls sends its key events.
@@ -559,18 +563,18 @@ impl Core {
         args: Args<'_>,
         db: usize,
         version: Version,
-    ) -> Vec<u8> {
-        let out = self.run_now(entry, args, db, version);
-        let out =
-            out.unwrap_or_else(|_| panic!("{} asks for keys that were planned for", entry.name));
+        out: &mut Vec<u8>,
+    ) {
+        let from = out.len();
+        if self.run_now(entry, args, db, version, out).is_err() {
+            panic!("{} asks for keys that were planned for", entry.name);
+        }
         if let Route::AllShards(merge) = entry.spec.route {
             // On one core: its part is all there is, in the form of a part.
+            let part = out.split_off(from);
             let random = self.shard.random();
-            let mut reply = Vec::new();
-            merge_replies(merge, &[&out], &[], version, random, &mut reply);
-            return reply;
+            merge_replies(merge, &[&part], &[], version, random, out);
         }
-        out
     }
     pub(crate) fn run_data(
         &mut self,
@@ -578,10 +582,10 @@ impl Core {
         args: Args<'_>,
         db: usize,
         version: Version,
-    ) -> Vec<u8> {
-        let out = self.run_data_quietly(entry, args, db, version);
+        out: &mut Vec<u8>,
+    ) {
+        self.run_data_quietly(entry, args, db, version, out);
         self.send_events();
-        out
     }
     pub(crate) fn send_events(&mut self) {
         if !self.shard.events.is_empty() {
@@ -602,7 +606,8 @@ impl Core {
         for (_, loan) in &mut loans {
             self.bring_in(loan, true);
         }
-        let result = self.run_now(entry, args, db, version);
+        let mut reply = Vec::new();
+        let result = self.run_now(entry, args, db, version, &mut reply);
         self.send_events();
         self.shard.guests.clear();
         for (core, mut loan) in loans {
@@ -615,7 +620,7 @@ impl Core {
             self.mailbox.send(core, back);
         }
         self.shard.attention.guests_changed = None;
-        result
+        result.map(|()| reply)
     }
 
     // ---- on another core ----
@@ -699,14 +704,12 @@ impl Core {
         self.acting = None;
         self.begin_log_group();
         let done = if entry.has(LUA) {
-            let result = self.run_script(entry, args, db, version, None);
-            result.map(|reply| out.extend_from_slice(&reply)).is_ok()
+            self.run_script(entry, args, db, version, None, out).is_ok()
         } else {
             let commands = self.unit(args);
             Reply::new(out, version).array(commands.len());
             for (entry, words) in commands {
-                let reply = self.run_data(entry, words, db, version);
-                out.extend_from_slice(&reply);
+                self.run_data(entry, words, db, version, out);
             }
             true
         };
@@ -819,12 +822,14 @@ impl Core {
         self.caller = Ticket::of(self.id, conn, id, reads);
         self.acting = None;
         let begins = self.begin_log_group();
-        let result = self.run_script(entry, args, db, version, None);
-        match &result {
-            Ok(reply) => {
+        let mut reply = std::mem::take(&mut self.scripts.reply);
+        reply.clear();
+        let result = self.run_script(entry, args, db, version, None, &mut reply);
+        match result {
+            Ok(()) => {
                 // It may have closed its own client.
                 if self.clients.get(conn).is_some_and(|c| c.id == id) {
-                    self.reply_now(conn, |r| r.raw(reply));
+                    self.reply_now(conn, |r| r.raw(&reply));
                 }
                 if !self.shard.attention.touched.is_empty() {
                     self.serve_blocked();
@@ -849,6 +854,10 @@ impl Core {
                 }
             }
         }
+        // One large reply must not be kept for ever.
+        if reply.capacity() <= 1 << 16 {
+            self.scripts.reply = reply;
+        }
         if begins {
             self.end_log_group(0);
         }
@@ -862,12 +871,13 @@ impl Core {
         self.caller = exec.caller(self.id);
         // One that runs at once is timed like any command.
         let began = ticket.map(|_| self.io.mono_ns());
-        let result = self.run_script(entry, &args, exec.db, exec.version, None);
-        if let (Some(began), Ok(reply)) = (began, &result) {
+        let mut reply = Vec::new();
+        let result = self.run_script(entry, &args, exec.db, exec.version, None, &mut reply);
+        if let (Some(began), Ok(())) = (began, &result) {
             self.note_nested(began, entry, &args, reply.len());
         }
         match result {
-            Ok(reply) => match ticket {
+            Ok(()) => match ticket {
                 Some(ticket) => self.answer(ticket, reply),
                 None => self.write_reply(&exec, |r| r.raw(&reply)),
             },

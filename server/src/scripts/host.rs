@@ -215,8 +215,7 @@ impl<'a> ScriptHost<'a> {
         let logged = self.core.shard.log.position();
         match &mut self.reach {
             Reach::Everything => {
-                let data = self.core.run_data(entry, args, self.db, version);
-                out.extend_from_slice(&data);
+                self.core.run_data(entry, args, self.db, version, out);
             }
             Reach::Held(transaction) => {
                 let transaction = *transaction;
@@ -249,8 +248,7 @@ impl<'a> ScriptHost<'a> {
                     }
                 }
                 let core = &mut *self.core;
-                let data = core.run_data_quietly(entry, args, self.db, version);
-                out.extend_from_slice(&data);
+                core.run_data_quietly(entry, args, self.db, version, out);
             }
         }
         // What concerns all keys is logged by every core by itself.

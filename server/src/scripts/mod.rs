@@ -21,6 +21,7 @@ mod narrow;
 use crate::core::Core;
 use crate::registry::Entry;
 use crate::stats::ScriptCalls;
+use foldhash::quality::RandomState;
 use host::{Reach, ScriptHost};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
@@ -87,15 +88,17 @@ impl Library {
 pub(crate) struct Scripts {
     /// Made when the first script runs here. Taken out while one runs.
     vm: Option<Vm>,
-    known: HashMap<Sha, Arc<Script>>,
+    known: HashMap<Sha, Arc<Script>, RandomState>,
     /// The same by a hash of their texts: a SHA-1 costs more than a short script's run.
-    by_text: HashMap<u64, Arc<Script>>,
+    by_text: HashMap<u64, Arc<Script>, RandomState>,
     /// Those of them that can use no keys but the declared ones.
-    narrow: HashSet<Sha>,
+    narrow: HashSet<Sha, RandomState>,
     /// Scripts that needed more than they declared.
-    wide: HashSet<Sha>,
+    wide: HashSet<Sha, RandomState>,
     /// The same of functions, by their names in lower case.
-    wide_functions: HashSet<Vec<u8>>,
+    wide_functions: HashSet<Vec<u8>, RandomState>,
+    /// The last script's reply, kept for its capacity.
+    pub(crate) reply: Vec<u8>,
     own: functions::Own,
     pub(super) asking: host::Asking,
     /// What the script that runs has called, where it may have to start again. Kept for its capacity.
@@ -252,8 +255,7 @@ impl Core {
         sha.is_some_and(|sha| self.scripts.wide.contains(&sha))
     }
 
-    /// Runs a script's command; `slots` are those of its declared keys. `exclusive`: every core is held, by this
-    /// transaction of ours.
+    /// Runs a script's command; its reply goes to the end of `out`. `exclusive`: every core is held, by this transaction of ours.
     pub(crate) fn run_script(
         &mut self,
         entry: &'static Entry,
@@ -261,8 +263,9 @@ impl Core {
         db: usize,
         version: Version,
         exclusive: Option<u32>,
-    ) -> Result<Vec<u8>, Wide> {
-        let mut out = Vec::new();
+        out: &mut Vec<u8>,
+    ) -> Result<(), Wide> {
+        let from = out.len();
         self.stats.called(entry);
         crate::crash::note_command(entry, 0);
         let found = match is_function(entry) {
@@ -287,9 +290,9 @@ impl Core {
         let (target, Parameters { keys, args: argv }, read_only) = match found {
             Ok(found) => found,
             Err(error) => {
-                Reply::new(&mut out, version).command_error(&error);
+                Reply::new(out, version).command_error(&error);
                 self.stats.error(entry, &error);
-                return Ok(out);
+                return Ok(());
             }
         };
         let flags = match &target {
@@ -300,15 +303,15 @@ impl Core {
         if no_memory && flags.is_some_and(|f| !f.no_writes) {
             // A script that says what it does is not begun.
             let error = CommandError::OutOfMemory;
-            Reply::new(&mut out, version).command_error(&error);
+            Reply::new(out, version).command_error(&error);
             self.stats.rejected(Some(entry), &error);
-            return Ok(out);
+            return Ok(());
         }
         if self.refuses_writes && flags.is_some_and(|f| !f.no_writes) {
             let error = self.write_error();
-            Reply::new(&mut out, version).command_error(&error);
+            Reply::new(out, version).command_error(&error);
             self.stats.rejected(Some(entry), &error);
-            return Ok(out);
+            return Ok(());
         }
         self.vm();
         let mut vm = self.scripts.vm.take().expect("made just now");
@@ -333,12 +336,13 @@ impl Core {
         let mut host =
             ScriptHost::new(self, db, reach, read_only, function, args).without_memory(no_memory);
         let result = match &target {
-            Target::Script(script) => vm.run(script, keys, argv, version, &mut host, &mut out),
-            Target::Function(f) => vm.call_function(f, keys, argv, version, &mut host, &mut out),
+            Target::Script(script) => vm.run(script, keys, argv, version, &mut host, out),
+            Target::Function(f) => vm.call_function(f, keys, argv, version, &mut host, out),
         };
         let wide = host.finish();
         self.scripts.vm = Some(vm);
         if wide {
+            out.truncate(from);
             // It is counted when it runs again.
             let calls = &mut self.stats.commands[entry.index].calls;
             *calls = calls.saturating_sub(1);
@@ -357,7 +361,7 @@ impl Core {
                 false => self.stats.error_reply(entry, &error.code),
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Bytes that Lua holds here.
