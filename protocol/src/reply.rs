@@ -272,14 +272,40 @@ impl<'a> Reply<'a> {
 /// The length of the first whole RESP value in `bytes`, or `None` where it is cut off or malformed.
 /// For taking apart replies that Ringwood itself wrote.
 pub fn value_len(bytes: &[u8]) -> Option<usize> {
-    // A short bulk string, as nearly every value of MGET is.
-    if let [b'$', a @ b'0'..=b'9', b'\r', ..] = bytes {
-        return Some(6 + (a - b'0') as usize).filter(|&len| len <= bytes.len());
+    // A bulk string, as nearly every value of MGET is.
+    if let Some(len) = bulk_len(bytes) {
+        return (len <= bytes.len()).then_some(len);
     }
-    if let [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', ..] = bytes {
-        return Some(7 + (a - b'0') as usize * 10 + (b - b'0') as usize)
-            .filter(|&len| len <= bytes.len());
+    const NULL: &[u8] = b"$-1\r\n";
+    if bytes.starts_with(NULL) {
+        return Some(NULL.len());
     }
+    any_len(bytes)
+}
+
+/// The length that a short bulk string has by its head.
+#[inline]
+fn bulk_len(bytes: &[u8]) -> Option<usize> {
+    let head = u64::from_le_bytes(*bytes.first_chunk()?);
+    let digit = |n: u32| ((head >> (8 * n)) as u8).wrapping_sub(b'0');
+    let is_end = |n: u32| (head >> (8 * n)) as u8 == b'\r';
+    if head as u8 != b'$' || digit(1) > 9 {
+        return None;
+    }
+    let mut len = usize::from(digit(1));
+    for n in 2..6 {
+        if is_end(n) {
+            return Some(n as usize + 2 + len + 2);
+        }
+        if digit(n) > 9 {
+            return None;
+        }
+        len = len * 10 + usize::from(digit(n));
+    }
+    None
+}
+
+fn any_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     let mut left: usize = 1;
     while left > 0 {
@@ -376,5 +402,12 @@ mod tests {
         assert_eq!(value_len(&two), Some(one.len()));
         assert_eq!(value_len(b"$-1\r\n"), Some(5));
         assert_eq!(value_len(b"$5\r\nab"), None);
+        assert_eq!(value_len(b"$5\r\nab\r\n"), None);
+        for len in [0, 1, 9, 10, 64, 999, 1000, 9999, 10_000, 123_456] {
+            let value = written(Version::Resp2, |r| r.bulk(&vec![b'x'; len]));
+            let both = [value.as_bytes(), b":1\r\n"].concat();
+            assert_eq!(value_len(&both), Some(value.len()), "{len}");
+            assert_eq!(value_len(&both[..value.len() - 1]), None, "{len}");
+        }
     }
 }

@@ -196,7 +196,7 @@ fn work(job: Job) -> Done {
         entry,
         db,
         version,
-        first_key: None,
+        keys: &[],
         serving: false,
         aside: false,
         caller,

@@ -467,7 +467,7 @@ impl Core {
             entry: waiter.entry,
             db: waiter.db,
             version: waiter.version,
-            first_key: None,
+            keys: &[],
             serving: true,
             aside: false,
             caller: waiter.ticket,

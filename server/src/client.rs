@@ -359,6 +359,11 @@ impl Client {
     }
     /// An outstanding reply has come.
     pub fn answer(&mut self, seq: u32, reply: &[u8]) {
+        self.answer_by(seq, |out| out.extend_from_slice(reply));
+    }
+
+    /// The same with a reply that is written to where it goes.
+    pub fn answer_by(&mut self, seq: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let index = seq.wrapping_sub(self.first_seq) as usize;
         let place = self
             .pending
@@ -367,17 +372,23 @@ impl Client {
         let Place::Waiting { discard } = *place else {
             panic!("a second answer to a request")
         };
-        let reply = if discard { &[] } else { reply };
+        let to = if index > 0 {
+            &mut self.held
+        } else {
+            &mut self.out
+        };
+        let from = to.len();
+        write(to);
+        if discard {
+            to.truncate(from);
+        }
         if index > 0 {
-            let from = self.held.len();
-            self.held.extend_from_slice(reply);
             *place = Place::Held {
                 from,
                 to: self.held.len(),
             };
             return;
         }
-        self.out.extend_from_slice(reply);
         self.pending
             .pop_front()
             .expect("an answer to an outstanding request");

@@ -16,6 +16,7 @@ use crate::request::{DataCall, run};
 use crate::transaction::{Coordinated, Kind, PartWork, Request};
 use ringwood_protocol::command::{BLOCKING, Merge, Route};
 use ringwood_protocol::reply::Version;
+use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::{Slots, bit};
 
 /// Commands that go out together at most. More do not make each cheaper, and the other cores could have begun.
@@ -34,6 +35,8 @@ pub(crate) struct Gathering {
 struct Share {
     parcel: Box<Parcel>,
     slots: Vec<u16>,
+    /// Which of the gathered commands its last item is a share of.
+    command: usize,
 }
 
 /// Commands whose shares are with their owners.
@@ -100,10 +103,8 @@ impl Core {
         } = request;
         // One call, however many shares.
         self.stats.called(entry);
-        let step = match entry.keys {
-            Keys::Rest { step, .. } => step,
-            _ => 1,
-        };
+        let step = step(entry);
+        let command = self.gathering.gathered.commands.len();
         for (&at, &slot) in keys.iter().zip(slots) {
             let owner = self.owner(slot);
             let Gathering {
@@ -118,12 +119,15 @@ impl Core {
             let share = shares[owner as usize].get_or_insert_with(|| Share {
                 parcel: self.spare_parcels.pop().unwrap_or_default(),
                 slots: Vec::new(),
+                command: usize::MAX,
             });
             share.slots.push(slot);
             let parcel = &mut *share.parcel;
-            if parcel.items.last().is_none_or(|i| i.ticket != ticket) {
+            if share.command != command {
+                share.command = command;
                 parcel.add(item(request, slot), &args[..1]);
             }
+            parcel.slots.push(slot);
             let words = &args[at..at + step];
             words.iter().for_each(|word| parcel.put(word));
             parcel.items.last_mut().expect("there or just added").argc += step as u32;
@@ -149,7 +153,7 @@ impl Core {
         self.gathering.own = 0;
         let shares = self.gathering.shares.iter_mut().enumerate();
         let parts = shares.filter_map(|(core, share)| {
-            let Share { parcel, slots } = share.take()?;
+            let Share { parcel, slots, .. } = share.take()?;
             Some((core as u16, Slots::of(slots), PartWork::Run(parcel)))
         });
         let parts = parts.collect();
@@ -202,9 +206,11 @@ impl Core {
         let Parcel {
             items,
             words,
+            slots,
             replies,
         } = parcel;
-        let (mut args, mut at) = (Vec::new(), 0);
+        let (mut args, mut keys, mut at) = (Vec::new(), Vec::new(), 0);
+        let mut slots = slots.iter();
         // Where the lap begins: see `observe`.
         let mut lap = 0;
         for i in 0..items.len() {
@@ -212,6 +218,13 @@ impl Core {
             let (begin, from) = (at, replies.len());
             at = Parcel::read(words, at, items[i].argc, &mut args);
             let entry = items[i].entry;
+            keys.clear();
+            // A command about all keys has no slots.
+            let hasher = self.shard.keyspace.hasher();
+            for (&bytes, &slot) in args[1..].iter().step_by(step(entry)).zip(&mut slots) {
+                let hash = hasher.hash(bytes);
+                keys.push(Key { bytes, hash, slot });
+            }
             let alone = entry.heavy || at - begin >= self.thresholds.alone;
             if alone && i > lap {
                 // Put down to the last of them if they took long, without its words.
@@ -225,7 +238,7 @@ impl Core {
                 entry,
                 db: item.db as usize,
                 version: item.version,
-                first_key: None,
+                keys: &keys,
                 serving: false,
                 aside: false,
                 caller: item.ticket,
@@ -280,7 +293,7 @@ impl Core {
         // By core: the next share, and where its reply begins.
         let mut next = vec![(0usize, 0usize); done.len()];
         let mut parts: Vec<&[u8]> = Vec::with_capacity(done.len());
-        let (mut reply, mut key) = (Vec::new(), 0);
+        let mut key = 0;
         for command in &commands {
             parts.clear();
             for (parcel, (item, from)) in done.iter().zip(&mut next) {
@@ -299,24 +312,31 @@ impl Core {
             }
             let owners = &owners[key..key + command.keys];
             key += command.keys;
-            reply.clear();
             let random = match command.merge {
                 Merge::WeightedPick => self.shard.random(),
                 _ => 0,
             };
-            merge_replies(
-                command.merge,
-                &parts,
-                owners,
-                command.version,
-                random,
-                &mut reply,
-            );
-            self.answer_with(command.ticket, &reply);
+            let &Command {
+                ticket,
+                merge,
+                version,
+                ..
+            } = command;
+            self.answer_by(ticket, |out| {
+                merge_replies(merge, &parts, owners, version, random, out);
+            });
         }
         for parcel in done.into_iter().flatten() {
             self.spare_parcel(parcel);
         }
+    }
+}
+
+/// How far apart the keys are among the words.
+fn step(entry: &Entry) -> usize {
+    match entry.keys {
+        Keys::Rest { step, .. } => step,
+        _ => 1,
     }
 }
 

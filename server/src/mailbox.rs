@@ -152,6 +152,8 @@ pub struct Parcel {
     pub items: Vec<Item>,
     /// The commands' words, in a row: length (4 bytes) and bytes.
     pub words: Vec<u8>,
+    /// The slots of all keys, in a row, of commands with many keys.
+    pub slots: Vec<u16>,
     pub replies: Vec<u8>,
 }
 
@@ -161,7 +163,9 @@ impl Parcel {
         self.items.push(item);
     }
     /// Appends a word of the last command.
+    #[inline]
     pub fn put(&mut self, word: &[u8]) {
+        self.words.reserve(4 + word.len());
         self.words
             .extend_from_slice(&(word.len() as u32).to_ne_bytes());
         self.words.extend_from_slice(word);
@@ -181,9 +185,11 @@ impl Parcel {
     pub fn clear(&mut self) {
         self.items.clear();
         self.words.clear();
+        self.slots.clear();
         self.replies.clear();
         // One huge value must not keep its memory for ever.
         self.words.shrink_to(64 << 10);
+        self.slots.shrink_to(4 << 10);
         self.replies.shrink_to(64 << 10);
     }
 }

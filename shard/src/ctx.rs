@@ -20,8 +20,8 @@ pub struct Ctx<'a> {
     pub shard: &'a mut Shard,
     pub db: usize,
     pub reply: Reply<'a>,
-    /// The request's first key, hashed when the request was parsed.
-    pub first_key: Option<&'a Key<'a>>,
+    /// The request's first key, or all of its keys in order, as far as they were hashed before.
+    pub keys: &'a [Key<'a>],
     /// Set by commands that are logged as something other than their own words: see [`Ctx::log_as`].
     pub log: Log,
     /// The command runs again for a client that it blocked. One of its keys may have changed, or was only with another core.
@@ -102,17 +102,12 @@ pub enum Log {
 }
 
 impl<'a> Ctx<'a> {
-    pub fn new(
-        shard: &'a mut Shard,
-        db: usize,
-        reply: Reply<'a>,
-        first_key: Option<&'a Key<'a>>,
-    ) -> Self {
+    pub fn new(shard: &'a mut Shard, db: usize, reply: Reply<'a>, keys: &'a [Key<'a>]) -> Self {
         Self {
             shard,
             db,
             reply,
-            first_key,
+            keys,
             log: Log::default(),
             serving: false,
             aside: false,
@@ -188,7 +183,7 @@ impl<'a> Ctx<'a> {
     /// A key with slot and hash; those of the request's first key are at hand already.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
-        if let Some(first) = self.first_key
+        if let Some(first) = self.keys.first()
             && std::ptr::eq(first.bytes, bytes)
         {
             return Key {
@@ -200,7 +195,7 @@ impl<'a> Ctx<'a> {
         self.shard.key(bytes)
     }
 
-    /// Calls `f` with the index of each of `count` keys, in order, and the key. The keys' entries are on their way into the cache
+    /// Calls `f` with the index of each of the command's `count` keys, in order, and the key. The keys' entries are on their way into the cache
     /// when it is called: the loads of up to 16 keys overlap, where a look-up after the other would wait for each.
     #[inline]
     pub fn each_key<'k>(
@@ -220,7 +215,12 @@ impl<'a> Ctx<'a> {
             let batch = &mut keys[..(count - first).min(BATCH)];
             let (keyspace, db) = (&self.shard.keyspace, self.db);
             for (i, key) in batch.iter_mut().enumerate() {
-                *key = self.key(at(first + i));
+                let bytes = at(first + i);
+                *key = match self.keys.get(first + i) {
+                    Some(&Key { hash, slot, .. }) => Key { bytes, hash, slot },
+                    None => self.key(bytes),
+                };
+                debug_assert_eq!(key.slot, ringwood_protocol::slot::key_slot(bytes));
                 keyspace.prefetch_table(db, key.slot);
             }
             for key in batch.iter() {

@@ -52,7 +52,7 @@ impl Cores {
         let command = commands.find(|c| c.name == name).unwrap();
         let mut out = Vec::new();
         let shard = &mut self.shards[self.owner[slot as usize]];
-        let mut ctx = Ctx::new(shard, db, Reply::new(&mut out, Version::Resp2), None);
+        let mut ctx = Ctx::new(shard, db, Reply::new(&mut out, Version::Resp2), &[]);
         (command.run)(&mut ctx, &words).unwrap();
         String::from_utf8(out).unwrap()
     }

@@ -530,7 +530,7 @@ impl Core {
             entry,
             db,
             version,
-            first_key: None,
+            keys: &[],
             serving: false,
             aside: false,
             caller: self.caller,

@@ -343,6 +343,12 @@ impl Core {
     }
 
     pub(crate) fn answer_with(&mut self, ticket: Ticket, reply: &[u8]) {
+        self.answer_by(ticket, |out| out.extend_from_slice(reply));
+    }
+
+    /// The same with a reply that is written to where it goes.
+    #[inline]
+    pub(crate) fn answer_by(&mut self, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
         // A client that is gone gets no answer; its number may be another's by now.
         let Some(client) = self
             .clients
@@ -352,7 +358,7 @@ impl Core {
             return;
         };
         client.take_spare(&mut self.buffers);
-        client.answer(ticket.seq, reply);
+        client.answer_by(ticket.seq, write);
         let go_on = client.stalled && !client.is_waiting();
         match client.wait {
             Wait::No => {}

@@ -77,6 +77,7 @@ impl Core {
             items,
             words,
             replies,
+            ..
         } = &mut **parcel;
         let mut args: Vec<&[u8]> = Vec::new();
         let mut unit = None;
@@ -203,7 +204,7 @@ impl Core {
             entry,
             db,
             version,
-            first_key: key.as_ref(),
+            keys: key.as_slice(),
             serving: false,
             aside: true,
             caller: ticket,

@@ -64,7 +64,7 @@ impl Core {
                 entry,
                 db: client.db,
                 version: client.version,
-                first_key: r.key.as_ref(),
+                keys: r.key.as_slice(),
                 serving: false,
                 aside: true,
                 caller,

@@ -13,7 +13,8 @@ pub(crate) struct DataCall<'a> {
     pub entry: &'static Entry,
     pub db: usize,
     pub version: Version,
-    pub first_key: Option<&'a Key<'a>>,
+    /// See [`Ctx::keys`].
+    pub keys: &'a [Key<'a>],
     /// See [`Ctx::serving`].
     pub serving: bool,
     /// See [`Ctx::aside`].
@@ -90,7 +91,7 @@ pub(crate) fn run(
         }
         false => args,
     };
-    let mut ctx = Ctx::new(shard, call.db, reply, call.first_key);
+    let mut ctx = Ctx::new(shard, call.db, reply, call.keys);
     (ctx.serving, ctx.aside) = (call.serving, call.aside);
     let result = handler(&mut ctx, args);
     if let Err(error) = &result {

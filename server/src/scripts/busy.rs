@@ -313,6 +313,7 @@ impl Core {
             items,
             words,
             replies,
+            ..
         } = &mut *open.parcel;
         let mut args = Vec::new();
         for item in &mut items[open.next..] {

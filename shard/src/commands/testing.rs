@@ -97,7 +97,7 @@ impl Tester {
             return out;
         }
         let mark = reply.mark();
-        let mut ctx = Ctx::new(&mut self.shard, self.db, reply, None);
+        let mut ctx = Ctx::new(&mut self.shard, self.db, reply, &[]);
         ctx.serving = self.serving;
         let result = (command.run)(&mut ctx, words);
         self.log = std::mem::take(&mut ctx.log);

@@ -158,7 +158,7 @@ impl<'a> PrivateHost<'a> {
             entry,
             db: self.db,
             version,
-            first_key: None,
+            keys: &[],
             serving: false,
             aside: false,
             caller: Ticket::NOBODY,

@@ -205,7 +205,7 @@ fn keys_of_other_cores_are_asked_for() {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let mut out = Vec::new();
         let reply = Reply::new(&mut out, Version::Resp2);
-        let mut ctx = Ctx::new(&mut t.shard, 0, reply, None);
+        let mut ctx = Ctx::new(&mut t.shard, 0, reply, &[]);
         super::sort(&mut ctx, &words).expect("no error");
         let wants = ctx.wants.take();
         (wants, out)
