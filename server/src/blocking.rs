@@ -30,6 +30,7 @@ use crate::mailbox::{Mail, Ticket, Words};
 use crate::registry::Entry;
 use crate::request::{DataCall, run};
 use ringwood_protocol::command::BLOCKING;
+use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::{Args, Block, Null, Wake, Wants};
 use ringwood_shard::shard::Shard;
@@ -575,6 +576,18 @@ impl Core {
         self.forget_everywhere(&waiter);
         self.answer(waiter.ticket, reply);
         true
+    }
+    /// The same with an error, which counts as the command's.
+    pub fn fail_wait(&mut self, conn: ConnId, error: &CommandError) -> bool {
+        let waiter = self.clients.get(conn).and_then(|c| c.waiter());
+        let Some(entry) = waiter.map(|waiter| waiter.entry) else {
+            return false;
+        };
+        let ended = self.end_wait(conn, |reply, _| reply.command_error(error));
+        if ended {
+            self.stats.error(entry, error);
+        }
+        ended
     }
     fn forget_everywhere(&mut self, waiter: &Arc<Waiter>) {
         for &owner in &waiter.owners {

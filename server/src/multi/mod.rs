@@ -211,7 +211,13 @@ impl Core {
             self.end_multi(conn);
             self.monitor_exec(conn, &[]);
             let text = "EXECABORT Transaction discarded because of previous errors.";
-            return self.refuse(conn, None, CommandError::fixed(text));
+            let error = CommandError::fixed(text);
+            // As in Redis, EXEC has run, and failed.
+            let entry = self.registry.logged().lookup(b"EXEC").expect("declared");
+            self.stats.called(entry);
+            self.stats.error(entry, &error);
+            self.reply_now(conn, |reply| reply.command_error(&error));
+            return Flow::Next;
         }
         if self.shared.scripts.busy.any() {
             let watchers = client.watchers.clone();

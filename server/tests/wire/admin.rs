@@ -232,3 +232,28 @@ fn debug_digest_is_that_of_redis() {
         assert_eq!(digest, "+80624ba4a5a8004deb4ae5ff1811c97f606fe711\r\n");
     }
 }
+
+/// As redis-server 8.2.3 counts them.
+#[test]
+fn what_fails_late_counts_as_a_failed_call() {
+    let server = Server::start(2, &[]);
+    let (mut c, mut waiting) = (server.client(), server.client());
+    assert_eq!(c.call("MULTI"), "+OK\r\n");
+    assert!(c.call("SET").starts_with("-ERR"));
+    assert!(c.call("EXEC").starts_with("-EXECABORT"));
+    let id = waiting.call("CLIENT ID");
+    waiting.ask(&["BLPOP", "list", "0"]);
+    while !c.call("INFO clients").contains("blocked_clients:1") {
+        std::thread::yield_now();
+    }
+    let id = id.trim_start_matches(':').trim_end();
+    assert_eq!(c.call(&format!("CLIENT UNBLOCK {id} ERROR")), ":1\r\n");
+    for command in ["exec", "blpop"] {
+        let stat = field(&mut c, &format!("cmdstat_{command}"));
+        assert!(stat.starts_with("calls=1,"), "{stat}");
+        assert!(stat.ends_with("rejected_calls=0,failed_calls=1"), "{stat}");
+    }
+    assert_eq!(field(&mut c, "errorstat_EXECABORT"), "count=1");
+    assert_eq!(field(&mut c, "errorstat_UNBLOCKED"), "count=1");
+    assert_eq!(number(&mut c, "total_error_replies"), 3);
+}

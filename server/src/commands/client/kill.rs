@@ -205,6 +205,9 @@ pub(super) const CLIENT_UNBLOCK: Command<ConnHandler> =
         ])
         .route(Route::Connection);
 
+const UNBLOCKED: CommandError =
+    CommandError::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+
 pub(super) fn client_unblock(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     let with_error = match args {
         [_, _, _] => false,
@@ -224,11 +227,9 @@ pub(super) fn client_unblock(call: &mut Call<'_>, args: Args<'_>) -> Result<Answ
             .iter()
             .find(|c| c.id as i64 == id)
             .map(|c| c.conn);
-        conn.is_some_and(|conn| {
-            core.end_wait(conn, |reply, in_vain| match with_error {
-                true => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
-                false => in_vain.write(reply),
-            })
+        conn.is_some_and(|conn| match with_error {
+            true => core.fail_wait(conn, &UNBLOCKED),
+            false => core.end_wait(conn, |reply, in_vain| in_vain.write(reply)),
         }) as usize
     };
     Ok(call.gather(ask, |_, reply, ended| {
