@@ -69,6 +69,8 @@ pub enum Control {
     Slow,
     /// Take a turn: another core needs memory that this one has.
     MakeRoom,
+    /// The core's log is on disk as far as it went when this sync began.
+    Synced(crate::aof::commit::Synced),
     /// A long command is done.
     Aside(Box<crate::aside::Done>),
     /// From a debugging session.
@@ -479,6 +481,7 @@ impl Core {
             }
         }
         self.turn += 1;
+        self.sync_simulated();
         self.chunks_left = self.chunks.len();
         self.hold_mail();
         events.append(&mut self.early_events);
@@ -499,7 +502,9 @@ impl Core {
         }
         self.send_gathered();
         self.publish_memory();
-        if self.gathers() {
+        if self.commits_aside() {
+            self.end_turn_aside();
+            self.limit_clients();
             self.background();
             return Ok(());
         }
@@ -552,6 +557,9 @@ impl Core {
         }
     }
 
+    pub(crate) fn turn_number(&self) -> u64 {
+        self.turn
+    }
     /// True when nothing is under way: no transaction, no lock, no mail to send.
     pub fn is_at_rest(&self) -> bool {
         self.locks.is_empty()
@@ -561,9 +569,9 @@ impl Core {
 
     /// How long the next turn may wait for something to happen.
     fn wait(&mut self) -> Wait {
-        // Replies and mail of what waits to be written down wait with it.
-        let gathers = self.log.gather.left(self.now.mono_ns);
-        let backlog = self.mailbox.retry() && gathers.is_none();
+        // Replies of what is not on disk wait for that.
+        let held = self.log.flights.are_under_way();
+        let backlog = self.mailbox.retry();
         self.wake_receivers();
         let busy = !self.going_on.is_empty()
             || !self.shard.attention.touched.is_empty() && !self.locks.held_whole()
@@ -572,7 +580,8 @@ impl Core {
             || !self.early_control.is_empty()
             || !self.parcels.is_empty()
             || !self.early_events.is_empty()
-            || !self.dirty.is_empty() && gathers.is_none()
+            || !self.dirty.is_empty() && !held
+            || self.log.flights.have_to_poll()
             || self.unlocked
             || self.room.busy
             || self.is_leaving()
@@ -604,7 +613,8 @@ impl Core {
             until_cron = until_cron.min(WATCH_ASIDE);
         }
         let until_snapshot = self.until_snapshot();
-        let until_written = gathers.map_or(Duration::MAX, Duration::from_nanos);
+        let next = self.log.flights.next(self.now.mono_ns);
+        let until_written = next.map_or(Duration::MAX, Duration::from_nanos);
         Wait::AtMost(
             until_cron
                 .min(until_written)
@@ -869,8 +879,16 @@ impl Core {
         for (from, m) in mail {
             match m {
                 Mail::Commands(_) => panic!("taken out above"),
-                Mail::Replies(parcel) => self.take_replies(parcel),
-                Mail::Late(ticket, reply) => self.answer_with(ticket, &reply),
+                Mail::Replies(parcel) => {
+                    self.log.answered.by_other = self.commits_aside();
+                    self.take_replies(parcel);
+                    self.log.answered.by_other = false;
+                }
+                Mail::Late(ticket, reply) => {
+                    self.log.answered.by_other = self.commits_aside();
+                    self.answer_with(ticket, &reply);
+                    self.log.answered.by_other = false;
+                }
                 Mail::SharesDone {
                     transaction,
                     number,
@@ -943,6 +961,7 @@ impl Core {
             Control::Slow => self.refuse_waiting(),
             // Done in every turn.
             Control::MakeRoom => {}
+            Control::Synced(synced) => self.synced(synced),
             Control::Aside(done) => self.end_aside(*done),
             Control::Debug(message) => self.debug_message(*message),
             Control::Stop => self.stopping = true,
@@ -1197,44 +1216,59 @@ impl Core {
     }
 
     pub(crate) fn send_replies(&mut self) {
+        let waiting = self.log.flights.take_landed();
+        let waiting = waiting.into_iter().map(|waits| waits.conn);
+        for conn in waiting.chain(std::mem::take(&mut self.log.answered.conns)) {
+            self.mark_dirty(conn);
+        }
         let mut dirty = std::mem::take(&mut self.dirty);
         if self.client_limit.is_on() {
             self.client_limit.note_all(&dirty);
         }
         for conn in dirty.drain(..) {
-            let Some(client) = self.clients.get_mut(conn) else {
-                continue;
-            };
-            client.dirty = false;
-            client.push_late();
-            if crate::output_limit::of(client, &self.config).is_some() && self.check_output(conn) {
-                continue;
-            }
-            let Some(client) = self.clients.get_mut(conn) else {
-                continue;
-            };
-            if client.sending || client.life == Life::Closed {
-                continue;
-            }
-            if !client.out.is_empty() {
-                // Its next requests get a spare buffer for their replies.
-                let buf = std::mem::take(&mut client.out);
-                client.sending = true;
-                client.in_flight = buf.len();
-                client.bytes_out += buf.len() as u64;
-                self.stats.bytes_out += buf.len() as u64;
-                self.stats.writes += 1;
-                self.io.send(conn, buf);
-            } else if client.life == Life::Ending && !client.is_waiting() {
-                client.life = Life::Closed;
-                self.io.close(conn, true);
-            } else if client.out.capacity() > 0 {
-                // An idle client keeps no buffer.
-                let buf = std::mem::take(&mut client.out);
-                self.spare_buffer(buf);
-            }
+            self.send_reply(conn, usize::MAX);
         }
         self.dirty = dirty;
+    }
+
+    /// Sends a client the first `max` bytes of what there is for it.
+    pub(crate) fn send_reply(&mut self, conn: ConnId, max: usize) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        if max == usize::MAX {
+            client.dirty = false;
+            client.push_late();
+        }
+        if crate::output_limit::of(client, &self.config).is_some() && self.check_output(conn) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        if client.sending || client.life == Life::Closed {
+            return;
+        }
+        if !client.out.is_empty() {
+            // Its next requests get a spare buffer for their replies.
+            let mut buf = std::mem::take(&mut client.out);
+            if max < buf.len() {
+                client.out = buf.split_off(max);
+            }
+            client.sending = true;
+            client.in_flight = buf.len();
+            client.bytes_out += buf.len() as u64;
+            self.stats.bytes_out += buf.len() as u64;
+            self.stats.writes += 1;
+            self.io.send(conn, buf);
+        } else if client.life == Life::Ending && !client.is_waiting() {
+            client.life = Life::Closed;
+            self.io.close(conn, true);
+        } else if client.out.capacity() > 0 {
+            // An idle client keeps no buffer.
+            let buf = std::mem::take(&mut client.out);
+            self.spare_buffer(buf);
+        }
     }
 
     fn background(&mut self) {

@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 use crate::io::ConnId;
 
+const ITSELF: &str = "a core sends itself no mail";
+
 /// Mail that fits in a ring.
 const RING: usize = 1024;
 
@@ -271,6 +273,37 @@ pub enum Mail {
     Log(Vec<u8>),
 }
 
+impl Mail {
+    /// Clients' requests: they tell of nothing that this core has done.
+    fn passes(&self) -> bool {
+        matches!(self, Self::Commands(_) | Self::Watch(..) | Self::Unwatch(_))
+    }
+    /// A request may come before it: it is a result, or brings what is locked until it is there.
+    fn lets_pass(&self) -> bool {
+        self.passes()
+            || matches!(
+                self,
+                Self::Replies(_)
+                    | Self::Late(..)
+                    | Self::SharesDone { .. }
+                    | Self::PartDone { .. }
+                    | Self::Lent { .. }
+                    | Self::GiveBack { .. }
+                    | Self::Log(_)
+                    | Self::Record(..)
+                    | Self::Monitor(_)
+            )
+    }
+    /// Clients that it has replies for, roughly.
+    fn replies(&self) -> usize {
+        match self {
+            Self::Replies(parcel) => parcel.items.len(),
+            Self::Late(..) | Self::SharesDone { .. } => 1,
+            _ => 0,
+        }
+    }
+}
+
 /// What all cores share of the mail.
 pub struct Inboxes {
     parts: Box<[SegQueue<Part>]>,
@@ -291,7 +324,13 @@ pub struct Mailbox {
     touched: u128,
     /// Nothing leaves: see [`Mailbox::hold`].
     held: bool,
+    /// By core: the number of its backlog's front, and of the first mail that may not leave.
+    front: Vec<u64>,
+    opened: Vec<u64>,
 }
+
+/// How much of the mail for each core there was at a moment: see [`Mailbox::seal`].
+pub type Seal = Box<[u64]>;
 
 /// Makes the mailboxes of `cores` cores.
 pub fn mailboxes(cores: usize) -> (Arc<Inboxes>, Vec<Mailbox>) {
@@ -315,6 +354,8 @@ pub fn mailboxes(cores: usize) -> (Arc<Inboxes>, Vec<Mailbox>) {
             shared: shared.clone(),
             touched: 0,
             held: false,
+            front: vec![1 << 32; cores],
+            opened: vec![1 << 32; cores],
         })
         .collect();
     for from in 0..cores {
@@ -357,19 +398,30 @@ impl Mailbox {
     /// Sends mail to another core; it is woken by the next [`Mailbox::to_wake`].
     pub fn send(&mut self, core: usize, mail: Mail) {
         self.touched |= 1 << core;
-        let ring = self.out[core]
-            .as_mut()
-            .expect("a core sends itself no mail");
-        let backlog = &mut self.backlog[core];
-        if backlog.is_empty() && !self.held {
-            if let Err(rtrb::PushError::Full(mail)) = ring.push(mail) {
-                backlog.push_back(mail);
-            }
-        } else {
-            backlog.push_back(mail);
+        let passes = self.held && mail.passes() && self.backlog[core].iter().all(Mail::lets_pass);
+        let (at, leaves) = match passes {
+            true => (self.free(core), true),
+            false => (self.backlog[core].len(), !self.held),
+        };
+        let mail = match leaves && at == 0 {
+            true => match self.out[core].as_mut().expect(ITSELF).push(mail) {
+                Ok(()) => return,
+                Err(rtrb::PushError::Full(mail)) => mail,
+            },
+            false => mail,
+        };
+        if passes {
+            // Behind what may leave: what comes after it keeps its number.
+            self.front[core] -= 1;
         }
+        self.backlog[core].insert(at, mail);
     }
-    /// Mail waits, in order, for [`Mailbox::release`].
+    /// How much of a core's backlog may leave though mail is held.
+    fn free(&self, core: usize) -> usize {
+        let free = self.opened[core].saturating_sub(self.front[core]);
+        (free as usize).min(self.backlog[core].len())
+    }
+    /// What tells of changes waits, in order, for [`Mailbox::release`] or [`Mailbox::open`]; requests of clients do not.
     pub fn hold(&mut self) {
         self.held = true;
     }
@@ -379,22 +431,45 @@ impl Mailbox {
             self.retry();
         }
     }
-    /// Moves waiting mail into rings that have room again. True when some still waits.
+    /// What waits now.
+    pub fn seal(&self) -> Seal {
+        let backlogs = self.front.iter().zip(&self.backlog);
+        backlogs
+            .map(|(front, backlog)| front + backlog.len() as u64)
+            .collect()
+    }
+    /// What waited then may leave.
+    pub fn open(&mut self, seal: &Seal) {
+        for (opened, sealed) in self.opened.iter_mut().zip(seal) {
+            *opened = (*opened).max(*sealed);
+        }
+        self.retry();
+    }
+    /// Replies that wait and did not then.
+    pub fn replies_since(&self, seal: Option<&Seal>) -> usize {
+        let backlogs = self.backlog.iter().zip(&self.front).enumerate();
+        let replies = backlogs.flat_map(|(core, (backlog, front))| {
+            let sealed = seal.map_or(0, |seal| seal[core].saturating_sub(*front));
+            backlog.iter().skip(sealed as usize).map(Mail::replies)
+        });
+        replies.sum()
+    }
+    /// Moves waiting mail into rings that have room again. True when some still waits for room.
     pub fn retry(&mut self) -> bool {
         let mut left = false;
-        if self.held {
-            return self.backlog.iter().any(|mail| !mail.is_empty());
-        }
-        for (core, backlog) in self.backlog.iter_mut().enumerate() {
-            while let Some(mail) = backlog.pop_front() {
-                let ring = self.out[core]
-                    .as_mut()
-                    .expect("a core sends itself no mail");
-                if let Err(rtrb::PushError::Full(mail)) = ring.push(mail) {
-                    backlog.push_front(mail);
+        for core in 0..self.backlog.len() {
+            while !self.held || self.front[core] < self.opened[core] {
+                let Some(mail) = self.backlog[core].pop_front() else {
+                    break;
+                };
+                if let Err(rtrb::PushError::Full(mail)) =
+                    self.out[core].as_mut().expect(ITSELF).push(mail)
+                {
+                    self.backlog[core].push_front(mail);
                     left = true;
                     break;
                 }
+                self.front[core] += 1;
                 self.touched |= 1 << core;
             }
         }
@@ -458,5 +533,82 @@ impl Mailbox {
     }
     pub fn wake_up(&self) {
         self.shared.sleepers[self.core].wake_up();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracking::Message;
+
+    fn late(seq: u32) -> Mail {
+        Mail::Late(
+            Ticket {
+                seq,
+                ..Ticket::NOBODY
+            },
+            Vec::new(),
+        )
+    }
+    /// What has come: replies' numbers, `c` for commands, `t` for messages.
+    fn come(mailbox: &mut Mailbox) -> String {
+        let mut all = String::new();
+        mailbox.receive(|_, mail| match mail {
+            Mail::Late(ticket, _) => all.push_str(&ticket.seq.to_string()),
+            Mail::Commands(_) => all.push('c'),
+            _ => all.push('t'),
+        });
+        all
+    }
+
+    #[test]
+    fn what_is_held_leaves_as_far_as_it_was_sealed_and_requests_pass_it() {
+        let (_, mut boxes) = mailboxes(2);
+        let (mut to, mut from) = (boxes.pop().unwrap(), boxes.pop().unwrap());
+        from.hold();
+        from.send(1, late(1));
+        let first = from.seal();
+        from.send(1, late(2));
+        from.send(1, Mail::Commands(Box::default()));
+        assert_eq!(come(&mut to), "c");
+        from.send(1, late(3));
+        let second = from.seal();
+        from.send(1, late(4));
+        assert_eq!(from.replies_since(Some(&first)), 3);
+        assert!(!from.retry() && come(&mut to).is_empty());
+        from.open(&first);
+        assert_eq!(come(&mut to), "1");
+        from.send(1, Mail::Tracking(Message::Stale(Vec::new())));
+        from.send(1, Mail::Commands(Box::default()));
+        assert_eq!(come(&mut to), "", "it stays behind messages");
+        from.open(&second);
+        assert_eq!(come(&mut to), "23");
+        from.release();
+        assert_eq!(come(&mut to), "4tc");
+    }
+
+    #[test]
+    fn requests_that_find_the_ring_full_come_behind_what_may_leave() {
+        let (_, mut boxes) = mailboxes(2);
+        let (mut to, mut from) = (boxes.pop().unwrap(), boxes.pop().unwrap());
+        from.hold();
+        for _ in 0..RING {
+            from.send(1, Mail::Commands(Box::default()));
+        }
+        from.send(1, late(1));
+        let seal = from.seal();
+        from.open(&seal);
+        from.send(1, late(2));
+        let seal = from.seal();
+        from.send(1, Mail::Commands(Box::default()));
+        from.send(1, late(3));
+        assert!(from.retry(), "there is no room");
+        assert_eq!(come(&mut to).len(), RING);
+        assert!(!from.retry());
+        assert_eq!(come(&mut to), "1c");
+        from.open(&seal);
+        assert_eq!(come(&mut to), "2");
+        from.release();
+        assert_eq!(come(&mut to), "3");
     }
 }

@@ -12,6 +12,7 @@ use crate::persist::loading::{self, Next, Share, Stopped};
 use crate::process::supervisor::{self, Supervisor};
 use crate::process::{oom, title};
 use crate::registry::Registry;
+use crate::scripts::debug::Post;
 use ringwood_shard::keyspace::KeyHasher;
 use ringwood_shard::shard::{Settings, Shard};
 use ringwood_shard::slot_set::SlotSet;
@@ -122,7 +123,12 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     let mut shares = shares.into_iter().flatten();
     let mut sockets = Vec::new();
     let begun = Instant::now();
-    let (_, boxes) = mailboxes(cores);
+    let (inboxes, boxes) = mailboxes(cores);
+    let post = Post {
+        inboxes,
+        shared: shared.clone(),
+    };
+    aof::commit::start_syncers(&shared, &post, cores)?;
     let (wakers_out, wakers_in) = mpsc::channel::<(usize, Result<Waker, Error>)>();
     let mut listeners = Some(listeners);
     let mut threads = Vec::new();
@@ -176,9 +182,8 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
             .map_err(|_| Error::other("a core ended while it started"))?;
     }
     tracing::info!("Server initialized");
-    if log.is_some() {
-        aof::log::start_syncing(&shared)?;
-    }
+    // Also without a log: one may begin later.
+    aof::log::start_syncing(&shared)?;
     if is_loading {
         supervisor::tell("STATUS=Loading the data\n");
         let commands = log.as_ref().map_or(0, aof::replay::Plan::size);

@@ -3,7 +3,6 @@
 use super::{LogFile, parts};
 use crate::config::enums::AppendFsync;
 use crate::core::{Core, Shared};
-use crate::io::Io;
 use crate::mailbox::Mail;
 use crate::registry::Registry;
 use crate::request::DataCall;
@@ -39,7 +38,7 @@ enum Piece {
 /// A core's file, and what does not yet stand in it.
 #[derive(Debug, Default)]
 pub struct CoreLog {
-    file: Option<Arc<LogFile>>,
+    pub(super) file: Option<Arc<LogFile>>,
     generation: u64,
     queue: VecDeque<Piece>,
     spare: Vec<u8>,
@@ -51,7 +50,8 @@ pub struct CoreLog {
     libraries: u64,
     /// The second of the last time stamp.
     stamped: i64,
-    pub gather: super::gather::Gather,
+    pub(crate) flights: super::commit::Flights,
+    pub(crate) answered: super::commit::Answered,
 }
 
 /// Notes what a data command did. `changed`: it said so; `ok`: it answered with no error.
@@ -257,22 +257,27 @@ impl Core {
         self.shard.logging = self.log.file.is_some();
     }
 
-    /// Writes down what has changed, before anybody hears of it.
+    /// Writes down what has changed, before anybody hears of it; with `always`, to the disk.
     #[inline]
     pub(crate) fn commit_log(&mut self) {
-        if !self.shard.logging {
-            // It may have been held when this was otherwise, a moment ago.
-            self.log.gather.end();
-            return self.mailbox.release();
+        if self.shard.logging {
+            self.write_noted();
+            if self.config.appendfsync == AppendFsync::Always || self.log.flights.are_under_way() {
+                self.sync_log();
+            }
         }
-        self.log.gather.end();
+        self.log.flights.end();
+        self.mailbox.release();
+    }
+    /// Writes down what has changed.
+    #[inline]
+    pub(crate) fn write_noted(&mut self) {
         if self.id == 0 && self.log.libraries != self.shared.scripts.libraries.version() {
             self.log_libraries();
         }
         if !self.shard.log.is_empty() || !self.log.queue.is_empty() {
             self.write_log();
         }
-        self.mailbox.release();
     }
     /// The same without waiting for a sync that is under way: afterwards all of it stands in one file, unless the disk fails.
     pub(crate) fn commit_log_at_once(&mut self) {
@@ -316,27 +321,14 @@ impl Core {
             AppendFsync::Everysec => !spared,
             AppendFsync::No => false,
         };
-        let result = self
-            .log
-            .write(&self.shared, self.id as u16, ordered)
-            .and_then(|()| match always {
-                true => self.sync_log(),
-                false => Ok(()),
-            });
-        match result {
+        match self.log.write(&self.shared, self.id as u16, ordered) {
             Ok(()) if self.log.failing => {
                 self.log.failing = false;
                 self.shared.aof.failing.fetch_sub(1, Relaxed);
                 tracing::warn!("AOF write error looks solved. The server can write again.");
             }
             Ok(()) => {}
-            Err(error) if always => {
-                // What was promised cannot be kept: as in Redis, this is the end.
-                tracing::error!(
-                    "Can't recover from AOF write error when the AOF fsync policy is 'always': {error}. Exiting..."
-                );
-                self.shared.aof.exit();
-            }
+            Err(error) if always => self.cannot_sync(&error),
             Err(error) => {
                 tracing::warn!("Error writing to the AOF file: {error}");
                 if self
@@ -356,15 +348,20 @@ impl Core {
         }
     }
 
-    fn sync_log(&mut self) -> Result<()> {
-        let Some(file) = &self.log.file else {
-            return Ok(());
-        };
-        let began = self.io.mono_ns();
-        let result = file.sync();
-        let took = self.io.mono_ns().saturating_sub(began);
-        self.log.gather.synced(self.dirty.len(), took);
-        result
+    /// What was promised cannot be kept: as in Redis, this is the end.
+    #[cold]
+    pub(super) fn cannot_sync(&self, error: &Error) -> ! {
+        tracing::error!(
+            "Can't recover from AOF write error when the AOF fsync policy is 'always': {error}. Exiting..."
+        );
+        self.shared.aof.exit()
+    }
+
+    fn sync_log(&mut self) {
+        let synced = self.log.file.as_ref().map_or(Ok(()), |file| file.sync());
+        if let Err(error) = synced {
+            self.cannot_sync(&error);
+        }
     }
 
     /// The core ends: what it has written is to be on disk.
@@ -395,7 +392,11 @@ impl Core {
         self.end_log();
         self.shard.logging = false;
         self.shard.log = Default::default();
-        if std::mem::take(&mut self.log).failing {
+        let ended = std::mem::take(&mut self.log);
+        // Clients wait for it.
+        (self.log.flights, self.log.answered) = (ended.flights, ended.answered);
+        self.log.flights.end();
+        if ended.failing {
             // Writes are refused for its sake no more.
             self.shared.aof.failing.fetch_sub(1, Relaxed);
         }

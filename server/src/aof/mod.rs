@@ -2,7 +2,7 @@
 //! as Redis writes them; a stock Redis can load it.
 //!
 //! - The shard gathers what changed (`ringwood_shard::log`), at the end of every turn the core writes it ([`log`]): before any
-//!   reply of the turn leaves. With `appendfsync always` it also waits for the disk, and holds back its mail until then.
+//!   reply of the turn leaves. With `appendfsync always` replies and mail wait until it is on disk ([`commit`]).
 //! - Each core has a file of its own. A key's changes are all in one core's file, so the files can be read one after the other (Redis) or at the
 //!   same time (Ringwood). What changes keys in all files (FLUSHALL, SWAPDB) begins a new *generation* of files and stands once, before
 //!   all of it.
@@ -10,7 +10,7 @@
 //! - A snapshot makes it short again: see [`rewrite`].
 //! - At the start the files are looked through, then each core is sent the commands of a file as by a client ([`replay`]); [`reload`] does it once more.
 
-pub mod gather;
+pub mod commit;
 pub mod info;
 pub mod log;
 pub mod manifest;
@@ -43,19 +43,57 @@ pub struct LogFile {
     pub syncing: AtomicBool,
     /// A sync failed, and nobody has taken that up.
     spoiled: AtomicBool,
+    /// One at a time through [`LogFile::file`]: the kernel tells of a failure once only, and each sync has to know.
+    turn: Mutex<()>,
+    /// The file opened more often, for syncs at the same time.
+    seats: [Mutex<Option<DiskFile>>; commit::FLIGHTS],
 }
 
 impl LogFile {
+    fn new(file: DiskFile, written: u64) -> Self {
+        Self {
+            file,
+            written: written.into(),
+            synced: written.into(),
+            syncing: AtomicBool::new(false),
+            spoiled: AtomicBool::new(false),
+            turn: Mutex::default(),
+            seats: Default::default(),
+        }
+    }
     pub fn sync(&self) -> Result<()> {
         let written = self.written.load(Ordering::Acquire);
+        let _turn = crate::commands::lock(&self.turn);
+        self.sync_through(&self.file, written)
+    }
+    /// The same while others sync. Each `seat` is used by one at a time.
+    pub fn sync_beside(&self, seat: usize) -> Result<()> {
+        let written = self.written.load(Ordering::Acquire);
+        let mut seat = crate::commands::lock(&self.seats[seat]);
+        if seat.is_none() {
+            *seat = self.file.again().ok();
+        }
+        match &*seat {
+            Some(file) => self.sync_through(file, written),
+            None => self.sync(),
+        }
+    }
+    fn sync_through(&self, file: &DiskFile, written: u64) -> Result<()> {
         if self.synced.load(Ordering::Relaxed) < written {
-            if let Err(error) = self.file.sync_data() {
+            if self.spoiled.load(Ordering::Acquire) {
+                return Err(std::io::Error::other("an earlier sync failed"));
+            }
+            if let Err(error) = file.sync_data() {
                 self.spoiled.store(true, Ordering::Release);
                 return Err(error);
             }
             self.synced.fetch_max(written, Ordering::Release);
         }
         Ok(())
+    }
+    /// Something that was written may not be on disk.
+    pub fn is_behind(&self) -> bool {
+        self.synced.load(Ordering::Acquire) < self.written.load(Ordering::Relaxed)
     }
     fn take_spoiled(&self) -> bool {
         self.spoiled.swap(false, Ordering::AcqRel)
@@ -81,6 +119,8 @@ pub struct State {
     /// How often that happened.
     spoils: AtomicU64,
     pub error: Mutex<String>,
+    /// Who syncs for each core; nobody does in the simulation, which has no threads.
+    syncers: std::sync::OnceLock<Vec<crossbeam_channel::Sender<commit::Job>>>,
     /// Writes that waited for the disk because a sync was under way.
     pub delayed: AtomicU64,
     rewrite: Mutex<rewrite::Status>,
@@ -300,14 +340,7 @@ impl Files {
             }
             file.write_all(&bytes)?;
             file.sync_data()?;
-            let written = bytes.len() as u64;
-            made.push(Arc::new(LogFile {
-                file,
-                written: written.into(),
-                synced: written.into(),
-                syncing: AtomicBool::new(false),
-                spoiled: AtomicBool::new(false),
-            }));
+            made.push(Arc::new(LogFile::new(file, bytes.len() as u64)));
             if generation < self.cut {
                 // The base has what comes in here: it must not be read behind it.
                 let kind = Kind::History;

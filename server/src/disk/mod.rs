@@ -7,6 +7,7 @@ pub mod sim;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Result, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -134,6 +135,16 @@ impl Disk {
 }
 
 impl DiskFile {
+    /// The same file, opened once more: its syncs tell of failures by themselves.
+    pub fn again(&self) -> Result<Self> {
+        match self {
+            Self::Real(file) => {
+                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                File::open(path).map(Self::Real)
+            }
+            Self::Simulated(file) => Ok(Self::Simulated(file.again())),
+        }
+    }
     /// Appends what fits, where it was written last.
     pub fn append(&self, bytes: &[u8]) -> Result<usize> {
         match self {

@@ -309,6 +309,14 @@ pub struct SimFile {
 }
 
 impl SimFile {
+    pub fn again(&self) -> Self {
+        Self {
+            disk: self.disk.clone(),
+            node: self.node,
+            life: self.life,
+            at: Mutex::new(0),
+        }
+    }
     fn at(&self) -> MutexGuard<'_, usize> {
         self.at.lock().unwrap_or_else(|e| e.into_inner())
     }

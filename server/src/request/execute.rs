@@ -358,6 +358,11 @@ impl Core {
             return;
         };
         client.take_spare(&mut self.buffers);
+        // It is on disk, and nothing that this core has done goes with it.
+        let alone = self.log.answered.by_other
+            && !client.dirty
+            && client.out.is_empty()
+            && client.waiting_count() == 1;
         client.answer_by(ticket.seq, write);
         let go_on = client.stalled && !client.is_waiting();
         match client.wait {
@@ -366,7 +371,10 @@ impl Core {
             Wait::Subscribing => client.wait = Wait::No,
             _ => self.unblocked(ticket.conn),
         }
-        self.mark_dirty(ticket.conn);
+        match alone {
+            true => self.log.answered.conns.push(ticket.conn),
+            false => self.mark_dirty(ticket.conn),
+        }
         if go_on {
             self.go_on(ticket.conn);
         }

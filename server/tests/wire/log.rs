@@ -580,6 +580,17 @@ fn switched_on_and_off_under_load_it_has_everything() {
     }
 }
 
+/// The thread that does so was started only where there was a log at the start.
+#[test]
+fn a_log_that_is_switched_on_is_synced() {
+    let folder = Folder::new();
+    let (_server, mut c) = folder.server(2, &["--appendonly", "no"]);
+    ok(&mut c, "CONFIG SET appendonly yes");
+    wait_for(&mut c, "aof_rewrite_in_progress", "0");
+    ok(&mut c, "SET k v");
+    assert_eq!(c.call("WAITAOF 1 0 0"), "*2\r\n:1\r\n:0\r\n");
+}
+
 #[test]
 fn waitaof_waits_for_the_disk() {
     for shards in [1, 4] {

@@ -1,0 +1,379 @@
+//! With `appendfsync always`: nobody hears of what is not on disk, and no core stands still for that.
+//!
+//! At the end of a turn the core writes what it has noted into its file, and has a thread sync it: a *flight*. Replies and mail of the turn
+//! wait for its landing. Meanwhile the core goes on: what it does is written too, and its replies and mail, also of reads, which may have
+//! seen what is not on disk, wait for the next flight.
+//!
+//! - Disks do several syncs in little more time than one, so there are up to [`FLIGHTS`] at a time. They land in order. Each has the file
+//!   opened for itself: the kernel tells each that a write failed.
+//! - Clients' requests for other cores' keys leave at once: they tell of nothing.
+//! - Replies of another core are on disk there. Those that come alone leave at once too.
+//! - Who cannot go on without the disk (a script that asks other cores, WAITAOF, the end) uses [`Core::commit_log`]: it syncs itself, and
+//!   the flights under way no longer matter.
+//!
+//! In the simulation, which has no threads, a flight takes some turns, and the core syncs itself when it lands.
+
+use super::LogFile;
+use crate::config::enums::AppendFsync;
+use crate::core::{Control, Core, Shared};
+use crate::io::{ConnId, Io};
+use crate::mailbox::Seal;
+use crate::scripts::debug::Post;
+use std::collections::VecDeque;
+use std::io::Result;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// Syncs of one core at a time.
+pub const FLIGHTS: usize = 4;
+/// They begin at least this far apart: what comes in between shares one.
+const APART_NS: u64 = 100_000;
+
+/// A sync for a core.
+pub struct Job {
+    file: Arc<LogFile>,
+    flight: u64,
+}
+
+impl Job {
+    fn sync(&self) -> Result<()> {
+        self.file.sync_beside(self.flight as usize % FLIGHTS)
+    }
+}
+
+/// How it ended.
+pub struct Synced {
+    flight: u64,
+    result: Result<()>,
+    took_ns: u64,
+}
+
+/// A client, and up to where it may be sent what there is for it, counted from its first byte.
+#[derive(Debug)]
+pub struct Waits {
+    pub conn: ConnId,
+    client: u64,
+    to: u64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    /// The file's end then.
+    written: u64,
+    has_landed: bool,
+    clients: Vec<Waits>,
+    mail: Seal,
+    /// In the simulation: the file, and how many turns it still takes.
+    simulated: Option<(Arc<LogFile>, u64)>,
+}
+
+/// The syncs under way, and who waits for them.
+#[derive(Debug, Default)]
+pub struct Flights {
+    last: u64,
+    /// When that began, and what one takes, roughly.
+    began_ns: u64,
+    takes_ns: u64,
+    /// What waits for the next one.
+    waits: bool,
+    under_way: VecDeque<Flight>,
+    /// Who waits no more.
+    landed: Vec<Waits>,
+}
+
+/// Clients that other cores have answered, and nobody else in this turn.
+#[derive(Debug, Default)]
+pub struct Answered {
+    /// What is answered now comes from another core, and others' replies wait.
+    pub by_other: bool,
+    pub conns: Vec<ConnId>,
+}
+
+impl Flights {
+    #[inline]
+    pub fn are_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+    /// One may begin while others are under way, but not at once: what comes soon is to be served by it too. So they are spread over
+    /// the time that one takes, and with a disk that does one after the other, for which each takes longer, they are fewer.
+    fn may_begin(&self, now: u64) -> bool {
+        match self.under_way.len() {
+            0 => true,
+            n => n < FLIGHTS && now >= self.begins_at(),
+        }
+    }
+    fn begins_at(&self) -> u64 {
+        self.began_ns + (self.takes_ns / FLIGHTS as u64).max(APART_NS)
+    }
+    /// In how many nanoseconds the next one may begin, if something waits for that.
+    pub fn next(&self, now: u64) -> Option<u64> {
+        let may = self.waits && self.under_way.len() < FLIGHTS;
+        may.then(|| self.begins_at().saturating_sub(now))
+    }
+    pub fn have_to_poll(&self) -> bool {
+        self.under_way.iter().any(|f| f.simulated.is_some())
+    }
+    /// All is on disk by now.
+    #[inline]
+    pub fn end(&mut self) {
+        for flight in self.under_way.drain(..) {
+            self.landed.extend(flight.clients);
+        }
+    }
+    #[inline]
+    pub fn take_landed(&mut self) -> Vec<Waits> {
+        std::mem::take(&mut self.landed)
+    }
+}
+
+/// The threads, started by one that is bound to no CPU.
+pub(crate) fn start_syncers(shared: &Arc<Shared>, post: &Post, cores: usize) -> Result<()> {
+    let mut syncers = Vec::new();
+    for core in 0..cores {
+        let (sender, jobs) = crossbeam_channel::unbounded::<Job>();
+        for _ in 0..FLIGHTS {
+            let (post, jobs) = (post.clone(), jobs.clone());
+            let work = move || {
+                for job in jobs {
+                    let began = Instant::now();
+                    let result = job.sync();
+                    let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    let synced = Synced {
+                        flight: job.flight,
+                        result,
+                        took_ns,
+                    };
+                    post.control(core, Control::Synced(synced));
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("sync-{core}"));
+            thread.spawn(work)?;
+        }
+        syncers.push(sender);
+    }
+    // Started once.
+    let _ = shared.aof.syncers.set(syncers);
+    Ok(())
+}
+
+impl Core {
+    /// What this turn brings is written down while the core goes on.
+    #[inline]
+    pub(crate) fn commits_aside(&self) -> bool {
+        self.shard.logging
+            && self.config.appendfsync == AppendFsync::Always
+            && !self.stopping
+            && !self.ending
+    }
+
+    pub(crate) fn end_turn_aside(&mut self) {
+        self.send_parcels();
+        if std::mem::take(&mut self.own_parts) {
+            self.run_parts();
+            self.send_parcels();
+        }
+        if !self.shard.attention.tracking.stale.is_empty() {
+            self.send_stale();
+        }
+        self.write_noted();
+        self.send_answered();
+        // Something may have needed the disk at once.
+        self.send_landed();
+        self.begin_flight();
+    }
+
+    fn begin_flight(&mut self) {
+        self.log.flights.waits = false;
+        let behind = self.log.file.as_ref().filter(|file| file.is_behind());
+        let Some(file) = behind.cloned() else {
+            self.log.flights.end();
+            self.mailbox.release();
+            return self.send_replies();
+        };
+        let written = file.written.load(Relaxed);
+        let under_way = &self.log.flights.under_way;
+        if let Some(last) = under_way.back()
+            && last.written == written
+        {
+            // There is nothing new to be synced: what was read waits for the last one.
+            let clients = self.seal_replies();
+            let mail = self.mailbox.seal();
+            if let Some(last) = self.log.flights.under_way.back_mut() {
+                last.clients.extend(clients);
+                last.mail = mail;
+            }
+            return;
+        }
+        let now = self.io.mono_ns();
+        let flights = &mut self.log.flights;
+        flights.waits = !flights.may_begin(now);
+        if flights.waits {
+            return;
+        }
+        flights.began_ns = now;
+        let clients = self.seal_replies();
+        self.log.flights.last += 1;
+        let mut flight = Flight {
+            number: self.log.flights.last,
+            written,
+            has_landed: false,
+            clients,
+            mail: self.mailbox.seal(),
+            simulated: None,
+        };
+        let job = Job {
+            file,
+            flight: flight.number,
+        };
+        match self.shared.aof.syncers.get() {
+            None => flight.simulated = Some((job.file, self.turn_number() % 3)),
+            // They wait as long as there are cores.
+            Some(syncers) => {
+                let _ = syncers[self.id].send(job);
+            }
+        }
+        self.log.flights.under_way.push_back(flight);
+    }
+
+    /// What there is for clients waits.
+    fn seal_replies(&mut self) -> Vec<Waits> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        if self.client_limit.is_on() {
+            self.client_limit.note_all(&dirty);
+        }
+        let mut sealed = Vec::with_capacity(dirty.len());
+        for conn in dirty.drain(..) {
+            let Some(client) = self.clients.get_mut(conn) else {
+                continue;
+            };
+            client.push_late();
+            if client.out.is_empty() {
+                self.send_reply(conn, usize::MAX);
+                continue;
+            }
+            client.dirty = false;
+            sealed.push(Waits {
+                conn,
+                client: client.id,
+                to: client.bytes_out + client.out.len() as u64,
+            });
+        }
+        self.dirty = dirty;
+        sealed
+    }
+    fn send_landed(&mut self) {
+        for waits in self.log.flights.take_landed() {
+            // The number may be another client's by now.
+            let client = self.clients.get_mut(waits.conn);
+            let sealed = client
+                .filter(|client| client.id == waits.client)
+                .map_or(0, |client| waits.to.saturating_sub(client.bytes_out));
+            if sealed > 0 {
+                self.send_reply(waits.conn, sealed as usize);
+            }
+        }
+    }
+    /// What other cores have answered is on disk there.
+    fn send_answered(&mut self) {
+        let mut conns = std::mem::take(&mut self.log.answered.conns);
+        for conn in conns.drain(..) {
+            if self.clients.get(conn).is_some_and(|client| !client.dirty) {
+                self.send_reply(conn, usize::MAX);
+            }
+        }
+        self.log.answered.conns = conns;
+    }
+
+    /// A sync is done.
+    pub(crate) fn synced(&mut self, synced: Synced) {
+        let Synced {
+            flight,
+            result,
+            took_ns,
+        } = synced;
+        if let Err(error) = result {
+            self.cannot_sync(&error);
+        }
+        let mut under_way = self.log.flights.under_way.iter_mut();
+        // If it is not there, whoever waited for it did not wait for so long.
+        if let Some(flight) = under_way.find(|f| f.number == flight) {
+            flight.has_landed = true;
+            let known = &mut self.log.flights.takes_ns;
+            *known = match *known {
+                0 => took_ns,
+                ns => (ns * 7 + took_ns) / 8,
+            };
+        }
+        let flights = &mut self.log.flights;
+        while flights.under_way.front().is_some_and(|f| f.has_landed)
+            && let Some(flight) = flights.under_way.pop_front()
+        {
+            self.mailbox.open(&flight.mail);
+            flights.landed.extend(flight.clients);
+        }
+        self.send_landed();
+    }
+    pub(crate) fn sync_simulated(&mut self) {
+        let mut landed = Vec::new();
+        for flight in &mut self.log.flights.under_way {
+            match &mut flight.simulated {
+                Some((_, turns)) if *turns > 0 => *turns -= 1,
+                Some((file, _)) if !flight.has_landed => landed.push(Job {
+                    file: file.clone(),
+                    flight: flight.number,
+                }),
+                _ => {}
+            }
+        }
+        for job in landed {
+            let synced = Synced {
+                flight: job.flight,
+                result: job.sync(),
+                took_ns: 0,
+            };
+            self.synced(synced);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flights(count: u64) -> Flights {
+        let flight = |number| Flight {
+            number,
+            written: 0,
+            has_landed: false,
+            clients: Vec::new(),
+            mail: Box::default(),
+            simulated: None,
+        };
+        Flights {
+            last: count,
+            began_ns: 1_000_000,
+            takes_ns: 800_000,
+            waits: true,
+            under_way: (1..=count).map(flight).collect(),
+            landed: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn flights_are_spread_over_the_time_that_one_takes() {
+        assert!(flights(0).may_begin(1_000_000), "nobody shares it");
+        let some = flights(2);
+        assert!(!some.may_begin(1_199_999) && some.may_begin(1_200_000));
+        assert_eq!(some.next(1_150_000), Some(50_000));
+        let quick = Flights {
+            takes_ns: 10_000,
+            ..flights(1)
+        };
+        assert_eq!(quick.next(1_000_000), Some(APART_NS));
+        let all = flights(FLIGHTS as u64);
+        assert!(!all.may_begin(u64::MAX));
+        assert_eq!(all.next(1_000_000), None, "a landing wakes the core");
+    }
+}
