@@ -187,6 +187,14 @@ impl Client {
         Ok(info_field(&text, field))
     }
 
+    /// The longest turn of the server's loop since CONFIG RESETSTAT, without its wait, by its own clock; None of a server that does not say.
+    pub fn longest_turn_us(&mut self) -> Option<f64> {
+        self.info("debug", "eventloop_duration_max")
+            .ok()??
+            .parse()
+            .ok()
+    }
+
     /// INFO's `used_memory`; None of a server that does not count.
     pub fn used_memory(&mut self) -> Option<u64> {
         self.info("memory", "used_memory").ok()??.parse().ok()

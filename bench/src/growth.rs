@@ -101,6 +101,7 @@ struct Growth {
     /// The batches that cost most CPU, dearest first, with how many keys there were.
     dearest: Vec<(u64, u64)>,
     seconds: f64,
+    longest_turn_us: Option<f64>,
 }
 
 const DEAREST: usize = 10;
@@ -139,6 +140,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut table = Table::new(&[
         "server",
+        "longest turn, us",
         "longest stall, CPU us",
         "at keys",
         "99.99% stall us",
@@ -162,6 +164,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
         table.row([
             peer.title.to_string(),
+            growth.longest_turn_us.map_or("?".to_string(), number),
             number(growth.stall_us(longest)),
             at.to_string(),
             number(growth.stall_us(q(&growth.cpu, 0.9999))),
@@ -177,6 +180,7 @@ pub fn run(args: &Args) -> Result<()> {
         rows.push(json!({
             "server": peer.title,
             "version": server.version,
+            "longest_turn_us": growth.longest_turn_us,
             "longest_stalls": dearest,
             "batch_cpu_us": { "p50": q(&growth.cpu, 0.5) as f64 / 1e3, "p99.99": q(&growth.cpu, 0.9999) as f64 / 1e3 },
             "batch_wall_us": {
@@ -189,8 +193,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut output = Output::new("growth", &args.output);
     output.note(format!(
-        "Growth to {} keys of {} bytes with values of {} bytes, in batches of {} SETs on one connection. A stall is \
-         what a batch cost in server CPU above the median batch; wall time is less the server's wait for a CPU.",
+        "Growth to {} keys of {} bytes with values of {} bytes, in batches of {} SETs on one connection. Turns: the server's \
+         own figure, wall time. A stall is what a batch cost in server CPU above the median batch; wall time is less the \
+         server's wait for a CPU.",
         args.keys, args.key_size, args.value_size, args.batch
     ));
     output.table("", &table);
@@ -199,6 +204,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn grow(args: &Args, data: &Data, server: &Server) -> Result<Growth> {
     let mut stream = TcpStream::from(server.client()?.into_fd()?);
+    let mut client = server.client()?;
+    client.call(&["CONFIG", "RESETSTAT"])?;
     let mix = Mix::one(data.template("SET __key__ __data__")?);
     let mut source = Source {
         keys: Keys::Sequence(Arc::default()),
@@ -213,6 +220,7 @@ fn grow(args: &Args, data: &Data, server: &Server) -> Result<Growth> {
         wall: new_histogram(),
         dearest: Vec::new(),
         seconds: 0.0,
+        longest_turn_us: None,
     };
     let start = Instant::now();
     let mut shown = start;
@@ -257,6 +265,7 @@ fn grow(args: &Args, data: &Data, server: &Server) -> Result<Growth> {
             shown = Instant::now();
         }
     }
+    growth.longest_turn_us = client.longest_turn_us();
     growth.seconds = start.elapsed().as_secs_f64();
     Ok(growth)
 }
@@ -272,6 +281,7 @@ mod tests {
             wall: new_histogram(),
             dearest: Vec::new(),
             seconds: 0.0,
+            longest_turn_us: None,
         };
         for n in 0..1000u64 {
             growth.record(n, if n % 100 == 50 { 100_000 + n } else { 1_000 }, 2_000);

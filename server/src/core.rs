@@ -472,7 +472,15 @@ impl Core {
         self.now = self.io.now();
         self.shard.now_ms = self.now.unix_ms;
         self.accounted_ns = self.now.mono_ns;
-        self.stats.turns += 1;
+        let began = self.now.mono_ns;
+        self.take_turn(events);
+        let spent = self.io.mono_ns().saturating_sub(began);
+        self.stats.turn_done(spent);
+        Ok(())
+    }
+
+    /// What is done in a turn, from what has come to what goes out.
+    fn take_turn(&mut self, mut events: Vec<Event<Stream>>) {
         self.within.clear();
         if self.loading {
             self.loading = self.shared.aof.loading.load(Ordering::Acquire);
@@ -505,8 +513,7 @@ impl Core {
         if self.commits_aside() {
             self.end_turn_aside();
             self.limit_clients();
-            self.background();
-            return Ok(());
+            return self.background();
         }
         self.commit_log();
         self.send_parcels();
@@ -525,7 +532,6 @@ impl Core {
         self.send_replies();
         self.limit_clients();
         self.background();
-        Ok(())
     }
 
     /// Runs what other cores and clients have sent.
@@ -1340,6 +1346,7 @@ impl Core {
             bytes_in: self.stats.bytes_in,
             bytes_out: self.stats.bytes_out,
             turns: self.stats.turns,
+            turn_ns: self.stats.turn_ns,
         };
         self.meter.take(self.now.mono_ns, sample);
         self.shared

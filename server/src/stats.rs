@@ -43,7 +43,10 @@ pub struct Stats {
     pub bytes_out: u64,
     pub reads: u64,
     pub writes: u64,
+    /// Turns of the loop, the time that they took without their waits, and the longest of them.
     pub turns: u64,
+    pub turn_ns: u64,
+    pub longest_turn_ns: u64,
     pub forwarded: u64,
     /// Clients that went over `client-query-buffer-limit`.
     pub query_limit_closes: u64,
@@ -60,6 +63,12 @@ impl Stats {
             latencies: (0..commands).map(|_| None).collect(),
             ..Self::default()
         }
+    }
+    #[inline]
+    pub fn turn_done(&mut self, ns: u64) {
+        self.turns += 1;
+        self.turn_ns += ns;
+        self.longest_turn_ns = self.longest_turn_ns.max(ns);
     }
     #[inline]
     pub fn called(&mut self, entry: &Entry) {
@@ -223,6 +232,7 @@ pub struct Sample {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub turns: u64,
+    pub turn_ns: u64,
 }
 
 impl Sample {
@@ -232,6 +242,7 @@ impl Sample {
             bytes_in: f(self.bytes_in, other.bytes_in),
             bytes_out: f(self.bytes_out, other.bytes_out),
             turns: f(self.turns, other.turns),
+            turn_ns: f(self.turn_ns, other.turn_ns),
         }
     }
 }

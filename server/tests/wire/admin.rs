@@ -257,3 +257,19 @@ fn what_fails_late_counts_as_a_failed_call() {
     assert_eq!(field(&mut c, "errorstat_UNBLOCKED"), "count=1");
     assert_eq!(number(&mut c, "total_error_replies"), 3);
 }
+
+/// The longest turn is shown where it is asked for.
+#[test]
+fn turns_are_measured() {
+    let server = Server::start(2, &["--enable-debug-command", "local"]);
+    let mut client = server.client();
+    assert_eq!(client.call("DEBUG SLEEP 0.05"), "+OK\r\n");
+    assert!(number(&mut client, "eventloop_duration_sum") >= 50_000);
+    let longest = |client: &mut Client| -> u64 {
+        let debug = client.call("INFO debug");
+        let (_, longest) = debug.split_once("eventloop_duration_max:").expect("there");
+        longest.trim().parse().expect("a number")
+    };
+    assert!(longest(&mut client) >= 50_000);
+    assert!(!client.call("INFO all").contains("eventloop_duration_max"));
+}

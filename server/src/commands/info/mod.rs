@@ -7,6 +7,7 @@ pub mod report;
 pub mod system;
 pub mod text;
 
+use self::text::Shown;
 use super::{Answer, Call, ConnHandler, lock};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -45,14 +46,14 @@ impl Wanted {
                 .filter(|(_, s)| f(s))
                 .fold(0, |bits, (at, _)| bits | 1 << at)
         };
-        let default = || bits(&|s| s.by_default);
+        let default = || bits(&|s| s.shown == Shown::ByDefault);
         if words.is_empty() {
             return Self(default());
         }
         Self(words.iter().fold(0, |wanted, word| {
             wanted
                 | match word.to_ascii_lowercase().as_slice() {
-                    b"all" | b"everything" => bits(&|_| true),
+                    b"all" | b"everything" => bits(&|s| s.shown != Shown::Never),
                     b"default" => default(),
                     name => bits(&|s| s.name.eq_ignore_ascii_case(&String::from_utf8_lossy(name))),
                 }
@@ -109,7 +110,8 @@ mod tests {
         };
         assert_eq!(names(&[b"CPU", b"server"]), ["Server", "CPU"]);
         assert_eq!(names(&[b"nosuch"]), [""; 0]);
-        assert_eq!(names(&[b"everything"]).len(), text::SECTIONS.len());
+        assert_eq!(names(&[b"everything"]).len(), text::SECTIONS.len() - 1);
+        assert_eq!(names(&[b"debug"]), ["Debug"]);
         assert_eq!(names(&[]), names(&[b"default"]));
         assert!(!names(&[]).contains(&"Commandstats"));
         assert!(names(&[b"default", b"commandstats"]).contains(&"Commandstats"));

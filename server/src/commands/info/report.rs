@@ -17,6 +17,8 @@ pub struct Report {
     pub reads: u64,
     pub writes: u64,
     pub turns: u64,
+    pub turn_ns: u64,
+    pub longest_turn_ns: u64,
     pub forwarded: u64,
     pub query_limit_closes: u64,
     pub output_limit_closes: u64,
@@ -77,6 +79,8 @@ impl Report {
             reads: stats.reads,
             writes: stats.writes,
             turns: stats.turns,
+            turn_ns: stats.turn_ns,
+            longest_turn_ns: stats.longest_turn_ns,
             forwarded: stats.forwarded,
             query_limit_closes: stats.query_limit_closes,
             output_limit_closes: stats.output_limit_closes,
@@ -148,13 +152,16 @@ impl Report {
         self.rate.bytes_in += r.rate.bytes_in;
         self.rate.bytes_out += r.rate.bytes_out;
         self.rate.turns += r.rate.turns;
-        let counters: [(&mut u64, u64); 17] = [
+        self.rate.turn_ns += r.rate.turn_ns;
+        self.longest_turn_ns = self.longest_turn_ns.max(r.longest_turn_ns);
+        let counters: [(&mut u64, u64); 18] = [
             (&mut self.calls, r.calls),
             (&mut self.bytes_in, r.bytes_in),
             (&mut self.bytes_out, r.bytes_out),
             (&mut self.reads, r.reads),
             (&mut self.writes, r.writes),
             (&mut self.turns, r.turns),
+            (&mut self.turn_ns, r.turn_ns),
             (&mut self.forwarded, r.forwarded),
             (&mut self.query_limit_closes, r.query_limit_closes),
             (&mut self.output_limit_closes, r.output_limit_closes),

@@ -20,37 +20,40 @@ pub struct View<'a> {
 
 pub struct Section {
     pub name: &'static str,
-    pub by_default: bool,
+    pub shown: Shown,
     pub write: fn(&View<'_>, &mut String),
 }
 
-const fn section(
-    name: &'static str,
-    by_default: bool,
-    write: fn(&View<'_>, &mut String),
-) -> Section {
-    Section {
-        name,
-        by_default,
-        write,
-    }
+/// When a section is shown beside when it is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    ByDefault,
+    /// With all the others.
+    InAll,
+    Never,
+}
+use Shown::{ByDefault, InAll, Never};
+
+const fn section(name: &'static str, shown: Shown, write: fn(&View<'_>, &mut String)) -> Section {
+    Section { name, shown, write }
 }
 
 pub const SECTIONS: &[Section] = &[
-    section("Server", true, server),
-    section("Clients", true, clients),
-    section("Memory", true, memory),
-    section("Persistence", true, persistence),
-    section("Stats", true, stats),
-    section("Replication", true, replication),
-    section("CPU", true, cpu),
-    section("Modules", true, |_, _| ()),
-    section("Commandstats", false, commandstats),
-    section("Errorstats", true, errorstats),
-    section("Latencystats", false, latencystats),
-    section("Cluster", true, cluster),
-    section("Keyspace", true, keyspace),
-    section("Shards", false, shards),
+    section("Server", ByDefault, server),
+    section("Clients", ByDefault, clients),
+    section("Memory", ByDefault, memory),
+    section("Persistence", ByDefault, persistence),
+    section("Stats", ByDefault, stats),
+    section("Replication", ByDefault, replication),
+    section("CPU", ByDefault, cpu),
+    section("Modules", ByDefault, |_, _| ()),
+    section("Commandstats", InAll, commandstats),
+    section("Errorstats", ByDefault, errorstats),
+    section("Latencystats", InAll, latencystats),
+    section("Cluster", ByDefault, cluster),
+    section("Keyspace", ByDefault, keyspace),
+    section("Shards", InAll, shards),
+    section("Debug", Never, debug),
 ];
 
 macro_rules! line {
@@ -456,11 +459,19 @@ fn stats(v: &View<'_>, out: &mut String) {
         all.output_limit_closes
     );
     line!(out, "eventloop_cycles", all.turns);
+    line!(out, "eventloop_duration_sum", all.turn_ns / 1000);
     line!(out, "eventloop_duration_cmd_sum", spent / 1000);
     line!(
         out,
         "instantaneous_eventloop_cycles_per_sec",
         all.rate.turns
+    );
+    line!(
+        out,
+        "instantaneous_eventloop_duration_usec",
+        (all.rate.turn_ns / 1000)
+            .checked_div(all.rate.turns)
+            .unwrap_or(0)
     );
     line!(out, "ringwood_forwarded_commands", all.forwarded);
 }
@@ -573,6 +584,10 @@ fn shards(v: &View<'_>, out: &mut String) {
             r.io
         );
     }
+}
+
+fn debug(v: &View<'_>, out: &mut String) {
+    line!(out, "eventloop_duration_max", v.all.longest_turn_ns / 1000);
 }
 
 #[cfg(test)]
