@@ -120,11 +120,12 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(text.as_bytes());
         self.out.extend_from_slice(b"\r\n");
     }
-    /// An error; line ends in the text become spaces, as in Redis.
+    /// An error; line ends in the text become spaces, and those at its end nothing, as in Redis.
     pub fn error(&mut self, text: &str) {
         self.out.push(b'-');
         self.out.extend(
-            text.bytes()
+            text.trim_end_matches(['\r', '\n'])
+                .bytes()
                 .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
         );
         self.out.extend_from_slice(b"\r\n");
@@ -374,6 +375,7 @@ mod tests {
         );
         assert_eq!(written(Resp2, |r| r.bulk(b"abc")), "$3\r\nabc\r\n");
         assert_eq!(written(Resp2, |r| r.error("ERR a\r\nb")), "-ERR a  b\r\n");
+        assert_eq!(written(Resp2, |r| r.error("ERR a\r\n\n")), "-ERR a\r\n");
     }
 
     #[test]

@@ -221,6 +221,7 @@ fn function_load(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandE
     let mut replace = false;
     for option in options {
         if !option.eq_ignore_ascii_case(b"REPLACE") {
+            let option = option.split(|byte| *byte == 0).next().unwrap_or_default();
             let option = String::from_utf8_lossy(option);
             return Err(CommandError::err(format_args!(
                 "Unknown option given: {option}"
@@ -290,6 +291,7 @@ fn function_list(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandE
             let text = "library name argument was not given";
             pattern = Some(*words.next().ok_or(CommandError::err(text))?);
         } else {
+            let word = word.split(|byte| *byte == 0).next().unwrap_or_default();
             let word = String::from_utf8_lossy(word);
             return Err(CommandError::err(format_args!("Unknown argument {word}")));
         }

@@ -132,6 +132,11 @@ pub(crate) fn parameters<'a>(args: Args<'a>) -> Result<Parameters<'a>, CommandEr
     Ok(Parameters { keys, args })
 }
 
+const NO_SCRIPT: CommandError =
+    CommandError::fixed("NOSCRIPT No matching script. Please use EVAL.");
+/// Bytes of a script's digest.
+const SHA_LEN: usize = 20;
+
 /// What a command runs.
 enum Target {
     Script(Arc<Script>),
@@ -179,8 +184,7 @@ impl Core {
             true => Sha::parse(word),
             false => Some(Sha::of(word)),
         };
-        let missing = || CommandError::fixed("NOSCRIPT No matching script. Please use EVAL.");
-        let sha = sha.ok_or_else(missing)?;
+        let sha = sha.ok_or(NO_SCRIPT)?;
         if let Some(script) = self.scripts.known.get(&sha).cloned() {
             if let Some(hash) = text_hash {
                 self.scripts.by_text.insert(hash, script.clone());
@@ -191,7 +195,7 @@ impl Core {
         let mut cache = shared.scripts.cache();
         let origin = if by_sha { Origin::Load } else { Origin::Eval };
         let script = match by_sha {
-            true => cache.get(&sha, origin).ok_or_else(missing)?,
+            true => cache.get(&sha, origin).ok_or(NO_SCRIPT)?,
             false => {
                 let script = cache.find_or_parse(word, origin).map_err(error)?;
                 self.vm().compile(&script).map_err(error)?;
@@ -207,8 +211,9 @@ impl Core {
     }
     /// True for a script that never has to start again wide.
     pub(crate) fn is_narrow_script(&mut self, entry: &Entry, args: Args<'_>) -> bool {
-        // What is wrong with its text it hears where it runs.
+        // What is wrong with its text it hears where it runs. One with wrong words is not even read.
         !is_function(entry)
+            && parameters(args).is_ok()
             && self
                 .find_script(entry, args[1])
                 .is_ok_and(|script| self.scripts.narrow.contains(&script.sha))
@@ -273,6 +278,8 @@ impl Core {
                 let parameters = functions::parameters(args)?;
                 Ok((Target::Function(function), parameters))
             }),
+            // What is too long or too short for a digest is named first.
+            false if is_by_sha(entry) && args[1].len() != 2 * SHA_LEN => Err(NO_SCRIPT),
             false => parameters(args).and_then(|parameters| {
                 let script = self.find_script(entry, args[1])?;
                 Ok((Target::Script(script), parameters))

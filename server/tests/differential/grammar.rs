@@ -7,6 +7,7 @@
 
 use crate::compare::Check;
 use crate::random::Random;
+use crate::scripts::{self, Form, Known};
 
 /// Which pool a key comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,10 @@ pub enum Arg {
     Times(usize, usize, &'static [Arg]),
     /// A count, then that many; the count is seldom wrong.
     Counted(&'static [Arg]),
+    /// A random script or function, and what it is called with.
+    Program(Form),
+    /// The digest of a script that was sent.
+    Script,
 }
 
 /// Which real servers a command is compared with.
@@ -194,7 +199,10 @@ pub struct Step {
 
 /// Draws commands from specs.
 pub struct Generator<'a> {
-    random: Random,
+    pub random: Random,
+    /// Scripts and functions that were sent.
+    pub programs: Vec<Known>,
+    pub functions: Vec<Known>,
     specs: Vec<&'a Spec>,
     total: usize,
     /// The last number of a stream id given out, so that ids mostly rise.
@@ -211,6 +219,8 @@ impl<'a> Generator<'a> {
         // Absolute times lie years ahead, so a stream drawn again from its seed tomorrow differs only in them.
         Self {
             random: Random::new(seed),
+            programs: Vec::new(),
+            functions: Vec::new(),
             specs,
             total,
             stream_id: 0,
@@ -274,6 +284,19 @@ impl<'a> Generator<'a> {
             pause: spec.pause,
             name: spec.name,
         }
+    }
+
+    /// A command that a script may call, and its name; nothing where the servers have none.
+    pub fn inner_command(&mut self) -> Option<(&'static str, Vec<Vec<u8>>)> {
+        let specs = crate::called_by_scripts();
+        let total: usize = specs.iter().map(|spec| spec.weight).sum();
+        let mut at = self.random.below(total.max(1));
+        let spec = specs.iter().find(|spec| {
+            let found = at < spec.weight;
+            at = at.wrapping_sub(spec.weight);
+            found
+        })?;
+        Some((spec.name, self.draw(spec).command))
     }
 
     /// Breaks a command: an argument lost, doubled, added or replaced.
@@ -704,6 +727,11 @@ impl<'a> Generator<'a> {
                 }
                 return;
             }
+            Arg::Program(form) => {
+                out.extend(scripts::words(self, form));
+                return;
+            }
+            Arg::Script => scripts::a_digest(self),
             Arg::Counted(args) => {
                 let count = self.random.range(1, 4);
                 let said = if self.random.chance(4) {

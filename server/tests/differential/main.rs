@@ -30,6 +30,7 @@ mod ports;
 mod random;
 mod resp;
 mod run;
+mod scripts;
 mod server;
 mod sets;
 mod sort;
@@ -41,6 +42,7 @@ mod zsets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, io};
 
@@ -62,7 +64,21 @@ const FAMILIES: &[(&str, &[Spec])] = &[
     ("hll", hll::SPECS),
     ("geo", geo::SPECS),
     ("sort", sort::SPECS),
+    ("scripts", scripts::SPECS),
 ];
+
+/// The commands of other families that random scripts call: those that are compared with 8.2 as they are.
+fn called_by_scripts() -> &'static [&'static Spec] {
+    static CALLED: OnceLock<Vec<&'static Spec>> = OnceLock::new();
+    CALLED.get_or_init(|| {
+        let families = specs_for(From::Redis82, &[]);
+        let others = families
+            .iter()
+            .filter(|(name, _)| !matches!(*name, "scripts" | "connection"));
+        let specs = others.flat_map(|(_, specs)| specs.iter().copied());
+        specs.filter(|spec| scripts::is_called(spec)).collect()
+    })
+}
 
 /// The real servers, and what of the grammar is for each besides what is for all.
 const REFERENCES: &[(&str, &str, From)] = &[

@@ -1,7 +1,7 @@
 //! EVAL over one core and several: whatever keys a script uses, declared or not.
 
 use crate::harness::{Server, setups};
-use crate::resp::{Client, Value, bulk, ok};
+use crate::resp::{Client, Value, bulk, ok, request};
 use std::thread;
 
 fn error(text: &str) -> Value {
@@ -481,5 +481,33 @@ fn writes_want_as_many_replicas_as_are_asked_for() {
         let off = ["CONFIG", "SET", "min-replicas-to-write", "0"];
         assert_eq!(other.call(&off), ok());
         assert_eq!(c.call(&["INCR", "k"]), Value::Int(2));
+    }
+}
+
+/// Behind a command of another core, a script with wrong words was read all the same, and EVALSHA found it.
+#[test]
+fn a_script_with_wrong_words_is_not_remembered() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        let missing = error("NOSCRIPT No matching script. Please use EVAL.");
+        // A digest has 40 letters, which is looked at before the number of keys.
+        assert_eq!(c.call(&["EVALSHA", "2", "x"]), missing);
+        assert_eq!(c.call(&["EVALSHA", "2", "-1"]), missing);
+        let digest = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+        let number = error("ERR value is not an integer or out of range");
+        assert_eq!(c.call(&["EVALSHA", digest, "x"]), number);
+        for n in 0..16 {
+            let key = format!("k{n}");
+            let requests = [
+                request(&["GET", &key]),
+                request(&["EVAL", "return 1", "x"]),
+                request(&["EVALSHA", "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", "0"]),
+            ];
+            c.send(&requests.concat());
+            assert_eq!(c.read(), Value::Null);
+            assert_eq!(c.read(), number);
+            assert_eq!(c.read(), missing, "{setup:?}");
+        }
     }
 }
