@@ -3,82 +3,25 @@
 //!
 //! Time, randomness and settings come from outside. Nothing here blocks or does I/O.
 
+mod access;
+mod expiring;
+mod settings;
+
 use crate::commands::keys::migrate::Transfer;
-use crate::evict::{Evictor, Rule};
-use crate::field_expiry;
+use crate::evict::Evictor;
 use crate::keyspace::entry::{Header, Parts};
 use crate::keyspace::{EntryMut, EntryRef, Found, Key, KeyHasher, Keyspace};
 use crate::log::Log;
 use crate::object::{Encoding, Type};
 use crate::slot_set::SlotSet;
 use crate::watch::Attention;
-use crate::wheel::{PREFIX_BITS, Record, Wheel};
+use crate::wheel::{Record, Wheel};
+use access::{access_used, lfu_minutes, lru_clock, next_random};
+pub(crate) use access::{lfu_counter, lfu_idle_minutes, lru_idle_seconds};
+pub use settings::Settings;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-
-/// What of the configuration concerns data. Replaced as a whole when CONFIG SET changes it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    pub databases: usize,
-    /// `proto-max-bulk-len`: the longest string.
-    pub string_len_max: usize,
-    /// Access bits hold LFU counters rather than LRU times: `maxmemory-policy` is one of the lfu ones.
-    pub lfu: bool,
-    pub lfu_log_factor: u32,
-    pub lfu_decay_minutes: u32,
-    /// Which keys go when memory is short. `None`: none does.
-    pub eviction: Option<Rule>,
-    /// DEBUG SET-ACTIVE-EXPIRE.
-    pub active_expire: bool,
-    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RESTORE takes payloads that were changed on the way.
-    pub skip_checksum: bool,
-    pub hash_listpack_entries_max: usize,
-    pub hash_listpack_value_max: usize,
-    pub set_intset_entries_max: usize,
-    pub set_listpack_entries_max: usize,
-    pub set_listpack_value_max: usize,
-    pub zset_listpack_entries_max: usize,
-    pub zset_listpack_value_max: usize,
-    /// Positive: entries; negative: Redis's size classes (-2 is 8 KB).
-    pub list_listpack_size_max: i64,
-    pub list_compress_depth: usize,
-    pub stream_node_bytes_max: usize,
-    pub stream_node_entries_max: usize,
-    pub hll_sparse_bytes_max: usize,
-    pub rdb_compression: bool,
-    /// Commands over more elements are done beside the core: see [`crate::ctx::Ctx::is_long`].
-    pub aside_elements_min: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            databases: 16,
-            string_len_max: 512 << 20,
-            lfu: false,
-            lfu_log_factor: 10,
-            lfu_decay_minutes: 1,
-            eviction: None,
-            active_expire: true,
-            skip_checksum: false,
-            hash_listpack_entries_max: 512,
-            hash_listpack_value_max: 64,
-            set_intset_entries_max: 512,
-            set_listpack_entries_max: 128,
-            set_listpack_value_max: 64,
-            zset_listpack_entries_max: 128,
-            zset_listpack_value_max: 64,
-            list_listpack_size_max: -2,
-            list_compress_depth: 0,
-            stream_node_bytes_max: 4096,
-            stream_node_entries_max: 100,
-            hll_sparse_bytes_max: 3000,
-            rdb_compression: true,
-            aside_elements_min: 5000,
-        }
-    }
-}
 
 /// Counters that INFO shows; one core's part of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,9 +102,6 @@ impl KeyEvent {
         }
     }
 }
-
-/// Records whose entries are loaded together: enough to hide the loads' latency.
-const EXPIRY_BATCH: usize = 16;
 
 /// What a write becomes of a key's expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -679,115 +619,6 @@ impl Shard {
             self.restore(db, key, parts);
         }
     }
-
-    // ---- background ----
-
-    /// Deletes keys and fields whose time is over, looking at up to about `budget` records and fields. True when more are due.
-    pub fn expire_some(&mut self, budget: usize) -> bool {
-        self.wheel.advance(self.now_ms);
-        if !self.settings.active_expire || self.loading {
-            return false;
-        }
-        let mut left = budget;
-        while left > 0 && self.wheel.has_due() {
-            let mut batch = [None; EXPIRY_BATCH];
-            let size = left.min(EXPIRY_BATCH);
-            left -= size;
-            for place in &mut batch[..size] {
-                *place = self.wheel.next_due();
-            }
-            self.prefetch(&batch);
-            for record in batch.into_iter().flatten() {
-                left = left.saturating_sub(self.look_at(record));
-            }
-        }
-        if self.wants_sweep() {
-            let Self {
-                wheel, keyspace, ..
-            } = self;
-            wheel.sweep(budget, |record| {
-                let db = keyspace.db_of_uid(record.db_uid());
-                keyspace
-                    .find_by_prefix(db, record.slot(), record.prefix(), PREFIX_BITS, |e| {
-                        e.in_wheel()
-                    })
-                    .is_some()
-            });
-        }
-        self.wheel.has_due() || self.wants_sweep()
-    }
-    fn wants_sweep(&self) -> bool {
-        if !self.wheel.wants_sweep(0) {
-            return false;
-        }
-        let dbs = 0..self.keyspace.databases();
-        let expiring = dbs.map(|db| self.keyspace.expiring(db)).sum();
-        self.wheel.wants_sweep(expiring)
-    }
-    /// Starts the loads that the batch's look-ups need, for all of it before any waits.
-    fn prefetch(&self, batch: &[Option<Record>]) {
-        let keyspace = &self.keyspace;
-        let each = |f: &dyn Fn(usize, u16, u64)| {
-            for record in batch.iter().flatten() {
-                let db = keyspace.db_of_uid(record.db_uid());
-                f(db, record.slot(), record.prefix() << (64 - PREFIX_BITS));
-            }
-        };
-        each(&|db, slot, _| keyspace.prefetch_table(db, slot));
-        each(&|db, slot, hash| keyspace.prefetch_bucket(db, slot, hash));
-        each(&|db, slot, hash| keyspace.prefetch_entry(db, slot, hash));
-    }
-
-    /// Deals with a record whose time has come. Returns how many fields it removed.
-    fn look_at(&mut self, record: Record) -> usize {
-        let db = self.keyspace.db_of_uid(record.db_uid());
-        let (slot, prefix) = (record.slot(), record.prefix());
-        let found = self
-            .keyspace
-            .find_by_prefix(db, slot, prefix, PREFIX_BITS, |e| e.in_wheel());
-        let Some(mut entry) = found else { return 0 };
-        let now_ms = self.now_ms;
-        match entry.get().next_time() {
-            Some(at) if at > now_ms => self.wheel.insert(at, record),
-            None => entry.set_in_wheel(false),
-            Some(_) => {
-                let heard = self.listening || self.logging || !self.attention.is_idle();
-                let name = heard.then(|| entry.get().key().to_vec());
-                if entry.expire_at().is_some_and(|at| at <= now_ms) {
-                    entry.remove();
-                    self.stats.expired += 1;
-                    if let Some(name) = name {
-                        self.log_lapsed(db, &name);
-                        self.notify(db, &name, notify::EXPIRED, "expired", true);
-                    }
-                    return 0;
-                }
-                let visit = field_expiry::visit(entry, now_ms, self.logging);
-                self.stats.expired_fields += visit.count as u64;
-                // What is still due is looked at again when all else that is due had its turn.
-                if let Some(at) = visit.next_time {
-                    self.wheel.insert(at, record);
-                }
-                let count = visit.count;
-                if let Some(name) = name {
-                    self.fields_expired(db, &name, visit);
-                }
-                return count;
-            }
-        }
-        0
-    }
-
-    /// When [`Shard::expire_some`] has something to do next, in wall-clock milliseconds.
-    pub fn next_expiry(&self) -> Option<i64> {
-        if !self.settings.active_expire || self.loading {
-            None
-        } else if self.wants_sweep() {
-            Some(self.now_ms)
-        } else {
-            self.wheel.next_time()
-        }
-    }
 }
 
 /// True when the wheel needs a record for an entry that now expires at `at`, which the entry then counts on.
@@ -800,234 +631,5 @@ fn needs_record(entry: &mut EntryMut<'_>, before: Option<i64>, at: i64) -> bool 
     !armed
 }
 
-// ---- access bits: seconds for LRU; for LFU minutes and a counter that decays ----
-
-fn lru_clock(now_ms: i64) -> u32 {
-    (now_ms / 1000) as u32 & 0xff_ffff
-}
-fn lfu_minutes(now_ms: i64) -> u32 {
-    (now_ms / 60_000) as u32 & 0xffff
-}
-pub(crate) fn lru_idle_seconds(now_ms: i64, access: u32) -> u32 {
-    lru_clock(now_ms).wrapping_sub(access) & 0xff_ffff
-}
-/// Minutes since the counter was last changed.
-pub(crate) fn lfu_idle_minutes(now_ms: i64, access: u32) -> u32 {
-    lfu_minutes(now_ms).wrapping_sub(access >> 8) & 0xffff
-}
-pub(crate) fn lfu_counter(settings: &Settings, now_ms: i64, access: u32) -> u32 {
-    let passed = lfu_idle_minutes(now_ms, access);
-    let decay = passed.checked_div(settings.lfu_decay_minutes).unwrap_or(0);
-    (access & 0xff).saturating_sub(decay)
-}
-/// The access bits of an entry that is used now. `random` is the shard's generator.
-#[inline]
-fn access_used(settings: &Settings, now_ms: i64, random: &mut u64, access: u32) -> u32 {
-    if !settings.lfu {
-        return lru_clock(now_ms);
-    }
-    let mut counter = lfu_counter(settings, now_ms, access);
-    if counter < 255 {
-        let base = counter.saturating_sub(5) as f64;
-        let chance = 1.0 / (base * settings.lfu_log_factor as f64 + 1.0);
-        if (next_random(random) >> 11) as f64 / ((1u64 << 53) as f64) < chance {
-            counter += 1;
-        }
-    }
-    lfu_minutes(now_ms) << 8 | counter
-}
-
-/// xorshift64*
-fn next_random(state: &mut u64) -> u64 {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shard() -> Shard {
-        Shard::new(
-            Arc::new(Settings::default()),
-            KeyHasher::new(1),
-            1_700_000_000_000,
-            9,
-        )
-    }
-
-    #[test]
-    fn expired_keys_go_without_being_asked_for() {
-        let mut s = shard();
-        for i in 0..10_000 {
-            let name = format!("k{i}").into_bytes();
-            let key = s.key(&name);
-            let at = s.now_ms + 1000 + i % 5000;
-            s.set_string(0, key, b"v", Expiry::At(at));
-        }
-        s.now_ms += 3000;
-        while s.expire_some(100) {}
-        assert!(
-            (5900..=6400).contains(&s.keyspace.len(0)),
-            "{}",
-            s.keyspace.len(0)
-        );
-        s.now_ms += 3300;
-        while s.expire_some(100) {}
-        assert_eq!(s.keyspace.len(0), 0);
-        assert_eq!(s.stats.expired, 10_000);
-        assert!(s.next_expiry().is_none());
-    }
-
-    #[test]
-    fn renewed_ttls_add_no_records_and_hold() {
-        let mut s = shard();
-        let key = s.key(b"k");
-        for i in 0..1000 {
-            let at = s.now_ms + 10_000 + i;
-            s.set_string(0, key, b"v", Expiry::At(at));
-        }
-        assert_eq!(s.wheel.len(), 1);
-        s.now_ms += 10_500;
-        while s.expire_some(10) {}
-        assert!(s.exists(0, key));
-        s.now_ms += 1000;
-        while s.expire_some(10) {}
-        assert!(!s.exists(0, key));
-        assert_eq!(s.keyspace.len(0), 0);
-    }
-
-    #[test]
-    fn stale_records_are_swept() {
-        let mut s = shard();
-        for i in 0..200_000 {
-            let name = format!("k{}", i % 10).into_bytes();
-            let key = s.key(&name);
-            let at = s.now_ms + 3_600_000;
-            s.set_string(0, key, b"v", Expiry::At(at));
-            s.remove(0, key);
-            if i % 10 == 0 {
-                s.expire_some(100);
-            }
-        }
-        assert!(s.wheel.len() < 40_000, "{}", s.wheel.len());
-    }
-
-    /// A TTL that goes up and down adds records; they do not outlive the key's next look.
-    #[test]
-    fn a_ttl_that_goes_up_and_down_leaves_few_records() {
-        let mut s = shard();
-        let key = s.key(b"k");
-        for round in 0..20_000 {
-            for ms in [100_000, 10_000] {
-                let at = s.now_ms + ms;
-                s.set_string(0, key, b"v", Expiry::At(at));
-            }
-            if round % 100 == 0 {
-                s.now_ms += 1000;
-                while s.expire_some(100) {}
-            }
-        }
-        assert!(s.wheel.len() < 3000, "{}", s.wheel.len());
-        s.now_ms += 120_000;
-        while s.expire_some(100) {}
-        assert_eq!((s.keyspace.len(0), s.wheel.len()), (0, 0));
-    }
-
-    /// A lock that is taken and given back all the time, and held when the sweep comes by.
-    #[test]
-    fn a_key_made_again_and_again_leaves_few_records() {
-        let mut s = shard();
-        let key = s.key(b"lock");
-        for i in 0..300_000 {
-            let at = s.now_ms + 3_600_000;
-            s.set_string(0, key, b"v", Expiry::At(at));
-            if i % 50 == 0 {
-                s.expire_some(100);
-            }
-            s.remove(0, key);
-        }
-        assert!(s.wheel.len() < 40_000, "{}", s.wheel.len());
-    }
-
-    #[test]
-    fn a_swapped_database_still_expires() {
-        let mut s = shard();
-        let key = s.key(b"k");
-        let at = s.now_ms + 1000;
-        s.set_string(0, key, b"v", Expiry::At(at));
-        s.keyspace.swap(0, 3);
-        s.now_ms += 2000;
-        while s.expire_some(10) {}
-        assert_eq!(s.keyspace.len(3), 0);
-    }
-
-    #[test]
-    fn a_read_that_finds_a_key_expired_tells_the_caches() {
-        let mut s = shard();
-        s.attention.tracking.set(true, false);
-        s.attention.tracking.writer = 7;
-        for (n, name) in [&b"read"[..], b"written"].into_iter().enumerate() {
-            let key = s.key(name);
-            let at = s.now_ms + 1000;
-            s.set_string(0, key, b"v", Expiry::At(at));
-            let reader = crate::tracking::Reader {
-                core: 0,
-                conn: 1,
-                client: 7,
-            };
-            s.attention.tracking.remember(name, reader);
-            s.now_ms += 2000;
-            match n {
-                0 => assert!(s.read(0, key).is_none()),
-                _ => assert!(s.write(0, key).is_none()),
-            }
-            // Nobody's doing: the reader itself is told, also with NOLOOP.
-            let told = crate::tracking::Stale::Read {
-                key: name.into(),
-                readers: vec![reader],
-                writer: 0,
-            };
-            assert_eq!(s.attention.tracking.stale.pop(), Some(told));
-        }
-        assert_eq!(s.attention.tracking.writer, 7);
-    }
-
-    #[test]
-    fn a_pause_leaves_expired_keys_where_they_are() {
-        let mut s = shard();
-        let key = s.key(b"k");
-        let at = s.now_ms + 1000;
-        s.set_string(0, key, b"v", Expiry::At(at));
-        s.keep_expired = true;
-        assert!(s.read(0, key).is_some());
-        s.now_ms += 2000;
-        assert!(s.read(0, key).is_none());
-        assert_eq!((s.keyspace.len(0), s.stats.expired), (1, 0));
-        assert_eq!((s.stats.hits, s.stats.misses), (1, 1));
-        s.keep_expired = false;
-        assert!(s.read(0, key).is_none());
-        assert_eq!((s.keyspace.len(0), s.stats.expired), (0, 1));
-    }
-
-    #[test]
-    fn who_watches_a_missing_key_sees_no_expiry_of_one() {
-        let mut s = shard();
-        let key = s.key(b"k");
-        let at = s.now_ms + 1000;
-        s.set_string(1, key, b"v", Expiry::At(at));
-        s.now_ms += 2000;
-        let changed = Arc::new(AtomicBool::new(false));
-        s.watch(0, b"k", changed.clone(), false);
-        // As SWAPDB does: the expired key is in the watched database now.
-        s.keyspace.swap(0, 1);
-        s.notify(0, b"", notify::ALL_KEYS, "swapdb", true);
-        assert!(s.expire_if_due(0, key));
-        assert!(!changed.load(std::sync::atomic::Ordering::Relaxed));
-        s.set_string(0, key, b"v", Expiry::Clear);
-        s.notify(0, b"k", notify::STRING, "set", true);
-        assert!(changed.load(std::sync::atomic::Ordering::Relaxed));
-    }
-}
+mod tests;
