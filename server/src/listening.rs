@@ -55,7 +55,7 @@ impl Listening {
         }
         let listeners = match place.1 {
             0 => Ok(Vec::new()),
-            port => net::bind(&place.0, port, config.tcp_backlog)
+            port => net::bind(&place.0, port, tcp_options(config))
                 .map(|bound| bound.listeners)
                 .map_err(|e| format!("{}: {}", e.addr, e.source)),
         };
@@ -94,6 +94,14 @@ pub fn addresses(config: &Config) -> Vec<String> {
     addresses
         .map(|address| String::from_utf8_lossy(address.as_ref()).into_owned())
         .collect()
+}
+/// How it is listened there.
+pub fn tcp_options(config: &Config) -> net::TcpOptions {
+    net::TcpOptions {
+        backlog: config.tcp_backlog,
+        mark: config.socket_mark_id,
+        mptcp: config.mptcp,
+    }
 }
 /// Second handles on those that CONFIG SET can move.
 fn handles(listeners: &[Listener]) -> Result<Vec<Listener>> {

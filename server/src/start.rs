@@ -433,7 +433,7 @@ fn bind_tcp(loaded: &Loaded, port: u16) -> std::io::Result<Vec<net::Listener>> {
     // come before that is done.
     let patience = Instant::now() + Duration::from_millis(500);
     loop {
-        match net::bind(&addresses, port, loaded.config.tcp_backlog) {
+        match net::bind(&addresses, port, listening::tcp_options(&loaded.config)) {
             Ok(bound) => return Ok(bound.listeners),
             Err(e) if e.source.kind() == ErrorKind::AddrInUse && Instant::now() < patience => {
                 std::thread::sleep(Duration::from_millis(10));

@@ -60,7 +60,7 @@ fn bgsave(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     };
     let state = &call.core.shared.persistence;
     let in_exec = call.core.pubsub.in_exec;
-    let running = state.running().filter(|s| !s.is_cancelled());
+    let running = state.running().filter(|s| s.is_in_the_way());
     let purpose = running.map(|s| s.purpose);
     let rewrite = purpose == Some(Purpose::AofBase);
     if let Some(purpose) = purpose.filter(|_| !rewrite) {

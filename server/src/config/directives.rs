@@ -57,9 +57,9 @@ directives! {
     "max-new-tls-connections-per-cycle" [] max_new_tls_connections_per_cycle: u32 = "1",
         range(1, 1000), MUTABLE | IGNORED,
         "The same for TLS.";
-    "socket-mark-id" [] socket_mark_id: u32 = "0", ANY, IMMUTABLE | PENDING,
+    "socket-mark-id" [] socket_mark_id: u32 = "0", ANY, IMMUTABLE,
         "Mark of the listening sockets for packet filters.";
-    "mptcp" [] mptcp: bool = "no", ANY, IMMUTABLE | PENDING, "Listen with multipath TCP.";
+    "mptcp" [] mptcp: bool = "no", ANY, IMMUTABLE, "Listen with multipath TCP.";
     "repl-mptcp" [] repl_mptcp: bool = "no", ANY, IMMUTABLE | PENDING, "Replicate over multipath TCP.";
     "io-threads" [] io_threads: u32 = "1", range(1, 256), IMMUTABLE | IGNORED,
         "Redis's helper threads; shards take their place.";

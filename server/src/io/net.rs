@@ -21,10 +21,34 @@ pub struct Listener {
     path: Option<PathBuf>,
 }
 
+/// How TCP sockets listen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpOptions {
+    pub backlog: u32,
+    /// For packet filters and routes, on these sockets and on those of their connections; 0 for none.
+    pub mark: u32,
+    /// By Multipath TCP, which serves ordinary TCP too.
+    pub mptcp: bool,
+}
+
 impl Listener {
     /// Listens on a TCP address. The port may be 0 for one that the system chooses.
     pub fn tcp(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        let options = TcpOptions {
+            backlog,
+            ..TcpOptions::default()
+        };
+        Self::tcp_with(addr, options)
+    }
+    pub fn tcp_with(addr: SocketAddr, options: TcpOptions) -> io::Result<Listener> {
+        let protocol = match options.mptcp {
+            true => Protocol::MPTCP,
+            false => Protocol::TCP,
+        };
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(protocol))?;
+        if options.mark != 0 {
+            socket.set_mark(options.mark)?;
+        }
         // A restart must not wait for connections in TIME_WAIT.
         socket.set_reuse_address(true)?;
         if addr.is_ipv6() {
@@ -32,7 +56,7 @@ impl Listener {
             socket.set_only_v6(true)?;
         }
         socket.bind(&addr.into())?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(Listener { socket, path: None })
     }
 
@@ -176,7 +200,7 @@ pub struct Bound {
 /// `*` is every IPv4 address, `::*` every IPv6 address. An address with `-` before it is optional: it is skipped
 /// where the machine does not have it. An address of a family that the kernel lacks is always skipped, as in Redis.
 /// A port in use is always an error, and so is it when nothing is left. An empty list is `* -::*`.
-pub fn bind(addrs: &[String], port: u16, backlog: u32) -> Result<Bound, BindError> {
+pub fn bind(addrs: &[String], port: u16, options: TcpOptions) -> Result<Bound, BindError> {
     let default = ["*".to_string(), "-::*".to_string()];
     let addrs = if addrs.is_empty() {
         &default[..]
@@ -189,7 +213,8 @@ pub fn bind(addrs: &[String], port: u16, backlog: u32) -> Result<Bound, BindErro
             Some(rest) => (true, rest),
             None => (false, text.as_str()),
         };
-        let result = resolve(addr).and_then(|ip| Listener::tcp(SocketAddr::new(ip, port), backlog));
+        let result =
+            resolve(addr).and_then(|ip| Listener::tcp_with(SocketAddr::new(ip, port), options));
         match result {
             Ok(listener) => bound.listeners.push(listener),
             Err(source) => {
@@ -414,6 +439,38 @@ pub(super) fn recv_append(fd: RawFd, buf: &mut Vec<u8>, room: usize) -> io::Resu
 mod tests {
     use super::*;
 
+    const OPTIONS: TcpOptions = TcpOptions {
+        backlog: 16,
+        mark: 0,
+        mptcp: false,
+    };
+
+    /// As far as the kernel and this process's rights go.
+    #[test]
+    fn a_listener_has_its_mark_and_its_protocol() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let marked = TcpOptions {
+            mark: 77,
+            ..OPTIONS
+        };
+        match Listener::tcp_with(any, marked) {
+            Ok(listener) => assert_eq!(listener.socket.mark().unwrap(), 77),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+        let multipath = TcpOptions {
+            mptcp: true,
+            ..OPTIONS
+        };
+        match Listener::tcp_with(any, multipath) {
+            Ok(listener) => {
+                assert_eq!(listener.socket.protocol().unwrap(), Some(Protocol::MPTCP));
+                let addr = listener.tcp_addr().unwrap();
+                std::net::TcpStream::connect(addr).unwrap();
+            }
+            Err(error) => assert!(is_unsupported(&error), "{error}"),
+        }
+    }
+
     fn words(list: &[&str]) -> Vec<String> {
         list.iter().map(|word| word.to_string()).collect()
     }
@@ -427,7 +484,12 @@ mod tests {
     fn several_addresses_of_which_some_are_optional() {
         let port = free_port();
         // 192.0.2.0/24 is for documentation: no machine has it.
-        let bound = bind(&words(&["127.0.0.1", "-192.0.2.1", "-127.0.0.2"]), port, 16).unwrap();
+        let bound = bind(
+            &words(&["127.0.0.1", "-192.0.2.1", "-127.0.0.2"]),
+            port,
+            OPTIONS,
+        )
+        .unwrap();
         let addrs: Vec<_> = bound
             .listeners
             .iter()
@@ -443,29 +505,29 @@ mod tests {
 
     #[test]
     fn an_address_that_must_be_there() {
-        let error = bind(&words(&["127.0.0.1", "192.0.2.1"]), free_port(), 16).unwrap_err();
+        let error = bind(&words(&["127.0.0.1", "192.0.2.1"]), free_port(), OPTIONS).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::AddrNotAvailable);
         assert!(
             error.to_string().starts_with("cannot listen on 192.0.2.1:"),
             "{error}"
         );
         // Optional, but then nothing is left.
-        assert!(bind(&words(&["-192.0.2.1"]), free_port(), 16).is_err());
-        assert!(bind(&words(&["no such host.invalid"]), free_port(), 16).is_err());
+        assert!(bind(&words(&["-192.0.2.1"]), free_port(), OPTIONS).is_err());
+        assert!(bind(&words(&["no such host.invalid"]), free_port(), OPTIONS).is_err());
     }
 
     #[test]
     fn a_port_in_use_is_an_error_even_where_optional() {
         let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
         let port = listener.tcp_addr().unwrap().port();
-        let error = bind(&words(&["-127.0.0.1"]), port, 16).unwrap_err();
+        let error = bind(&words(&["-127.0.0.1"]), port, OPTIONS).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn everywhere_by_default() {
         let port = free_port();
-        let bound = bind(&[], port, 16).unwrap();
+        let bound = bind(&[], port, OPTIONS).unwrap();
         assert_eq!(
             bound.listeners[0].tcp_addr().unwrap(),
             SocketAddr::from(([0, 0, 0, 0], port))

@@ -39,6 +39,8 @@ pub struct State {
     pub progress: loading::Progress,
     /// One is to be begun as soon as that is possible.
     pub scheduled: AtomicBool,
+    /// FLUSHALL came while another snapshot was under way.
+    pub flush_waits: AtomicBool,
     /// By core: changes since the last save, as of its last look.
     changes: Mutex<Vec<u64>>,
     writer: OnceLock<crossbeam_channel::Sender<writer::Job>>,

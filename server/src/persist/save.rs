@@ -108,6 +108,7 @@ impl Core {
         let state = &self.shared.persistence;
         state.saves.fetch_add(1, Relaxed);
         state.scheduled.store(false, Relaxed);
+        state.flush_waits.store(false, Relaxed);
         state.last_try.store(self.now.unix_ms / 1000, Relaxed);
         tracing::info!("Background saving started");
     }
@@ -188,13 +189,20 @@ impl Core {
         }
         if due.is_some() || state.scheduled.load(Relaxed) {
             self.save_soon();
+        } else if state.flush_waits.load(Relaxed) {
+            self.save_after_flush();
         }
     }
 
     /// FLUSHALL came: with save points the empty state is saved.
     pub(super) fn save_after_flush(&mut self) {
-        if !self.config.save.points().is_empty() {
-            self.save_soon();
+        if self.config.save.points().is_empty() {
+            return;
+        }
+        let path = self.snapshot_path();
+        match self.claim_after_flush(path) {
+            Ok(claim) => self.save_in_background(claim, |_| {}),
+            Err(_) => self.shared.persistence.flush_waits.store(true, Relaxed),
         }
     }
 

@@ -124,6 +124,8 @@ pub struct Snapshot {
     pub incremental_fsync: bool,
     pub begun: Instant,
     options: Options,
+    /// FLUSHALL began it: any other is as good.
+    after_flush: bool,
     state: AtomicU8,
     has_libraries: AtomicBool,
     keys: AtomicU64,
@@ -180,6 +182,7 @@ impl Snapshot {
             },
             begun: Instant::now(),
             options: options(config),
+            after_flush: false,
             state: AtomicU8::new(RUNS),
             has_libraries: AtomicBool::new(false),
             keys: AtomicU64::new(0),
@@ -200,6 +203,10 @@ impl Snapshot {
     }
     fn is_over(&self) -> bool {
         self.state.load(Acquire) != RUNS
+    }
+    /// It keeps others from saving.
+    pub fn is_in_the_way(&self) -> bool {
+        !self.is_cancelled() && !self.after_flush
     }
     /// Nobody wants it any more. Its temporary file is gone when this returns.
     pub fn cancel(&self) {
@@ -370,11 +377,26 @@ impl Core {
         purpose: Purpose,
         path: PathBuf,
     ) -> Result<Claim, Busy> {
+        self.claim(purpose, path, false)
+    }
+    /// The same for what FLUSHALL saves.
+    pub(crate) fn claim_after_flush(&mut self, path: PathBuf) -> Result<Claim, Busy> {
+        self.claim(Purpose::Bgsave, path, true)
+    }
+    fn claim(&mut self, purpose: Purpose, path: PathBuf, after_flush: bool) -> Result<Claim, Busy> {
         let mut running = lock(&self.shared.persistence.running);
+        if let Some(running) = running.as_ref()
+            && purpose != Purpose::AofBase
+            && running.after_flush
+        {
+            // Redis has saved when it answers FLUSHALL; nobody is to be told to wait for that.
+            running.cancel();
+        }
         if let Some(running) = running.as_ref().filter(|s| !s.is_cancelled()) {
             return Err(Busy::With(running.purpose));
         }
-        let (snapshot, messages) = Snapshot::new(self, purpose, path);
+        let (mut snapshot, messages) = Snapshot::new(self, purpose, path);
+        snapshot.after_flush = after_flush;
         let snapshot = Arc::new(snapshot);
         *running = Some(snapshot.clone());
         Ok(Claim { snapshot, messages })

@@ -365,3 +365,41 @@ fn save_points_save() {
         assert_eq!(again.client().call("DBSIZE"), ":0\r\n");
     }
 }
+
+/// FLUSHALL saves the empty state in the background; Redis has saved when it answers, so SAVE and BGSAVE behind it were refused at times.
+#[test]
+fn what_flushall_saves_keeps_nobody_from_saving() {
+    for shards in [1, 4] {
+        let folder = Folder::new();
+        let server = folder.server(shards, "3600 1000000");
+        let mut c = server.client();
+        for round in 0..20 {
+            c.send(
+                format!(
+                    "SET k {round}\r\nFLUSHALL\r\nSAVE\r\nSET k {round}\r\nFLUSHALL\r\nBGSAVE\r\n"
+                )
+                .as_bytes(),
+            );
+            for reply in [
+                "+OK",
+                "+OK",
+                "+OK",
+                "+OK",
+                "+OK",
+                "+Background saving started",
+            ] {
+                let said = c.reply().expect("an answer");
+                assert_eq!(said.trim_end(), reply, "{shards} shards, round {round}");
+            }
+            wait_for(&mut c, "rdb_bgsave_in_progress", "0");
+            assert_eq!(info(&mut c, "rdb_last_bgsave_status"), "ok");
+        }
+        assert_eq!(c.call("SET kept 1"), "+OK\r\n");
+        assert_eq!(c.call("SAVE"), "+OK\r\n");
+        server.kill();
+        drop(server);
+        assert_eq!(folder.files(), ["dump.rdb"]);
+        let server = folder.server(shards, "");
+        assert_eq!(server.client().call("DBSIZE"), ":1\r\n");
+    }
+}
