@@ -100,7 +100,10 @@ impl Manifest {
 
     /// The number of the next incremental file. Not that of one that is given up and may still be there: it would be deleted with it.
     pub fn next_seq(&self) -> u64 {
-        let given_up = self.history.iter().map(|entry| entry.seq).max();
+        // Bases have numbers of their own.
+        let is_base = |name: &str| name.ends_with(".base.rdb") || name.ends_with(".base.aof");
+        let given_up = self.history.iter().filter(|entry| !is_base(&entry.name));
+        let given_up = given_up.map(|entry| entry.seq).max();
         1 + self.last_seq().max(given_up.unwrap_or(0))
     }
 
@@ -181,6 +184,13 @@ mod tests {
         assert_eq!(manifest.to_text(), text);
         let noted = format!("#comment\n{text}");
         assert_eq!(Manifest::parse(noted.as_bytes()), Ok(manifest));
+    }
+
+    #[test]
+    fn numbers_of_bases_that_are_given_up_are_no_files_numbers() {
+        let text = "file a.9.base.rdb seq 9 type b\nfile a.8.base.rdb seq 8 type h\nfile a.2.incr.aof seq 2 type h\nfile a.1.incr.aof seq 1 type i\n";
+        let manifest = Manifest::parse(text.as_bytes()).unwrap();
+        assert_eq!(manifest.next_seq(), 3);
     }
 
     #[test]
