@@ -227,7 +227,7 @@ impl Core {
     /// This core's changes are logged from now on.
     pub fn start_logging(&mut self) {
         self.shard.loading = false;
-        let generation = self.shared.aof.generation();
+        let generation = self.shared.aof.first_generation();
         match self.shared.aof.take_file(generation, self.id as u16, &[]) {
             Ok(file) => self.log.file = Some(file),
             Err(error) => {

@@ -140,6 +140,8 @@ pub struct Files {
     pub manifest: Manifest,
     /// The newest.
     generation: u64,
+    /// The one with which all cores begin.
+    first: u64,
     /// Made, and not yet taken by their cores.
     ready: HashMap<(u64, u16), Arc<LogFile>>,
     /// Those that may have to be synced.
@@ -215,6 +217,7 @@ impl State {
     /// Begins to log: the generation that the cores take their first files from.
     pub fn start(&self, mut files: Files) -> Result<()> {
         files.begin_generation(&[])?;
+        files.first = files.generation;
         *self.files() = Some(files);
         Ok(())
     }
@@ -233,8 +236,9 @@ impl State {
         open.filter(|file| file.syncing.load(Ordering::Relaxed))
             .count()
     }
-    fn generation(&self) -> u64 {
-        self.files().as_ref().map_or(0, |files| files.generation)
+    /// The generation with which cores begin to log, whatever those that began before have done since.
+    fn first_generation(&self) -> u64 {
+        self.files().as_ref().map_or(0, |files| files.first)
     }
     /// Files that have something to be synced; those that are no longer written are forgotten once that is done.
     fn open_files(&self) -> Vec<Arc<LogFile>> {
@@ -275,6 +279,7 @@ impl Files {
             cores,
             manifest,
             generation,
+            first: generation,
             ready: HashMap::new(),
             open: Vec::new(),
             first_seqs: BTreeMap::new(),
