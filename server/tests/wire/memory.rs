@@ -100,6 +100,68 @@ fn memory_stays_within_bounds_by_every_policy() {
     }
 }
 
+/// Memory in use when nothing changes any more: buffers that nobody needs go by and by.
+fn settled(client: &mut Client) -> i64 {
+    let mut before = 0;
+    for _ in 0..40 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let used = info(client, "used_memory");
+        if (used - before).abs() < 4096 && info(client, "lazyfree_pending_objects") == 0 {
+            return used;
+        }
+        before = used;
+    }
+    before
+}
+
+/// MEMORY USAGE of a large value is what memory in use grows by.
+#[test]
+fn usage_is_what_a_value_takes() {
+    type Make = fn(usize) -> String;
+    let commands: [(&str, Make); 9] = [
+        ("string", |i| {
+            format!("SETRANGE k {} {}", i * 100, "v".repeat(100))
+        }),
+        ("list", |i| format!("RPUSH k element{i:09}")),
+        ("hash", |i| format!("HSET k field{i} {i}")),
+        ("times", |i| {
+            format!("HSETEX k EX 100000 FIELDS 1 f{i} v{i}")
+        }),
+        ("set", |i| format!("SADD k member{i:09}")),
+        ("integers", |i| format!("SADD k {}", i * 7)),
+        ("zset", |i| {
+            format!("ZADD k {} member{i:09}", i * 7919 % 100000)
+        }),
+        ("stream", |i| format!("XADD k * field v{i}")),
+        ("large", |i| {
+            format!("HSET k f{} {}", i / 100, "v".repeat(900))
+        }),
+    ];
+    let server = Server::start(1, &["--save", ""]);
+    let mut client = server.client();
+    for (name, command) in commands {
+        // Buffers that are kept are there before.
+        for key in ["before", "k"] {
+            let begun = settled(&mut client);
+            pipeline(
+                &mut client,
+                100_000,
+                |i| words(&command(i)),
+                |_, reply| {
+                    assert!(!reply.starts_with('-'), "{name}: {reply}");
+                },
+            );
+            let grown = settled(&mut client) - begun;
+            let reply = client.call("MEMORY USAGE k");
+            let usage: i64 = reply[1..].trim_end().parse().expect("a number");
+            if key == "k" && (grown - usage).abs() > grown / 16 + (64 << 10) {
+                panic!("{name}: {usage} of {grown}");
+            }
+            client.call("DEL k");
+        }
+    }
+}
+
 /// What is read all the time stays while several times the memory of other keys goes through.
 #[test]
 fn what_is_used_stays() {

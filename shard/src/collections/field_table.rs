@@ -27,8 +27,8 @@ impl<H: HashBytes> std::fmt::Debug for FieldTable<H> {
 
 /// About how many times lie in a block of their set.
 const TIMES_PER_BLOCK: usize = 8;
-/// About what one takes, nodes being two thirds full.
-const TIME_BYTES: usize = 26;
+/// About what one takes, as measured: nodes are two thirds full.
+const TIME_BYTES: usize = 28;
 
 impl<H: HashBytes> FieldTable<H> {
     pub fn new(hasher: H) -> Self {

@@ -552,7 +552,7 @@ impl Entry {
     pub fn outside(self) -> usize {
         match self.form() & FORM {
             INLINE => 0,
-            VECTOR => self.vector_parts()[2],
+            VECTOR => crate::memory::block_of(self.vector_parts()[2]),
             _ => self.object().memory(),
         }
     }

@@ -219,7 +219,7 @@ impl Node {
     }
     /// Bytes of its buffer.
     pub fn memory(&self) -> usize {
-        self.buffer.len()
+        crate::memory::block_of(self.buffer.len())
     }
 
     /// True if a value of `len` bytes may be added.

@@ -11,6 +11,7 @@
 
 use super::Bound;
 use super::run::Run;
+use crate::memory::block_of_vec;
 
 /// A leaf above this size is split, if it holds more than one pair.
 const LEAF_BYTES: usize = 2048;
@@ -413,15 +414,13 @@ impl Inner {
     /// Bytes outside the node itself.
     pub fn memory(&self) -> usize {
         self.separators.memory()
-            + self.counts.capacity() * size_of::<usize>()
+            + block_of_vec(&self.counts)
             + match &self.children {
                 Children::Leaves(leaves) => {
-                    leaves.capacity() * size_of::<Run>()
-                        + leaves.iter().map(Run::memory).sum::<usize>()
+                    block_of_vec(leaves) + leaves.iter().map(Run::memory).sum::<usize>()
                 }
                 Children::Inners(inners) => {
-                    inners.capacity() * size_of::<Self>()
-                        + inners.iter().map(Self::memory).sum::<usize>()
+                    block_of_vec(inners) + inners.iter().map(Self::memory).sum::<usize>()
                 }
             }
     }

@@ -10,6 +10,7 @@
 //! Invariants: pairs ascend strictly by (score, member); no score is NaN; `ends` ascend and the last is the members' total
 //! length; ends have 4 bytes (`wide`) if that length once did not fit 2.
 
+use crate::memory::block_of_vec;
 use std::cmp::Ordering;
 
 /// Where members end, with few of them or with long ones.
@@ -47,7 +48,7 @@ impl Run {
         self.buf.len()
     }
     pub fn memory(&self) -> usize {
-        self.buf.capacity()
+        block_of_vec(&self.buf)
     }
     #[inline]
     fn width(&self) -> usize {

@@ -7,6 +7,7 @@
 
 use super::block::Block;
 use super::id::StreamId;
+use crate::memory::block_of;
 use std::collections::VecDeque;
 
 const CHUNK: usize = 64;
@@ -190,10 +191,10 @@ impl Blocks {
         let chunks: usize = self
             .chunks
             .iter()
-            .map(|chunk| chunk.blocks.capacity() * size_of::<Block>())
+            .map(|chunk| block_of(chunk.blocks.capacity() * size_of::<Block>()))
             .sum();
-        let bytes: usize = self.iter().map(Block::capacity).sum();
-        self.chunks.capacity() * size_of::<Chunk>() + chunks + bytes
+        let bytes: usize = self.iter().map(|block| block_of(block.capacity())).sum();
+        block_of(self.chunks.capacity() * size_of::<Chunk>()) + chunks + bytes
     }
     pub fn duplicate(&self) -> Self {
         let chunks = self.chunks.iter().map(|chunk| Chunk {
