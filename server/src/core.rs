@@ -1299,6 +1299,9 @@ impl Core {
         }
         self.snapshot_slice();
         self.thin_slice();
+        while let Some(untouched) = self.shard.keyspace.take_untouched() {
+            self.shared.touching.ask(untouched);
+        }
         self.leave(1000);
         if self.share.is_some() {
             self.load_slice();

@@ -38,5 +38,6 @@ pub mod spares;
 pub mod start;
 pub mod stats;
 mod sync;
+pub mod touching;
 pub mod tracking;
 pub mod transaction;

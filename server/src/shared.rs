@@ -16,6 +16,7 @@ pub struct Shared {
     pub sequencer: Sequencer,
     /// Who does long commands.
     pub helpers: crate::aside::Helpers,
+    pub touching: crate::touching::Touching,
     /// The newest configuration; cores hold snapshots of their own.
     pub config: Mutex<SharedConfig>,
     /// What the configuration file declared beside settings, and where it is.
@@ -56,6 +57,7 @@ impl Shared {
             scripts: Default::default(),
             sequencer: Sequencer::new(cores),
             helpers: Default::default(),
+            touching: Default::default(),
             config: Mutex::new(Arc::new(loaded.config.clone())),
             loaded,
             directory: Directory::default(),

@@ -10,6 +10,10 @@
 //!
 //! Pages that hold little can be emptied: see [`thin`].
 //!
+//! The first touch of a huge page takes a quarter of a millisecond, since the system clears it, and on a virtual machine that gives
+//! memory back to its host many times as much. So a heap that grows asks for its next huge pages before it needs them, for somebody
+//! else to touch: [`Untouched`].
+//!
 //! Invariants: a page is in its class's list of pages with room exactly if it has room and is not to be emptied; `live` is the sum of the
 //! class sizes of all blocks handed out.
 
@@ -21,6 +25,9 @@ use std::ptr::{self, NonNull};
 const PAGE: usize = 64 << 10;
 const CHUNK: usize = 4 << 20;
 const PAGES: usize = CHUNK / PAGE;
+const HUGE_PAGE: usize = 2 << 20;
+/// Smaller heaps ask for nothing beforehand: they would hold much more memory than they use.
+const AHEAD_MIN: usize = 16;
 /// The largest block cut from pages.
 pub const BLOCK_MAX: usize = 4096;
 const FINE_MAX: usize = 1024;
@@ -52,6 +59,9 @@ pub struct Heap {
     empty: *mut Page,
     empty_count: usize,
     chunks: Vec<NonNull<u8>>,
+    /// The next chunk.
+    ahead: Option<NonNull<u8>>,
+    untouched: Vec<Untouched>,
     page_count: usize,
     live: usize,
     /// Bytes of blocks above [`BLOCK_MAX`]; they are in the general allocator's count too.
@@ -61,6 +71,25 @@ pub struct Heap {
     thin: Option<Box<thin::Thin>>,
     /// The waste that the last pass could not do much about, or 0.
     calm_waste: usize,
+}
+
+/// A huge page that a heap will need soon.
+#[derive(Debug)]
+pub struct Untouched {
+    address: usize,
+}
+
+impl Untouched {
+    /// Has the system find memory for it. Takes a while, on any thread.
+    pub fn touch(self) -> std::io::Result<()> {
+        // SAFETY: this changes no byte of memory, whatever is at the address by now, and gives back none. Where nothing is any more it fails.
+        let result =
+            unsafe { libc::madvise(self.address as *mut _, HUGE_PAGE, libc::MADV_POPULATE_WRITE) };
+        match result {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
 }
 
 #[inline]
@@ -117,6 +146,8 @@ impl Default for Heap {
             empty: ptr::null_mut(),
             empty_count: 0,
             chunks: Vec::new(),
+            ahead: None,
+            untouched: Vec::new(),
             page_count: 0,
             live: 0,
             large: 0,
@@ -135,6 +166,11 @@ impl Heap {
     /// Bytes of pages that hold blocks.
     pub fn resident(&self) -> usize {
         (self.page_count - self.empty_count) * PAGE
+    }
+
+    /// What it will need soon. It does without if nobody touches it.
+    pub fn take_untouched(&mut self) -> Option<Untouched> {
+        self.untouched.pop()
     }
 
     /// A block of at least `size` bytes, aligned to 8, and to 64 if `size` is a multiple of 64.
@@ -299,7 +335,8 @@ impl Heap {
         page
     }
 
-    fn add_chunk(&mut self) {
+    /// The address of a new chunk.
+    fn map_chunk() -> NonNull<u8> {
         // SAFETY: plain anonymous mappings; the parts cut off at both ends are never used.
         let chunk = unsafe {
             let raw = libc::mmap(
@@ -324,6 +361,21 @@ impl Heap {
             libc::madvise(chunk as *mut _, CHUNK, libc::MADV_HUGEPAGE);
             chunk
         };
+        NonNull::new(chunk as *mut u8).expect("mmap gives no null")
+    }
+
+    fn add_chunk(&mut self) {
+        let mapped = self.ahead.take().unwrap_or_else(Self::map_chunk);
+        let chunk = mapped.as_ptr() as usize;
+        if self.chunks.len() >= AHEAD_MIN {
+            let ahead = Self::map_chunk();
+            self.ahead = Some(ahead);
+            // The last one is taken first, and needed first.
+            self.untouched.clear();
+            for address in [ahead.as_ptr() as usize, chunk + HUGE_PAGE] {
+                self.untouched.push(Untouched { address });
+            }
+        }
         let first = descriptors(chunk);
         for index in (1..PAGES).rev() {
             // SAFETY: descriptors 1..PAGES lie in the chunk's first page, fresh zeroed memory (all-zero is a valid
@@ -336,15 +388,14 @@ impl Heap {
         }
         self.empty_count += PAGES - 1;
         self.page_count += PAGES - 1;
-        self.chunks
-            .push(NonNull::new(chunk as *mut u8).expect("mmap gives no null"));
+        self.chunks.push(mapped);
     }
 }
 
 impl Drop for Heap {
     fn drop(&mut self) {
-        for chunk in &self.chunks {
-            // SAFETY: each chunk was mapped by `add_chunk` with this size; whoever drops the heap has dropped
+        for chunk in self.chunks.iter().chain(&self.ahead) {
+            // SAFETY: each chunk was mapped by `map_chunk` with this size; whoever drops the heap has dropped
             // everything in it.
             unsafe { libc::munmap(chunk.as_ptr().cast(), CHUNK) };
         }
@@ -388,6 +439,35 @@ mod tests {
             }
             prop_assert_eq!(heap.live(), 0);
         }
+    }
+
+    /// A large heap says what it will need, and uses it. Touching what is gone meanwhile does nothing.
+    #[test]
+    fn the_next_huge_pages_are_named() {
+        let mut heap = Heap::default();
+        let mut named = Vec::new();
+        let mut touched = 0;
+        for n in 0..(AHEAD_MIN + 4) * CHUNK / 4096 {
+            let block = heap.alloc(4096);
+            // SAFETY: just allocated.
+            unsafe { block.as_ptr().cast::<usize>().write(n) };
+            while let Some(untouched) = heap.take_untouched() {
+                assert!(heap.chunks.len() > AHEAD_MIN);
+                named.push(untouched.address);
+                touched += u32::from(untouched.touch().is_ok());
+                // SAFETY: as above.
+                assert_eq!(unsafe { block.as_ptr().cast::<usize>().read() }, n);
+            }
+        }
+        assert!(named.len() >= 6 && touched as usize == named.len());
+        let used: Vec<usize> = heap.chunks.iter().map(|c| c.as_ptr() as usize).collect();
+        let is_used = |a: &&usize| used.iter().any(|c| (*c..*c + CHUNK).contains(a));
+        assert_eq!(named.iter().filter(is_used).count(), named.len() - 1);
+        let (last, ahead) = (heap.chunks.len(), heap.ahead);
+        drop(heap);
+        assert!(last > 0 && ahead.is_some());
+        // Whatever it says.
+        let _ = Untouched { address: named[0] }.touch();
     }
 
     #[test]

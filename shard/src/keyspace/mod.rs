@@ -171,6 +171,10 @@ impl Keyspace {
     pub fn heap_used(&self) -> usize {
         self.heap.live()
     }
+    /// A huge page that will be needed soon.
+    pub fn take_untouched(&mut self) -> Option<heap::Untouched> {
+        self.heap.take_untouched()
+    }
     pub fn heap_resident(&self) -> usize {
         self.heap.resident()
     }

@@ -1,0 +1,41 @@
+//! A thread that has the system find memory for the cores' heaps before they need it: see [`Untouched`].
+
+use ringwood_shard::keyspace::heap::Untouched;
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+/// The way to it. In the simulation there is none, and nothing is touched beforehand.
+#[derive(Default)]
+pub struct Touching(OnceLock<SyncSender<Untouched>>);
+
+/// So much may wait. What is more the cores touch themselves.
+const WAITING_MAX: usize = 64;
+
+impl Touching {
+    /// Called by a thread that is bound to no CPU; the new one is not bound either.
+    pub fn start(&self) -> std::io::Result<()> {
+        let (sender, receiver) = sync_channel::<Untouched>(WAITING_MAX);
+        let work = move || {
+            for untouched in receiver {
+                if let Err(error) = untouched.touch() {
+                    // Before Linux 5.14. The cores go on as if nobody had promised anything.
+                    tracing::debug!("Memory is not made ready beforehand: {error}");
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("touching".into())
+            .spawn(work)?;
+        // Started once.
+        let _ = self.0.set(sender);
+        Ok(())
+    }
+
+    pub fn ask(&self, untouched: Untouched) {
+        if let Some(sender) = self.0.get() {
+            // Full, or ended: then the core does it.
+            let _ = sender.try_send(untouched);
+        }
+    }
+}
