@@ -62,7 +62,9 @@ pub const SPECS: &[Spec] = &[
     spec("CLIENT LIST", &[OneOf(&[&[Word("ID")], &[Raw("WRONG"), Raw("x")], &[Word("TYPE")]])]).check(Check::Type).weight(1),
     spec("CLIENT NO-EVICT", &[OneOf(&[&[Word("ON")], &[Word("OFF")], &[Raw("maybe")]])]).weight(1),
     // With nobody to wait for: until the timeout, which is short.
-    spec("WAIT", &[OneOf(&[&[Raw("0")], &[Raw("1")], &[Raw("-1")], &[Raw("x")]]), WAITS]).weight(2).never_spoilt(),
+    spec("WAIT", &[OneOf(&[&[Raw("0")], &[Raw("1")], &[Raw("-1")], &[Raw("x")]]), WAITS])
+        // 7.0 takes a timeout that ends after all times.
+        .from(From::Newer).weight(2).never_spoilt(),
     spec("WAITAOF", &[OneOf(&[&[Raw("1")], &[Raw("2")], &[Raw("-1")], &[Raw("x")]]), OneOf(&[&[Raw("0")], &[Raw("1")], &[Raw("-1")]]), WAITS])
         .from(From::Newer).weight(1).never_spoilt(),
     spec("CLIENT UNPAUSE", &[]).weight(1),
