@@ -16,8 +16,16 @@
 //! coordinator:                                all there ─ put in, run, take out ─ reply
 //! ```
 
+mod loan;
+mod names;
+
+pub use loan::Loan;
+pub(crate) use loan::{Borrowed, bring_in, take_out};
+pub(crate) use names::names_of;
+use names::other_database;
+
 use crate::aside::{Away, Long};
-use crate::blocking::{Meanwhile, Waiter};
+use crate::blocking::Waiter;
 use crate::core::{Conclude, Core, Question};
 use crate::gather::Gathered;
 use crate::mailbox::{Mail, Parcel, Ticket, Words};
@@ -29,10 +37,7 @@ use crate::registry::Entry;
 use crate::request::Mode;
 use ringwood_protocol::reply::Version;
 use ringwood_shard::ctx::{Args, Wants};
-use ringwood_shard::keyspace::entry::Parts;
-use ringwood_shard::locks::{Locks, Order, Slots};
-use ringwood_shard::shard::Shard;
-use ringwood_shard::tracking::Reader;
+use ringwood_shard::locks::{Locks, Slots};
 use ringwood_shard::watch::Name;
 use std::sync::Arc;
 
@@ -115,19 +120,6 @@ pub(crate) fn hold(locks: &mut Locks<Waiting>, mut part: Part) {
     locks.insert(part.number, slots, Waiting::Part(Box::new(part)));
 }
 
-/// Entries on their way: database, key, and what is stored there.
-#[derive(Debug, Default)]
-pub struct Loan {
-    pub entries: Vec<(usize, Box<[u8]>, Option<Parts>)>,
-    /// On the way home: which of them changed.
-    pub changed: Vec<Name>,
-    /// And who has read which for a cache, and who has changed them.
-    pub readers: Vec<(Box<[u8]>, Reader)>,
-    pub writer: u64,
-    /// Somebody who has waited longer than the client for which it is comes first.
-    pub yields: bool,
-}
-
 /// A transaction that this core coordinates.
 pub struct Coordinated {
     pub(crate) number: u64,
@@ -161,65 +153,6 @@ pub(crate) enum Kind {
     Exclusive(Box<Exclusive>),
     /// A command that a thread does.
     Aside(Away),
-}
-
-/// What a transaction has borrowed so far.
-#[derive(Default)]
-pub(crate) struct Borrowed {
-    loans: Vec<(u16, Loan, Order)>,
-    /// The coordinator's own locks.
-    own: Option<Order>,
-    /// The command does not run: see [`Loan::yields`].
-    yields: bool,
-}
-
-impl Borrowed {
-    /// What a command of one core holds.
-    fn nothing(own: Order) -> Self {
-        Self {
-            own: Some(own),
-            ..Self::default()
-        }
-    }
-    pub fn loans_mut(&mut self) -> impl Iterator<Item = &mut Loan> {
-        self.loans.iter_mut().map(|(_, loan, _)| loan)
-    }
-    pub fn take_own(&mut self) -> Option<Order> {
-        self.own.take()
-    }
-}
-
-/// Puts borrowed keys into a keyspace; `guests`: and notes that they are here, for commands that ask.
-pub(crate) fn bring_in(shard: &mut Shard, loan: &mut Loan, guests: bool) {
-    shard.attention.guests_changed.get_or_insert_default();
-    for (db, key, parts) in &mut loan.entries {
-        if let Some(parts) = parts.take() {
-            shard.restore(*db, key, parts);
-        }
-        if guests {
-            shard.guests.insert((*db, key.clone()));
-        }
-    }
-}
-/// Takes borrowed keys out again. What `writer` changed of them goes home with them.
-pub(crate) fn take_out(shard: &mut Shard, loan: &mut Loan, writer: u64) {
-    for (db, key, parts) in &mut loan.entries {
-        *parts = shard.lend(*db, key);
-    }
-    let changed = shard.attention.guests_changed.iter().flatten();
-    let ours = |name: &&Name| {
-        loan.entries
-            .iter()
-            .any(|(db, key, _)| *db == name.0 && *key == name.1)
-    };
-    loan.changed = changed.filter(ours).cloned().collect();
-    let away = &mut shard.attention.tracking.away;
-    if !away.is_empty() {
-        let read =
-            |(key, _): &mut (Box<[u8]>, Reader)| loan.entries.iter().any(|(_, k, _)| k == key);
-        loan.readers = away.extract_if(.., read).collect();
-    }
-    loan.writer = writer;
 }
 
 /// A command that concerns several cores, and where its reply goes.
@@ -623,64 +556,6 @@ impl Core {
         self.transact(ticket, parts.len(), kind, parts);
     }
 
-    pub(crate) fn lent(
-        &mut self,
-        from: usize,
-        transaction: u32,
-        number: u64,
-        loan: Loan,
-        order: Order,
-    ) {
-        let t = self
-            .transactions
-            .get_mut(&transaction)
-            .expect("a loan is for a transaction under way");
-        assert_eq!(t.number, number, "a loan is for its own transaction");
-        match &mut t.kind {
-            Kind::Borrow { borrowed, .. } | Kind::Exec(_, borrowed) if from == self.id => {
-                borrowed.yields |= loan.yields;
-                borrowed.own = Some(order);
-            }
-            Kind::Borrow { borrowed, .. } | Kind::Exec(_, borrowed) => {
-                borrowed.yields |= loan.yields;
-                borrowed.loans.push((from as u16, loan, order));
-            }
-            Kind::Exclusive(all) => all.held(from as u16, order, from == self.id),
-            Kind::Gather(_) | Kind::Visit { .. } | Kind::Aside(_) => {
-                panic!("a loan for a transaction of parts")
-            }
-        }
-        t.left -= 1;
-        if t.left > 0 {
-            return;
-        }
-        match t.kind {
-            Kind::Exclusive(_) => self.begin_exclusive(transaction),
-            _ => self.run_borrowed(transaction),
-        }
-    }
-
-    /// Takes keys out for another core.
-    pub(crate) fn lend_keys(&mut self, keys: Vec<Name>) -> Loan {
-        let lend = |(db, key): Name| {
-            let parts = self.shard.lend(db, &key);
-            self.shard.note_away(&key);
-            (db, key, parts)
-        };
-        let entries: Vec<_> = keys.into_iter().map(lend).collect();
-        self.blocking.note_lent(&self.shard, &entries);
-        Loan {
-            entries,
-            ..Loan::default()
-        }
-    }
-    pub(crate) fn bring_in(&mut self, loan: &mut Loan, guests: bool) {
-        bring_in(&mut self.shard, loan, guests);
-    }
-    pub(crate) fn take_out(&mut self, loan: &mut Loan) {
-        take_out(&mut self.shard, loan, self.caller.client);
-    }
-
     /// All locks are held and all foreign entries are here: runs the command and sends the entries home.
     fn run_borrowed(&mut self, transaction: u32) {
         let t = self
@@ -811,33 +686,6 @@ impl Core {
         }
     }
 
-    /// Takes borrowed keys out and sends them home, and unlocks everything; `waiter` waits for some of them from now on.
-    fn give_back(&mut self, mut borrowed: Borrowed, waiter: Option<Arc<Waiter>>) {
-        for (_, loan, _) in &mut borrowed.loans {
-            self.take_out(loan);
-        }
-        self.shard.attention.guests_changed = None;
-        self.send_home(borrowed, waiter);
-        if !self.shard.attention.touched.is_empty() {
-            self.serve_blocked();
-        }
-    }
-    pub(crate) fn send_home(&mut self, borrowed: Borrowed, waiter: Option<Arc<Waiter>>) {
-        for (core, loan, order) in borrowed.loans {
-            let back = Mail::GiveBack {
-                order: Some(order),
-                loan,
-                waiter: waiter.clone(),
-            };
-            self.mailbox.send(core as usize, back);
-        }
-        if let Some(order) = borrowed.own {
-            self.locks.release(order);
-        }
-        // Called from within `run_unlocked` or from the mail; what waited for our own slots goes on in the next round.
-        self.unlocked = true;
-    }
-
     /// A command that ran on its owner wants more keys: it runs again with all of them.
     pub(crate) fn widen(&mut self, request: &Request<'_>, wants: Wants) {
         let mut keys = Vec::new();
@@ -876,128 +724,5 @@ impl Core {
         self.stats.not_called(entry);
         self.locks.defer(Slots::of(slots.collect()), work);
         self.unlocked = true;
-    }
-
-    /// Keys come home. Without an order the transaction goes on, and their slots stay locked.
-    pub(crate) fn given_back(
-        &mut self,
-        order: Option<Order>,
-        loan: Loan,
-        waiter: Option<Arc<Waiter>>,
-    ) {
-        let mut in_vain = Vec::new();
-        for (db, key, parts) in loan.entries {
-            if let Some(parts) = parts {
-                self.shard.restore(db, &key, parts);
-            }
-            self.shard.note_home(&key);
-            match self.blocking.note_returned(db, &key) {
-                Some(Meanwhile::Touched) => self.shard.attention.look_again(db, &key),
-                Some(Meanwhile::InVain(waiter)) => in_vain.push(waiter),
-                Some(Meanwhile::Nothing) | None => {}
-            }
-        }
-        // First the readers: who read it may have done so before it changed.
-        for (key, reader) in loan.readers {
-            self.shard.attention.tracking.remember(&key, reader);
-        }
-        self.shard.attention.tracking.writer = loan.writer;
-        for (db, key) in loan.changed {
-            if self.shard.attention.tracking.on {
-                self.shard.attention.tracking.changed(&key);
-            }
-            self.shard.attention.changed(db, &key, 0, |_| false);
-        }
-        self.shard.attention.tracking.writer = 0;
-        if let Some(waiter) = waiter {
-            self.enqueue(&waiter);
-        }
-        let Some(order) = order else {
-            for waiter in in_vain {
-                self.touch_keys(&waiter);
-            }
-            return;
-        };
-        self.locks.release(order);
-        for waiter in in_vain {
-            self.serve_behind(&waiter);
-        }
-        if !self.shard.attention.touched.is_empty() {
-            self.serve_blocked();
-        }
-        self.unlocked = true;
-    }
-}
-
-/// The database that COPY's DB option names; of several the last counts.
-fn copy_db<'a>(args: Args<'a>) -> Option<&'a [u8]> {
-    let options = args.get(3..)?;
-    let at = options
-        .iter()
-        .rposition(|word| word.eq_ignore_ascii_case(b"DB"))?;
-    options.get(at + 1).copied()
-}
-
-/// The database into which a command reaches besides the client's: COPY and MOVE do.
-fn other_database(entry: &Entry, args: Args<'_>, db: usize, databases: usize) -> Option<usize> {
-    let word = match entry.spec.name {
-        "COPY" => copy_db(args),
-        "MOVE" => args.get(2).copied(),
-        _ => None,
-    };
-    let other: usize = std::str::from_utf8(word?).ok()?.parse().ok()?;
-    (other != db && other < databases).then_some(other)
-}
-
-/// The keys of a command, in each database in which it may look for them.
-pub(crate) fn names_of(entry: &Entry, args: Args<'_>, db: usize, databases: usize) -> Vec<Name> {
-    let mut found = Vec::new();
-    entry.key_indexes(args, &mut found);
-    let other = other_database(entry, args, db, databases);
-    let keys = found.iter().filter_map(|&at| args.get(at).copied());
-    let each = |key: &[u8]| {
-        let dbs = std::iter::once(db).chain(other);
-        dbs.map(|db| (db, Box::from(key))).collect::<Vec<Name>>()
-    };
-    keys.flat_map(each).collect()
-}
-
-impl Core {
-    /// The keys of a command, in each database in which it may look for them.
-    pub(crate) fn key_names(&self, entry: &Entry, args: Args<'_>, db: usize) -> Vec<Name> {
-        names_of(entry, args, db, self.shard.keyspace.databases())
-    }
-
-    /// Those of the keys that other cores own, by owner; a key named twice is there once.
-    pub(crate) fn elsewhere(&self, names: &[Name]) -> Vec<(usize, Vec<Name>)> {
-        let mut by_core: Vec<Vec<Name>> = vec![Vec::new(); self.cores()];
-        for name in names {
-            let owner = self.owner(ringwood_protocol::slot::key_slot(&name.1)) as usize;
-            if owner != self.id {
-                by_core[owner].push(name.clone());
-            }
-        }
-        for names in &mut by_core {
-            names.sort_unstable();
-            names.dedup();
-        }
-        let shares = by_core.into_iter().enumerate();
-        shares.filter(|(_, names)| !names.is_empty()).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_database_of_a_copy_counts() {
-        let db = |line: &str| {
-            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-            copy_db(&words).map(<[u8]>::to_vec)
-        };
-        assert_eq!(db("COPY a b DB 15 REPLACE dB 5"), Some(b"5".to_vec()));
-        assert_eq!(db("COPY a DB DB 3"), Some(b"3".to_vec()));
-        assert_eq!((db("COPY a b DB"), db("COPY a b")), (None, None));
     }
 }

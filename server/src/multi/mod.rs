@@ -18,30 +18,31 @@
 //! of a WATCH when it would run a GET of the key: behind the parts that have come and behind what holds the slot. What was
 //! done before WATCH is then done there too, and does not look like a change behind it.
 
+mod eval;
 pub mod exclusive;
 mod plan;
+mod unit;
+mod watch;
+
+pub use watch::Watcher;
 
 use crate::acl::User;
 use crate::client::Wait;
 use crate::cluster::CROSS_SLOT;
 use crate::core::Core;
 use crate::io::{ConnId, Io};
-use crate::mailbox::{Mail, Reads, Ticket, WideScript, Words};
+use crate::mailbox::{Mail, Reads, Ticket, Words};
 use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
 use crate::request::{DataCall, Flow, Paused, run};
-use crate::scripts::debug::Mode;
 use crate::transaction::{Borrowed, Kind, Loan, Waiting};
 pub(crate) use plan::Plan;
 use ringwood_protocol::command::{LUA, NO_MULTI, Route};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::{Args, Null, Wants};
-use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::Slots;
-use ringwood_shard::watch::Name;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A command that waits for EXEC.
 #[derive(Debug)]
@@ -74,28 +75,6 @@ impl Multi {
     }
     pub fn memory(&self) -> usize {
         self.words_memory + self.commands.capacity() * size_of::<Queued>()
-    }
-}
-
-/// One WATCH.
-#[derive(Debug)]
-pub struct Watcher {
-    pub keys: Vec<Name>,
-    /// One of the keys changed. Set by their owners.
-    changed: Arc<AtomicBool>,
-    /// Owners that have not taken note of it.
-    left: AtomicUsize,
-    /// The client watches no more: an owner that has not taken note of it yet does not.
-    over: AtomicBool,
-}
-
-impl Watcher {
-    fn memory(&self) -> usize {
-        let names = self.keys.iter().map(|(_, key)| key.len());
-        size_of::<Self>() + self.keys.len() * size_of::<Name>() + names.sum::<usize>()
-    }
-    pub fn has_changed(&self) -> bool {
-        self.changed.load(Ordering::Acquire)
     }
 }
 
@@ -629,314 +608,6 @@ impl Core {
         result.map(|()| reply)
     }
 
-    // ---- on another core ----
-
-    /// Sends a transaction to the one core that has all its keys, as one command: EXEC, with each command's place
-    /// in the registry and the number of its words before them.
-    fn forward_unit(&mut self, conn: ConnId, owner: u16, plan: &Plan) -> Flow {
-        let client = self.clients.get_mut(conn).expect("looked up by the caller");
-        let multi = client.multi.take().expect("the caller's");
-        let head = |c: &Queued| {
-            let numbers = (c.entry.index as u64) << 32 | c.words.len() as u64;
-            numbers.to_ne_bytes()
-        };
-        let heads: Vec<[u8; 8]> = multi.commands.iter().map(head).collect();
-        let mut args: Vec<&[u8]> = Vec::new();
-        for (c, head) in multi.commands.iter().zip(&heads) {
-            args.push(head);
-            args.extend(c.words.iter());
-        }
-        let slots = plan.slots(owner as usize);
-        let key = Key {
-            bytes: b"",
-            hash: 0,
-            slot: slots[0],
-        };
-        let entry = self.registry.logged().lookup(b"EXEC").expect("declared");
-        let flow = self.forward_slots(conn, owner, entry, &args, key, slots);
-        if flow == Flow::Stall
-            && let Some(client) = self.clients.get_mut(conn)
-        {
-            client.multi = Some(multi);
-            return flow;
-        }
-        self.monitor_exec(conn, &multi.commands);
-        flow
-    }
-
-    /// The commands of a transaction that came from another core.
-    fn unit<'a>(&self, args: Args<'a>) -> Vec<(&'static Entry, &'a [&'a [u8]])> {
-        let mut commands = Vec::new();
-        let mut rest = args;
-        while let Some((head, words)) = rest.split_first() {
-            let head = u64::from_ne_bytes((*head).try_into().expect("written by `forward_unit`"));
-            let (words, after) = words.split_at(head as u32 as usize);
-            let entry = self.registry.entries[(head >> 32) as usize];
-            commands.push((entry, words));
-            rest = after;
-        }
-        commands
-    }
-    /// The slots of the keys of a transaction that came from another core.
-    pub(crate) fn unit_slots(&self, entry: &'static Entry, args: Args<'_>) -> Vec<u16> {
-        let mut slots = Vec::new();
-        let mut keys = Vec::new();
-        let commands = match entry.has(LUA) {
-            true => vec![(entry, args)],
-            false => self.unit(args),
-        };
-        for (entry, words) in commands {
-            keys.clear();
-            entry.key_indexes(words, &mut keys);
-            slots.extend(
-                keys.iter()
-                    .map(|&k| ringwood_protocol::slot::key_slot(words[k])),
-            );
-        }
-        slots
-    }
-    /// Runs a transaction or a script that came from another core. False for a script that needs more than this core has.
-    pub(crate) fn run_unit(
-        &mut self,
-        caller: Ticket,
-        entry: &'static Entry,
-        args: Args<'_>,
-        db: usize,
-        version: Version,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        self.caller = caller;
-        // Only who may do everything has transactions run elsewhere.
-        self.acting = None;
-        self.begin_log_group();
-        let done = if entry.has(LUA) {
-            self.run_script(entry, args, db, version, None, out).is_ok()
-        } else {
-            let commands = self.unit(args);
-            Reply::new(out, version).array(commands.len());
-            for (entry, words) in commands {
-                self.run_data(entry, words, db, version, out);
-            }
-            true
-        };
-        self.end_log_group(0);
-        if !self.shard.attention.touched.is_empty() {
-            self.serve_blocked();
-        }
-        done
-    }
-
-    // ---- scripts ----
-
-    /// EVAL and its like, as a transaction of one command.
-    #[cold]
-    pub(crate) fn eval(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) -> Flow {
-        let debugs = self.clients.get(conn).map(|c| c.debug.mode);
-        if debugs != Some(Mode::No)
-            && let Some(flow) = self.eval_debugged(conn, entry, args)
-        {
-            return flow;
-        }
-        let wide = self.is_wide_script(entry, args);
-        let waiting = self.clients.get(conn).is_some_and(|c| c.is_waiting());
-        // It keeps its connection's order as any command does.
-        let follows = waiting && !wide && !self.strict && self.is_narrow_script(entry, args);
-        if !wide && (!waiting || follows) && self.may_run_at_once(conn, args) {
-            self.eval_at_once(conn, entry, args);
-            return Flow::Next;
-        }
-        let client = self.clients.get(conn).expect("looked up by the caller");
-        let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
-        let user = client.restricted.then(|| client.user.clone());
-        let reads = client.reads();
-        let words = Words::new(args.iter().copied());
-        let commands = vec![Queued { entry, words }];
-        let mut plan = self.plan(&commands, db, cluster, &[]);
-        plan.everything |= wide;
-        if cluster && plan.crosses_slots() {
-            return self.refuse(conn, Some(entry), CROSS_SLOT);
-        }
-        // Who may not do everything is asked here.
-        let other = plan.one_other_core(self.id);
-        let other = other.filter(|_| user.is_none());
-        // It may need anything: what came before it is done first, and what comes behind it waits, for it may come back to start
-        // again wide, over keys that nobody knew of. But for those whose text shows that they do not.
-        if waiting && !(follows && other.is_some()) {
-            return Flow::Stall;
-        }
-        if let Some(owner) = other {
-            let alone = !follows && (wide || !self.is_narrow_script(entry, args));
-            let slots = plan.slots(owner as usize);
-            let key = Key {
-                bytes: b"",
-                hash: 0,
-                slot: slots[0],
-            };
-            let flow = self.forward_slots(conn, owner, entry, args, key, slots);
-            if self.monitors.any() && flow != Flow::Stall {
-                self.monitor_command(conn, entry, args);
-            }
-            if flow != Flow::Stall
-                && let Some(client) = self.clients.get_mut(conn)
-            {
-                client.alone = alone;
-            }
-            return flow;
-        }
-        if self.monitors.any() {
-            self.monitor_command(conn, entry, args);
-        }
-        let exec = Exec {
-            commands,
-            watchers: Vec::new(),
-            conn,
-            client: id,
-            db,
-            version,
-            reads,
-            bare: true,
-            user,
-        };
-        self.start_exec(exec, plan);
-        Flow::Next
-    }
-
-    /// True for a script of an unrestricted client whose declared keys are all here and not in use: the usual case, for
-    /// which nothing is copied or planned.
-    fn may_run_at_once(&self, conn: ConnId, args: Args<'_>) -> bool {
-        let client = self.clients.get(conn);
-        if client.is_none_or(|c| c.restricted || c.cluster) {
-            return false;
-        }
-        if self.cores() == 1 && self.locks.is_empty() {
-            return true;
-        }
-        let Ok(parameters) = crate::scripts::parameters(args) else {
-            return false;
-        };
-        parameters.keys.iter().all(|key| {
-            let slot = ringwood_protocol::slot::key_slot(key);
-            self.owner(slot) as usize == self.id && !self.locks.in_use(slot)
-        })
-    }
-    fn eval_at_once(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) {
-        if self.monitors.any() {
-            self.monitor_command(conn, entry, args);
-        }
-        let client = self.clients.get(conn).expect("looked up by the caller");
-        let (id, db, version, reads) = (client.id, client.db, client.version, client.reads());
-        self.caller = Ticket::of(self.id, conn, id, reads);
-        self.acting = None;
-        let begins = self.begin_log_group();
-        let mut reply = std::mem::take(&mut self.scripts.reply);
-        reply.clear();
-        let result = self.run_script(entry, args, db, version, None, &mut reply);
-        match result {
-            Ok(()) => {
-                // It may have closed its own client.
-                if self.clients.get(conn).is_some_and(|c| c.id == id) {
-                    self.reply_now(conn, |r| r.raw(&reply));
-                }
-                if !self.shard.attention.touched.is_empty() {
-                    self.serve_blocked();
-                }
-            }
-            Err(crate::scripts::Wide) => {
-                if self.clients.get(conn).is_some_and(|c| c.id == id) {
-                    let words = Words::new(args.iter().copied());
-                    let exec = Exec {
-                        commands: vec![Queued { entry, words }],
-                        watchers: Vec::new(),
-                        conn,
-                        client: id,
-                        db,
-                        version,
-                        reads,
-                        bare: true,
-                        user: None,
-                    };
-                    let ticket = self.hold_client(conn);
-                    self.start_exclusive(ticket, exec);
-                }
-            }
-        }
-        // One large reply must not be kept for ever.
-        if reply.capacity() <= 1 << 16 {
-            self.scripts.reply = reply;
-        }
-        if begins {
-            self.end_log_group(0);
-        }
-    }
-
-    /// Runs a script all of whose declared keys are here; it comes back if it has to start again, with every core held.
-    fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<Exec> {
-        self.acting = exec.user.clone();
-        let Queued { entry, words } = &exec.commands[0];
-        let args = words.slices();
-        self.caller = exec.caller(self.id);
-        // One that runs at once is timed like any command.
-        let began = ticket.map(|_| self.io.mono_ns());
-        let mut reply = Vec::new();
-        let result = self.run_script(entry, &args, exec.db, exec.version, None, &mut reply);
-        if let (Some(began), Ok(())) = (began, &result) {
-            self.note_nested(began, entry, &args, reply.len());
-        }
-        match result {
-            Ok(()) => match ticket {
-                Some(ticket) => self.answer(ticket, reply),
-                None => self.write_reply(&exec, |r| r.raw(&reply)),
-            },
-            Err(crate::scripts::Wide) => return Some(exec),
-        }
-        if !self.shard.attention.touched.is_empty() {
-            self.serve_blocked();
-        }
-        None
-    }
-
-    /// A script of another core's client cannot run here: that core runs it with every core held.
-    pub(crate) fn send_wide(
-        &mut self,
-        ticket: Ticket,
-        entry: &'static Entry,
-        words: Words,
-        db: usize,
-        version: Version,
-    ) {
-        let wide = WideScript {
-            ticket,
-            entry,
-            words,
-            db,
-            version,
-        };
-        self.mailbox
-            .send(ticket.core as usize, Mail::Wide(Box::new(wide)));
-    }
-    pub(crate) fn widen_script(&mut self, script: WideScript) {
-        let WideScript {
-            ticket,
-            entry,
-            words,
-            db,
-            version,
-        } = script;
-        let exec = Exec {
-            commands: vec![Queued { entry, words }],
-            watchers: Vec::new(),
-            conn: ticket.conn,
-            client: ticket.client,
-            db,
-            version,
-            reads: ticket.reads,
-            bare: true,
-            // Scripts of others are not sent to other cores.
-            user: None,
-        };
-        self.start_exclusive(ticket, exec);
-    }
-
     // ---- on several cores ----
 
     fn borrow_for_exec(&mut self, ticket: Ticket, exec: Exec, plan: Plan) {
@@ -964,133 +635,5 @@ impl Core {
         }
         self.run_exec(exec, Some(ticket));
         None
-    }
-
-    // ---- WATCH ----
-
-    /// WATCH: the owners of the keys take note of it, then the reply comes. True when all are of this core.
-    pub(crate) fn watch(&mut self, conn: ConnId, keys: Vec<Name>) -> bool {
-        let mut owners: Vec<u16> = keys
-            .iter()
-            .map(|(_, key)| self.owner(ringwood_protocol::slot::key_slot(key)))
-            .collect();
-        owners.sort_unstable();
-        owners.dedup();
-        let watcher = Arc::new(Watcher {
-            keys,
-            changed: Arc::default(),
-            left: AtomicUsize::new(owners.len()),
-            over: AtomicBool::new(false),
-        });
-        let client = self.clients.get_mut(conn).expect("looked up by the caller");
-        if client.watchers.is_empty() {
-            client.watch_memory = 0;
-        }
-        client.watch_memory += watcher.memory();
-        client.watchers.push(watcher.clone());
-        if *owners == [self.id as u16] && self.slots_in_use(&watcher).is_none() {
-            self.take_note(&watcher);
-            return true;
-        }
-        // Parts overtake mail: what comes behind and may change one of the keys waits until the owners have taken note.
-        let slots = watcher
-            .keys
-            .iter()
-            .map(|(_, key)| ringwood_protocol::slot::key_slot(key));
-        let bits = slots.fold(0, |bits, slot| bits | ringwood_shard::locks::bit(slot));
-        let client = self.clients.get_mut(conn).expect("looked up by the caller");
-        client.outstanding |= bits;
-        let ticket = self.ticket(conn);
-        // This core first: were it the last of them, it would answer a client whose command has not returned yet.
-        if owners.contains(&(self.id as u16)) {
-            self.watch_here(watcher.clone(), ticket);
-        }
-        for owner in owners.into_iter().map(usize::from) {
-            if owner != self.id {
-                let watcher = watcher.clone();
-                self.mailbox.send(owner, Mail::Watch(watcher, ticket));
-            }
-        }
-        false
-    }
-
-    /// The slots of this core's keys of a WATCH, if one of them is in use.
-    fn slots_in_use(&self, watcher: &Watcher) -> Option<Slots> {
-        let slots = watcher
-            .keys
-            .iter()
-            .map(|(_, key)| ringwood_protocol::slot::key_slot(key));
-        let slots: Vec<u16> = slots
-            .filter(|&slot| self.owner(slot) as usize == self.id)
-            .collect();
-        let in_use = slots.iter().any(|&slot| self.locks.in_use(slot));
-        in_use.then(|| Slots::of(slots))
-    }
-    /// Sets the flag at this core's keys of a WATCH.
-    fn take_note(&mut self, watcher: &Arc<Watcher>) {
-        if watcher.over.load(Ordering::Acquire) {
-            return;
-        }
-        for (db, key) in &watcher.keys {
-            let slot = ringwood_protocol::slot::key_slot(key);
-            if self.owner(slot) as usize == self.id {
-                // Only for a slow script is it lent.
-                let away = self.locks.in_use(slot);
-                self.shard.watch(*db, key, watcher.changed.clone(), away);
-            }
-        }
-    }
-    /// WATCHes of other cores' clients: behind the transaction parts that have come, since who sent them may know of what those do.
-    pub(crate) fn serve_watches(&mut self) {
-        for (watcher, ticket) in std::mem::take(&mut self.watches) {
-            self.watch_here(watcher, ticket);
-        }
-    }
-    /// One of several owners takes note, when the keys' slots are free; the last has WATCH answered.
-    fn watch_here(&mut self, watcher: Arc<Watcher>, ticket: Ticket) {
-        // A slow script makes nobody wait for WATCH.
-        match self.slots_in_use(&watcher) {
-            Some(slots) if self.locked_error().is_none() => {
-                let work = Waiting::Watch { ticket, watcher };
-                self.locks.defer(slots, work);
-            }
-            _ => self.watch_now(&watcher, ticket),
-        }
-    }
-    pub(crate) fn watch_now(&mut self, watcher: &Arc<Watcher>, ticket: Ticket) {
-        self.take_note(watcher);
-        if watcher.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.answer(ticket, b"+OK\r\n".to_vec());
-        }
-    }
-    /// Ends all of a client's watches.
-    pub(crate) fn unwatch(&mut self, conn: ConnId) {
-        if let Some(client) = self.clients.get_mut(conn) {
-            let watchers = std::mem::take(&mut client.watchers);
-            self.unwatch_all(&watchers);
-        }
-    }
-    fn unwatch_all(&mut self, watchers: &[Arc<Watcher>]) {
-        for watcher in watchers {
-            watcher.over.store(true, Ordering::Release);
-            let mut told = 0u128;
-            for (_, key) in &watcher.keys {
-                let owner = self.owner(ringwood_protocol::slot::key_slot(key)) as usize;
-                if told >> owner & 1 != 0 {
-                    continue;
-                }
-                told |= 1 << owner;
-                if owner == self.id {
-                    self.unwatch_here(watcher);
-                } else {
-                    self.mailbox.send(owner, Mail::Unwatch(watcher.clone()));
-                }
-            }
-        }
-    }
-    pub(crate) fn unwatch_here(&mut self, watcher: &Arc<Watcher>) {
-        for name in &watcher.keys {
-            self.shard.attention.unwatch(name, &watcher.changed);
-        }
     }
 }

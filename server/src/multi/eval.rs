@@ -1,0 +1,226 @@
+//! EVAL and its like: a transaction of one command.
+
+use super::{Exec, Queued};
+use crate::cluster::CROSS_SLOT;
+use crate::core::Core;
+use crate::io::{ConnId, Io};
+use crate::mailbox::{Mail, Ticket, WideScript, Words};
+use crate::registry::Entry;
+use crate::request::Flow;
+use crate::scripts::debug::Mode;
+use ringwood_protocol::reply::Version;
+use ringwood_shard::ctx::Args;
+use ringwood_shard::keyspace::Key;
+
+impl Core {
+    /// EVAL and its like, as a transaction of one command.
+    #[cold]
+    pub(crate) fn eval(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) -> Flow {
+        let debugs = self.clients.get(conn).map(|c| c.debug.mode);
+        if debugs != Some(Mode::No)
+            && let Some(flow) = self.eval_debugged(conn, entry, args)
+        {
+            return flow;
+        }
+        let wide = self.is_wide_script(entry, args);
+        let waiting = self.clients.get(conn).is_some_and(|c| c.is_waiting());
+        // It keeps its connection's order as any command does.
+        let follows = waiting && !wide && !self.strict && self.is_narrow_script(entry, args);
+        if !wide && (!waiting || follows) && self.may_run_at_once(conn, args) {
+            self.eval_at_once(conn, entry, args);
+            return Flow::Next;
+        }
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
+        let user = client.restricted.then(|| client.user.clone());
+        let reads = client.reads();
+        let words = Words::new(args.iter().copied());
+        let commands = vec![Queued { entry, words }];
+        let mut plan = self.plan(&commands, db, cluster, &[]);
+        plan.everything |= wide;
+        if cluster && plan.crosses_slots() {
+            return self.refuse(conn, Some(entry), CROSS_SLOT);
+        }
+        // Who may not do everything is asked here.
+        let other = plan.one_other_core(self.id);
+        let other = other.filter(|_| user.is_none());
+        // It may need anything: what came before it is done first, and what comes behind it waits, for it may come back to start
+        // again wide, over keys that nobody knew of. But for those whose text shows that they do not.
+        if waiting && !(follows && other.is_some()) {
+            return Flow::Stall;
+        }
+        if let Some(owner) = other {
+            let alone = !follows && (wide || !self.is_narrow_script(entry, args));
+            let slots = plan.slots(owner as usize);
+            let key = Key {
+                bytes: b"",
+                hash: 0,
+                slot: slots[0],
+            };
+            let flow = self.forward_slots(conn, owner, entry, args, key, slots);
+            if self.monitors.any() && flow != Flow::Stall {
+                self.monitor_command(conn, entry, args);
+            }
+            if flow != Flow::Stall
+                && let Some(client) = self.clients.get_mut(conn)
+            {
+                client.alone = alone;
+            }
+            return flow;
+        }
+        if self.monitors.any() {
+            self.monitor_command(conn, entry, args);
+        }
+        let exec = Exec {
+            commands,
+            watchers: Vec::new(),
+            conn,
+            client: id,
+            db,
+            version,
+            reads,
+            bare: true,
+            user,
+        };
+        self.start_exec(exec, plan);
+        Flow::Next
+    }
+
+    /// True for a script of an unrestricted client whose declared keys are all here and not in use: the usual case, for
+    /// which nothing is copied or planned.
+    pub(super) fn may_run_at_once(&self, conn: ConnId, args: Args<'_>) -> bool {
+        let client = self.clients.get(conn);
+        if client.is_none_or(|c| c.restricted || c.cluster) {
+            return false;
+        }
+        if self.cores() == 1 && self.locks.is_empty() {
+            return true;
+        }
+        let Ok(parameters) = crate::scripts::parameters(args) else {
+            return false;
+        };
+        parameters.keys.iter().all(|key| {
+            let slot = ringwood_protocol::slot::key_slot(key);
+            self.owner(slot) as usize == self.id && !self.locks.in_use(slot)
+        })
+    }
+
+    pub(super) fn eval_at_once(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) {
+        if self.monitors.any() {
+            self.monitor_command(conn, entry, args);
+        }
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        let (id, db, version, reads) = (client.id, client.db, client.version, client.reads());
+        self.caller = Ticket::of(self.id, conn, id, reads);
+        self.acting = None;
+        let begins = self.begin_log_group();
+        let mut reply = std::mem::take(&mut self.scripts.reply);
+        reply.clear();
+        let result = self.run_script(entry, args, db, version, None, &mut reply);
+        match result {
+            Ok(()) => {
+                // It may have closed its own client.
+                if self.clients.get(conn).is_some_and(|c| c.id == id) {
+                    self.reply_now(conn, |r| r.raw(&reply));
+                }
+                if !self.shard.attention.touched.is_empty() {
+                    self.serve_blocked();
+                }
+            }
+            Err(crate::scripts::Wide) => {
+                if self.clients.get(conn).is_some_and(|c| c.id == id) {
+                    let words = Words::new(args.iter().copied());
+                    let exec = Exec {
+                        commands: vec![Queued { entry, words }],
+                        watchers: Vec::new(),
+                        conn,
+                        client: id,
+                        db,
+                        version,
+                        reads,
+                        bare: true,
+                        user: None,
+                    };
+                    let ticket = self.hold_client(conn);
+                    self.start_exclusive(ticket, exec);
+                }
+            }
+        }
+        // One large reply must not be kept for ever.
+        if reply.capacity() <= 1 << 16 {
+            self.scripts.reply = reply;
+        }
+        if begins {
+            self.end_log_group(0);
+        }
+    }
+
+    /// Runs a script all of whose declared keys are here; it comes back if it has to start again, with every core held.
+    pub(super) fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<Exec> {
+        self.acting = exec.user.clone();
+        let Queued { entry, words } = &exec.commands[0];
+        let args = words.slices();
+        self.caller = exec.caller(self.id);
+        // One that runs at once is timed like any command.
+        let began = ticket.map(|_| self.io.mono_ns());
+        let mut reply = Vec::new();
+        let result = self.run_script(entry, &args, exec.db, exec.version, None, &mut reply);
+        if let (Some(began), Ok(())) = (began, &result) {
+            self.note_nested(began, entry, &args, reply.len());
+        }
+        match result {
+            Ok(()) => match ticket {
+                Some(ticket) => self.answer(ticket, reply),
+                None => self.write_reply(&exec, |r| r.raw(&reply)),
+            },
+            Err(crate::scripts::Wide) => return Some(exec),
+        }
+        if !self.shard.attention.touched.is_empty() {
+            self.serve_blocked();
+        }
+        None
+    }
+
+    /// A script of another core's client cannot run here: that core runs it with every core held.
+    pub(crate) fn send_wide(
+        &mut self,
+        ticket: Ticket,
+        entry: &'static Entry,
+        words: Words,
+        db: usize,
+        version: Version,
+    ) {
+        let wide = WideScript {
+            ticket,
+            entry,
+            words,
+            db,
+            version,
+        };
+        self.mailbox
+            .send(ticket.core as usize, Mail::Wide(Box::new(wide)));
+    }
+
+    pub(crate) fn widen_script(&mut self, script: WideScript) {
+        let WideScript {
+            ticket,
+            entry,
+            words,
+            db,
+            version,
+        } = script;
+        let exec = Exec {
+            commands: vec![Queued { entry, words }],
+            watchers: Vec::new(),
+            conn: ticket.conn,
+            client: ticket.client,
+            db,
+            version,
+            reads: ticket.reads,
+            bare: true,
+            // Scripts of others are not sent to other cores.
+            user: None,
+        };
+        self.start_exclusive(ticket, exec);
+    }
+}
