@@ -195,6 +195,24 @@ fn renamed_commands_are_logged_so_that_any_names_replay_them() {
     }
 }
 
+/// A core took the generation of a FLUSHALL that another had carried out already, some milliseconds after the start, for its first; at the next
+/// start its own FLUSHALL came behind what had been written since.
+#[test]
+fn a_flush_right_behind_the_start_does_not_come_again() {
+    for _ in 0..8 {
+        let folder = Folder::new();
+        let always = &["--appendfsync", "always"];
+        let (server, mut c) = folder.server(4, always);
+        assert_eq!(c.call("FLUSHALL"), "+OK\r\n");
+        for n in 0..8 {
+            assert_eq!(c.call(&format!("SET key{n} v")), "+OK\r\n");
+        }
+        drop((server, c));
+        let (_server, mut c) = folder.server(4, always);
+        assert_eq!(c.call("DBSIZE"), ":8\r\n");
+    }
+}
+
 /// A client, when the server has read its log.
 fn loaded(server: &Server) -> Client {
     let mut client = server.client();
