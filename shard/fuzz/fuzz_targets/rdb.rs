@@ -52,7 +52,7 @@ fn run(shard: &mut Shard, words: &[&[u8]]) -> Vec<u8> {
     }
     let mut out = Vec::new();
     let reply = Reply::new(&mut out, Version::Resp2);
-    let mut ctx = Ctx::new(shard, 0, reply, None);
+    let mut ctx = Ctx::new(shard, 0, reply, &[]);
     match (command.run)(&mut ctx, words) {
         Ok(()) => out,
         Err(error) => format!("-{}\r\n", error.text()).into_bytes(),
