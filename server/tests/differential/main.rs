@@ -479,10 +479,9 @@ fn notifications_are_those_of_a_real_server() {
                     continue;
                 }
                 // How often Redis looks a missing stream up, and tells of it, differs from command to command.
-                let classes = if family == "streams" {
-                    "KEAnoc"
-                } else {
-                    "KEAmnoc"
+                let classes = match family {
+                    "streams" | "scripts" => "KEAnoc",
+                    _ => "KEAmnoc",
                 };
                 let mut generator = Generator::new(seed, specs);
                 let steps: Vec<Step> = (0..150).map(|_| generator.step()).collect();
