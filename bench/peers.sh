@@ -58,7 +58,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # Whether a server is there, runs, and is the version that the tests were written against.
 runs_as() { # FILE VERSION
-	[ -x "$peers/bin/$1" ] && "$peers/bin/$1" --version 2>/dev/null | grep -q -F -- "$2"
+	[ -x "$peers/bin/$1" ] && [[ $("$peers/bin/$1" --version 2>/dev/null) == *"$2"* ]]
 }
 
 tmp=
@@ -136,9 +136,11 @@ system_install() { # PACKAGE...
 # Puts a binary into bin/. Where the system lacks a library, a wrapper points at lib/.
 place() { # FILE NAME
 	cp "$1" "$peers/bin/.$2.new" && chmod +x "$peers/bin/.$2.new" || return 1
-	if ldd "$peers/bin/.$2.new" 2>/dev/null | grep -q 'not found'; then
+	# Not by a pipe: grep may be done before ldd is, whose broken pipe would then count.
+	if [[ $(ldd "$peers/bin/.$2.new" 2>/dev/null) == *'not found'* ]]; then
 		mkdir -p "$peers/libexec" && mv "$peers/bin/.$2.new" "$peers/libexec/$2" || return 1
-		printf '#!/bin/sh\nd=$(dirname "$(readlink -f "$0")")/..\nLD_LIBRARY_PATH="$d/lib" exec "$d/libexec/%s" "$@"\n' "$2" >"$peers/bin/.$2.new"
+		# Under the name that it was called by: Redis's server is redis-check-aof where it is called so.
+		printf '#!/bin/bash\nd=$(dirname "$(readlink -f "$0")")/..\nLD_LIBRARY_PATH="$d/lib" exec -a "$0" "$d/libexec/%s" "$@"\n' "$2" >"$peers/bin/.$2.new"
 		chmod +x "$peers/bin/.$2.new"
 	fi
 	mv "$peers/bin/.$2.new" "$peers/bin/$2"
