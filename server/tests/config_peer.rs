@@ -62,6 +62,19 @@ impl Drop for Folder {
     }
 }
 
+/// A connection to a server that has answered on it: one that only listens so far may still close it.
+fn answering(port: u16) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut reply = [0; 7];
+    stream.read_exact(&mut reply)?;
+    match &reply {
+        b"+PONG\r\n" => Ok(stream),
+        other => Err(std::io::Error::other(format!("{:?}", other.escape_ascii()))),
+    }
+}
+
 /// A running peer and a connection to it.
 struct Peer {
     child: Child,
@@ -83,7 +96,7 @@ impl Peer {
             .unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         let stream = loop {
-            match TcpStream::connect(("127.0.0.1", port)) {
+            match answering(port) {
                 Ok(stream) => break stream,
                 Err(error) => assert!(
                     Instant::now() < deadline,
@@ -93,9 +106,6 @@ impl Peer {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
         Peer {
             child,
             connection: BufReader::new(stream),

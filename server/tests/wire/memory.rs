@@ -1,6 +1,7 @@
 //! `maxmemory`: filled far beyond it, by every policy: the memory stays within bounds, and the right keys remain.
 
 use crate::server::{Client, Server};
+use std::time::Duration;
 
 const POLICIES: [&str; 7] = [
     "allkeys-lru",
@@ -300,7 +301,23 @@ fn what_is_said_of_memory_agrees_with_a_recount() {
         let server = Server::start(shards, &["--save", ""]);
         let mut client = server.client();
         let check = |client: &mut Client| {
-            let stats = memory_stats(client);
+            // What INFO's own text takes is not in both; and spare buffers may be let go between the two.
+            let agree = |told: i64, used: i64| (told - used).abs() < 64 << 10;
+            let mut looks = (0..50).map(|look| {
+                if look > 0 {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                let stats = memory_stats(client);
+                let told = info(client, "used_memory");
+                (stats, told)
+            });
+            let found = looks.find(|(stats, told)| agree(*told, stats["total.allocated"]));
+            let (stats, told) = found.unwrap_or_else(|| {
+                panic!(
+                    "used_memory is not total.allocated: {:?}",
+                    memory_stats(client)
+                )
+            });
             let used = stats["total.allocated"];
             // Without keys less may be in use than at the start.
             let rest = (used - stats["overhead.total"]).max(0);
@@ -313,9 +330,6 @@ fn what_is_said_of_memory_agrees_with_a_recount() {
                 client.call("DBSIZE"),
                 format!(":{}\r\n", stats["keys.count"])
             );
-            let told = info(client, "used_memory");
-            // What INFO's own text takes.
-            assert!((told - used).abs() < 64 << 10, "{told} and {used}");
             let peak = info(client, "used_memory_peak");
             assert!(peak >= told, "{peak} and {told}");
             used
