@@ -129,7 +129,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         inboxes,
         shared: shared.clone(),
     };
-    aof::commit::start_syncers(&shared, &post, cores)?;
+    aof::commit::prepare_syncers(post, cores)?;
     let (wakers_out, wakers_in) = mpsc::channel::<(usize, Result<Waker, Error>)>();
     let mut listeners = Some(listeners);
     let mut threads = Vec::new();

@@ -15,14 +15,15 @@
 
 use super::LogFile;
 use crate::config::enums::AppendFsync;
-use crate::core::{Control, Core, Shared};
+use crate::core::{Control, Core};
 use crate::io::{ConnId, Io};
 use crate::mailbox::Seal;
 use crate::scripts::debug::Post;
+use crossbeam_channel::{Sender, unbounded};
 use std::collections::VecDeque;
 use std::io::Result;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Syncs of one core at a time.
@@ -39,6 +40,18 @@ pub struct Job {
 impl Job {
     fn sync(&self) -> Result<()> {
         self.file.sync_beside(self.flight as usize % FLIGHTS)
+    }
+    /// Syncs, and tells the core.
+    fn carry_out(&self, post: &Post, core: usize) {
+        let began = Instant::now();
+        let result = self.sync();
+        let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let synced = Synced {
+            flight: self.flight,
+            result,
+            took_ns,
+        };
+        post.control(core, Control::Synced(synced));
     }
 }
 
@@ -128,34 +141,72 @@ impl Flights {
     }
 }
 
-/// The threads, started by one that is bound to no CPU.
-pub(crate) fn start_syncers(shared: &Arc<Shared>, post: &Post, cores: usize) -> Result<()> {
-    let mut syncers = Vec::new();
-    for core in 0..cores {
-        let (sender, jobs) = crossbeam_channel::unbounded::<Job>();
-        for _ in 0..FLIGHTS {
-            let (post, jobs) = (post.clone(), jobs.clone());
-            let work = move || {
-                for job in jobs {
-                    let began = Instant::now();
-                    let result = job.sync();
-                    let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                    let synced = Synced {
-                        flight: job.flight,
-                        result,
-                        took_ns,
-                    };
-                    post.control(core, Control::Synced(synced));
-                }
-            };
-            let thread = std::thread::Builder::new().name(format!("sync-{core}"));
-            thread.spawn(work)?;
+/// The threads that sync. Those of a core begin when it first needs them: most servers never do.
+pub struct Syncers {
+    by_core: Vec<OnceLock<Sender<Job>>>,
+    /// To the thread that starts them.
+    starter: Sender<(usize, Job)>,
+}
+
+impl Syncers {
+    fn sync(&self, core: usize, job: Job) {
+        // All of them wait as long as there are cores.
+        match self.by_core[core].get() {
+            Some(sender) => {
+                let _ = sender.send(job);
+            }
+            None => {
+                let _ = self.starter.send((core, job));
+            }
         }
-        syncers.push(sender);
     }
-    // Started once.
-    let _ = shared.aof.syncers.set(syncers);
-    Ok(())
+}
+
+/// Called by a thread that is bound to no CPU; those that are started later are not bound either.
+pub(crate) fn prepare_syncers(post: Post, cores: usize) -> Result<()> {
+    let (starter, first_jobs) = unbounded();
+    let by_core = (0..cores).map(|_| OnceLock::new()).collect();
+    let shared = post.shared.clone();
+    // Done once.
+    let _ = shared.aof.syncers.set(Syncers { by_core, starter });
+    let work = move || {
+        let Some(syncers) = shared.aof.syncers.get() else {
+            return;
+        };
+        for (core, job) in first_jobs {
+            let of_core = &syncers.by_core[core];
+            if of_core.get().is_none()
+                && let Some(sender) = start_syncers(&post, core)
+            {
+                let _ = of_core.set(sender);
+            }
+            match of_core.get() {
+                Some(sender) => {
+                    let _ = sender.send(job);
+                }
+                None => job.carry_out(&post, core),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("syncs".into());
+    thread.spawn(work).map(drop)
+}
+
+/// A core's threads, or `None` if not one can be had.
+fn start_syncers(post: &Post, core: usize) -> Option<Sender<Job>> {
+    let (sender, jobs) = unbounded::<Job>();
+    let start = || {
+        let (post, jobs) = (post.clone(), jobs.clone());
+        let work = move || jobs.iter().for_each(|job| job.carry_out(&post, core));
+        let thread = std::thread::Builder::new().name(format!("sync-{core}"));
+        let started = thread.spawn(work);
+        if let Err(error) = &started {
+            tracing::warn!("Cannot start a thread that syncs the log: {error}");
+        }
+        started.is_ok()
+    };
+    let started = (0..FLIGHTS).filter(|_| start()).count();
+    (started > 0).then_some(sender)
 }
 
 impl Core {
@@ -229,10 +280,7 @@ impl Core {
         };
         match self.shared.aof.syncers.get() {
             None => flight.simulated = Some((job.file, self.turn_number() % 3)),
-            // They wait as long as there are cores.
-            Some(syncers) => {
-                let _ = syncers[self.id].send(job);
-            }
+            Some(syncers) => syncers.sync(self.id, job),
         }
         self.log.flights.under_way.push_back(flight);
     }

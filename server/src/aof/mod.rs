@@ -120,7 +120,7 @@ pub struct State {
     spoils: AtomicU64,
     pub error: Mutex<String>,
     /// Who syncs for each core; nobody does in the simulation, which has no threads.
-    syncers: std::sync::OnceLock<Vec<crossbeam_channel::Sender<commit::Job>>>,
+    syncers: std::sync::OnceLock<commit::Syncers>,
     /// Writes that waited for the disk because a sync was under way.
     pub delayed: AtomicU64,
     rewrite: Mutex<rewrite::Status>,
