@@ -11,7 +11,7 @@ use crate::floor::Kind;
 use crate::load::{self, Bound, Plan, Report};
 use crate::output::{Output, OutputArgs};
 use crate::peers::{Server, Setup};
-use crate::table::{Table, median, number, rate};
+use crate::table::{Table, known, median, number, rate};
 use crate::template::Mix;
 
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
                         ..plan.clone()
                     },
                 )?;
-                let cpu = report.cpu_us().map_or("?".to_string(), number);
+                let cpu = known(report.cpu_us());
                 eprintln!(
                     "round {round}: {}, pipeline {pipeline}: {cpu} us/op",
                     kind.name()

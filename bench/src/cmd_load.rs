@@ -10,7 +10,7 @@ use crate::cluster::SlotMap;
 use crate::conn::{Client, Greeting, Target};
 use crate::data::{self, Data, DataArgs};
 use crate::load::{self, Bound, Plan, Report};
-use crate::table::{Table, number, rate};
+use crate::table::{Table, known, number, rate};
 use crate::template::Mix;
 use crate::workload::{self, Workload};
 
@@ -285,7 +285,7 @@ fn table(results: &[(String, Report)]) -> Table {
         table.row([
             name.clone(),
             rate(r.per_second()),
-            r.cpu_us().map_or("?".into(), number),
+            known(r.cpu_us()),
             number(r.latency_us(50.0)),
             number(r.latency_us(99.0)),
             number(r.latency_us(99.9)),

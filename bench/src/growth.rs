@@ -26,7 +26,7 @@ use crate::output::{Output, OutputArgs};
 use crate::peers::{self, PeerArgs, Server, Setup};
 use crate::proc;
 use crate::resp::Skipper;
-use crate::table::{Table, number};
+use crate::table::{Table, known, number};
 use crate::template::{Keys, Mix, Source};
 
 #[derive(Debug, clap::Args)]
@@ -164,7 +164,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
         table.row([
             peer.title.to_string(),
-            growth.longest_turn_us.map_or("?".to_string(), number),
+            known(growth.longest_turn_us),
             number(growth.stall_us(longest)),
             at.to_string(),
             number(growth.stall_us(q(&growth.cpu, 0.9999))),

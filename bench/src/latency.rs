@@ -22,7 +22,7 @@ use crate::output::{Output, OutputArgs};
 use crate::peers::{self, Peer, PeerArgs, Server, Setup};
 use crate::proc;
 use crate::resp::Skipper;
-use crate::table::{Table, median, number, ratio};
+use crate::table::{Table, known, median, number, ratio};
 use crate::template::{Mix, Source};
 use crate::workload;
 
@@ -107,7 +107,6 @@ pub fn run(args: &Args) -> Result<()> {
         "server CPU us/op",
     ]);
     let mut rows = Vec::new();
-    let show = |value: Option<f64>| value.map_or("?".to_string(), number);
     for name in &names {
         let (p50, p99, p999) = (
             of(name, &quantile(0.5)),
@@ -117,11 +116,11 @@ pub fn run(args: &Args) -> Result<()> {
         let cpu = of(name, &|s| s.cpu_us);
         table.row([
             name.to_string(),
-            show(p50),
+            known(p50),
             ratio(p50, base_p50),
-            show(p99),
-            show(p999),
-            show(cpu),
+            known(p99),
+            known(p999),
+            known(cpu),
         ]);
         let version = samples
             .iter()

@@ -16,7 +16,7 @@ use crate::os;
 use crate::output::{Output, OutputArgs};
 use crate::peers::{self, Peer, PeerArgs, Server, Setup};
 use crate::proc;
-use crate::table::{Table, number};
+use crate::table::{Table, known, number};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
             eprintln!(
                 "{}, values of {value_size}: {} B per key beyond its bytes, RSS {} B",
                 peer.title,
-                row.used_beyond.map_or("?".to_string(), number),
+                known(row.used_beyond),
                 number(row.rss_beyond)
             );
             rows.push(row);

@@ -26,7 +26,7 @@ use crate::output::{Output, OutputArgs};
 use crate::peers::{self, PeerArgs, Server, Setup};
 use crate::proc;
 use crate::resp::Skipper;
-use crate::table::{Table, number};
+use crate::table::{Table, known, number};
 use crate::template::{Keys, Mix, Source};
 
 #[derive(Debug, clap::Args)]
@@ -185,11 +185,11 @@ pub fn run(args: &Args) -> Result<()> {
                 // All ways have the same growth before them.
                 let mut add = |what: &str, costs: &Costs| {
                     let name = format!("{}, {kind}, {what}", peer.title);
-                    let turn = costs.longest_turn_us.map_or("?".to_string(), number);
+                    let turn = known(costs.longest_turn_us);
                     eprintln!("{name}: longest turn {turn} us");
                     table.row([
                         name,
-                        costs.longest_turn_us.map_or("?".to_string(), number),
+                        turn,
                         number(costs.above_median(1.0)),
                         number(costs.above_median(0.999)),
                         number(costs.all.value_at_quantile(0.5) as f64 / 1000.0),

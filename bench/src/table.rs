@@ -64,6 +64,11 @@ impl fmt::Display for Table {
     }
 }
 
+/// A number, or that it is not known.
+pub fn known(value: Option<f64>) -> String {
+    value.map_or("?".to_string(), number)
+}
+
 /// Three significant digits, without exponent.
 pub fn number(value: f64) -> String {
     match value.abs() {

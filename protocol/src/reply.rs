@@ -274,7 +274,8 @@ impl<'a> Reply<'a> {
 /// For taking apart replies that Ringwood itself wrote.
 pub fn value_len(bytes: &[u8]) -> Option<usize> {
     // A bulk string, as nearly every value of MGET is.
-    if let Some(len) = bulk_len(bytes) {
+    if let Some((head, text)) = bulk_head(bytes) {
+        let len = head + text + 2;
         return (len <= bytes.len()).then_some(len);
     }
     const NULL: &[u8] = b"$-1\r\n";
@@ -284,24 +285,18 @@ pub fn value_len(bytes: &[u8]) -> Option<usize> {
     any_len(bytes)
 }
 
-/// The length that a short bulk string has by its head.
+/// The head of a bulk string: how long it is, and how long it says that the text behind it is. `None` for anything else, and for texts of
+/// a gigabyte and more.
 #[inline]
-fn bulk_len(bytes: &[u8]) -> Option<usize> {
-    let head = u64::from_le_bytes(*bytes.first_chunk()?);
-    let digit = |n: u32| ((head >> (8 * n)) as u8).wrapping_sub(b'0');
-    let is_end = |n: u32| (head >> (8 * n)) as u8 == b'\r';
-    if head as u8 != b'$' || digit(1) > 9 {
-        return None;
-    }
-    let mut len = usize::from(digit(1));
-    for n in 2..6 {
-        if is_end(n) {
-            return Some(n as usize + 2 + len + 2);
+pub fn bulk_head(bytes: &[u8]) -> Option<(usize, usize)> {
+    let digits = bytes.strip_prefix(b"$")?;
+    let mut len = 0;
+    for (i, &b) in digits.iter().enumerate().take(10) {
+        match b {
+            b'0'..=b'9' => len = len * 10 + usize::from(b - b'0'),
+            b'\r' if i > 0 => return Some((1 + i + 2, len)),
+            _ => break,
         }
-        if digit(n) > 9 {
-            return None;
-        }
-        len = len * 10 + usize::from(digit(n));
     }
     None
 }

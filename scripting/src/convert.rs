@@ -9,7 +9,7 @@ use crate::ffi;
 use crate::shared::Shared;
 use crate::state::{Lua, Raise};
 use ringwood_protocol::number::double_text;
-use ringwood_protocol::reply::{Reply, Version};
+use ringwood_protocol::reply::{Reply, Version, bulk_head};
 
 /// The text of a number given to `redis.call`: whole numbers in full, others with the fewest digits that give them back.
 pub(crate) fn number_argument(n: f64) -> Vec<u8> {
@@ -27,30 +27,13 @@ pub(crate) fn number_argument(n: f64) -> Vec<u8> {
 #[inline]
 pub(crate) fn push_reply(lua: Lua, bytes: &[u8], at: &mut usize) -> Result<(), Raise> {
     // Nearly all that scripts hear.
-    if let Some((text, behind)) = bulk(bytes, *at) {
-        lua.push_bytes(text);
-        *at = behind;
+    if let Some((head, len)) = bytes.get(*at..).and_then(bulk_head) {
+        let from = *at + head;
+        lua.push_bytes(bytes.get(from..from + len).ok_or_else(malformed)?);
+        *at = from + len + 2;
         return Ok(());
     }
     push_any(lua, bytes, at)
-}
-
-/// A bulk string at `at`, and where it ends.
-#[inline]
-fn bulk(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
-    let digits = bytes.get(at..)?.strip_prefix(b"$")?;
-    let mut len = 0;
-    for (i, &b) in digits.iter().enumerate().take(9) {
-        match b {
-            b'0'..=b'9' => len = len * 10 + usize::from(b - b'0'),
-            b'\r' if i > 0 => {
-                let from = at + 1 + i + 2;
-                return Some((bytes.get(from..from + len)?, from + len + 2));
-            }
-            _ => break,
-        }
-    }
-    None
 }
 
 fn push_any(lua: Lua, bytes: &[u8], at: &mut usize) -> Result<(), Raise> {

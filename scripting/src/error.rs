@@ -169,7 +169,7 @@ pub(crate) fn one_line(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
 }
 
 /// The text up to a zero byte: Redis takes such texts as C strings.
-pub(crate) fn until_nul(text: &[u8]) -> &[u8] {
+pub fn until_nul(text: &[u8]) -> &[u8] {
     &text[..memchr::memchr(0, text).unwrap_or(text.len())]
 }
 

@@ -90,7 +90,7 @@ mod watchdog;
 
 pub use budget::Budget;
 pub use cache::{Cache, EVAL_SCRIPTS_MAX, Origin, Script, Sha};
-pub use error::ScriptError;
+pub use error::{ScriptError, until_nul};
 pub use function::{Function, FunctionInfo, Functions, Library, RestorePolicy};
 pub use shebang::{FLAG_NAMES, Flags};
 pub use vm::Vm;

@@ -66,8 +66,7 @@ pub enum InVain {
 impl InVain {
     pub fn write(&self, reply: &mut Reply<'_>) {
         match self {
-            Self::Null(Null::Bulk) => reply.null(),
-            Self::Null(Null::Array) => reply.null_array(),
+            Self::Null(null) => null.write(reply),
             Self::Replicas => reply.integer(0),
             Self::Log(synced) => {
                 reply.array(2);

@@ -357,13 +357,8 @@ impl Client {
         self.pending.push_back(Place::Waiting { discard });
         seq
     }
-    /// An outstanding reply has come.
-    pub fn answer(&mut self, seq: u32, reply: &[u8]) {
-        self.answer_by(seq, |out| out.extend_from_slice(reply));
-    }
-
-    /// The same with a reply that is written to where it goes.
-    pub fn answer_by(&mut self, seq: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    /// An outstanding reply has come: it is written to where it goes.
+    pub fn answer(&mut self, seq: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let index = seq.wrapping_sub(self.first_seq) as usize;
         let place = self
             .pending
@@ -487,10 +482,10 @@ mod tests {
         say(&mut c, b"e");
         let f = c.await_reply();
         assert_eq!(c.out, b"a");
-        c.answer(f, b"f");
-        c.answer(d, b"d");
+        c.answer(f, |out| out.extend_from_slice(b"f"));
+        c.answer(d, |out| out.extend_from_slice(b"d"));
         assert_eq!(c.out, b"a");
-        c.answer(b, b"b");
+        c.answer(b, |out| out.extend_from_slice(b"b"));
         assert_eq!(c.out, b"abcdef");
         assert!(!c.is_waiting());
         say(&mut c, b"g");
@@ -515,7 +510,7 @@ mod tests {
             let behind = format!("({n} and something behind it)");
             say(&mut c, behind.as_bytes());
             let next = c.await_reply();
-            c.answer(outstanding, b"later");
+            c.answer(outstanding, |out| out.extend_from_slice(b"later"));
             outstanding = next;
             expected.extend_from_slice(format!("later{behind}").as_bytes());
             left.append(&mut c.out);

@@ -74,6 +74,15 @@ pub enum Null {
     Array,
 }
 
+impl Null {
+    pub fn write(self, reply: &mut Reply<'_>) {
+        match self {
+            Self::Bulk => reply.null(),
+            Self::Array => reply.null_array(),
+        }
+    }
+}
+
 /// A blocking command's timeout in seconds, with fractions: milliseconds, or `None` for 0, which is no timeout.
 pub fn timeout_ms(word: &[u8]) -> Result<Option<u64>, CommandError> {
     let seconds =

@@ -6,7 +6,7 @@ use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::glob::glob_match_ignore_case;
 use ringwood_protocol::reply::Reply;
-use ringwood_scripting::RestorePolicy;
+use ringwood_scripting::{RestorePolicy, until_nul};
 use ringwood_shard::ctx::Args;
 
 pub const COMMANDS: &[Command<ConnHandler>] = &[FCALL, FCALL_RO, FUNCTION];
@@ -221,7 +221,7 @@ fn function_load(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandE
     let mut replace = false;
     for option in options {
         if !option.eq_ignore_ascii_case(b"REPLACE") {
-            let option = option.split(|byte| *byte == 0).next().unwrap_or_default();
+            let option = until_nul(option);
             let option = String::from_utf8_lossy(option);
             return Err(CommandError::err(format_args!(
                 "Unknown option given: {option}"
@@ -291,7 +291,7 @@ fn function_list(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandE
             let text = "library name argument was not given";
             pattern = Some(*words.next().ok_or(CommandError::err(text))?);
         } else {
-            let word = word.split(|byte| *byte == 0).next().unwrap_or_default();
+            let word = until_nul(word);
             let word = String::from_utf8_lossy(word);
             return Err(CommandError::err(format_args!("Unknown argument {word}")));
         }

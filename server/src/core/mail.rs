@@ -131,16 +131,7 @@ impl Core {
                 question,
                 ask,
             } => {
-                let answer = ask(self);
-                let id = self.id;
-                self.mailbox.send_control(
-                    from,
-                    Control::Answer {
-                        from: id,
-                        question,
-                        answer,
-                    },
-                );
+                self.answer_question(from, question, &ask);
             }
             Control::Answer {
                 from,
@@ -181,16 +172,15 @@ impl Core {
             );
         }
         // By mail also here: the conclusion may not come while the asking command is still in the client's hands.
-        let answer = ask(self);
-        let id = self.id;
-        self.mailbox.send_control(
-            id,
-            Control::Answer {
-                from: id,
-                question,
-                answer,
-            },
-        );
+        self.answer_question(self.id, question, &ask);
+    }
+    fn answer_question(&mut self, asker: usize, question: u32, ask: &Question) {
+        let message = Control::Answer {
+            from: self.id,
+            question,
+            answer: ask(self),
+        };
+        self.mailbox.send_control(asker, message);
     }
 
     pub(super) fn answered(&mut self, from: usize, question: u32, answer: Vec<u8>) {

@@ -71,17 +71,8 @@ impl Core {
         if self.monitors.any() {
             self.monitor_command(conn, entry, args);
         }
-        let exec = Exec {
-            commands,
-            watchers: Vec::new(),
-            conn,
-            client: id,
-            db,
-            version,
-            reads,
-            bare: true,
-            user,
-        };
+        let caller = Ticket::of(self.id, conn, id, reads);
+        let exec = Exec::bare(commands, caller, db, version, user);
         self.start_exec(exec, plan);
         Flow::Next
     }
@@ -111,7 +102,8 @@ impl Core {
         }
         let client = self.clients.get(conn).expect("looked up by the caller");
         let (id, db, version, reads) = (client.id, client.db, client.version, client.reads());
-        self.caller = Ticket::of(self.id, conn, id, reads);
+        let caller = Ticket::of(self.id, conn, id, reads);
+        self.caller = caller;
         self.acting = None;
         let begins = self.begin_log_group();
         let mut reply = std::mem::take(&mut self.scripts.reply);
@@ -130,17 +122,8 @@ impl Core {
             Err(crate::scripts::Wide) => {
                 if self.clients.get(conn).is_some_and(|c| c.id == id) {
                     let words = Words::new(args.iter().copied());
-                    let exec = Exec {
-                        commands: vec![Queued { entry, words }],
-                        watchers: Vec::new(),
-                        conn,
-                        client: id,
-                        db,
-                        version,
-                        reads,
-                        bare: true,
-                        user: None,
-                    };
+                    let commands = vec![Queued { entry, words }];
+                    let exec = Exec::bare(commands, caller, db, version, None);
                     let ticket = self.hold_client(conn);
                     self.start_exclusive(ticket, exec);
                 }

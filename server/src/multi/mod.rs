@@ -104,17 +104,29 @@ impl Exec {
         version: Version,
         user: Option<Arc<User>>,
     ) -> Self {
+        let reads = Reads {
+            tracked: false,
+            ..ticket.reads
+        };
+        let caller = Ticket { reads, ..ticket };
+        Self::bare(vec![script], caller, db, version, user)
+    }
+    /// One script of the caller's.
+    fn bare(
+        commands: Vec<Queued>,
+        caller: Ticket,
+        db: usize,
+        version: Version,
+        user: Option<Arc<User>>,
+    ) -> Self {
         Self {
-            commands: vec![script],
+            commands,
             watchers: Vec::new(),
-            conn: ticket.conn,
-            client: ticket.client,
+            conn: caller.conn,
+            client: caller.client,
             db,
             version,
-            reads: Reads {
-                tracked: false,
-                ..ticket.reads
-            },
+            reads: caller.reads,
             bare: true,
             user,
         }
@@ -132,8 +144,7 @@ impl Exec {
 pub(crate) fn write_null(reply: &mut Reply<'_>, entry: &Entry, null: Null) {
     match null {
         _ if matches!(entry.spec.name, "BLMOVE" | "BRPOPLPUSH") => reply.null(),
-        Null::Bulk => reply.null(),
-        Null::Array => reply.null_array(),
+        null => null.write(reply),
     }
 }
 

@@ -363,7 +363,7 @@ impl Core {
             && !client.dirty
             && client.out.is_empty()
             && client.waiting_count() == 1;
-        client.answer_by(ticket.seq, write);
+        client.answer(ticket.seq, write);
         let go_on = client.stalled && !client.is_waiting();
         match client.wait {
             Wait::No => {}

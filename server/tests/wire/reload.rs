@@ -9,6 +9,21 @@ fn digest(c: &mut Client) -> String {
 fn ok(c: &mut Client, line: &str) {
     assert_eq!(c.call(line), "+OK\r\n", "{line}");
 }
+/// A server with that folder, and save points `save`.
+fn start(shards: usize, folder: &TemporaryFolder, save: &str, more: &[&str]) -> Server {
+    let dir = folder.to_str().expect("a plain name");
+    let options = [
+        "--dir",
+        dir,
+        "--save",
+        save,
+        "--enable-debug-command",
+        "yes",
+    ];
+    Server::start(shards, &[&options[..], more].concat())
+}
+const LOGGED: &[&str] = &["--appendonly", "yes"];
+
 /// Changes of every kind, over all cores.
 fn fill(c: &mut Client, round: usize) {
     for n in 0..30 {
@@ -33,14 +48,7 @@ fn fill(c: &mut Client, round: usize) {
 fn the_log_is_read_again_and_written_on() {
     for shards in [1, 4] {
         let folder = TemporaryFolder::new("reload");
-        let dir = folder.to_str().expect("a plain name");
-        let options = ["--dir", dir, "--save", "", "--enable-debug-command", "yes"];
-        let logged: Vec<&str> = options
-            .iter()
-            .copied()
-            .chain(["--appendonly", "yes"])
-            .collect();
-        let server = Server::start(shards, &logged);
+        let server = start(shards, &folder, "", LOGGED);
         let mut c = server.client();
         fill(&mut c, 0);
         // A list that the log fills and empties: who waits for it gets nothing of that.
@@ -88,7 +96,7 @@ fn the_log_is_read_again_and_written_on() {
         ok(&mut c, "DEBUG LOADAOF");
         assert_eq!(digest(&mut c), before, "{shards} shards, switched off");
         drop(server);
-        let server = Server::start(shards, &logged);
+        let server = start(shards, &folder, "", LOGGED);
         let mut c = server.client();
         while c.call("PING").starts_with("-LOADING") {}
         assert_eq!(digest(&mut c), before, "{shards} shards, after a start");
@@ -100,10 +108,7 @@ fn the_log_is_read_again_and_written_on() {
 fn a_consumer_that_waits_is_in_the_log() {
     for shards in [1, 4] {
         let folder = TemporaryFolder::new("reload");
-        let dir = folder.to_str().expect("a plain name");
-        let options = ["--dir", dir, "--save", "", "--enable-debug-command", "yes"];
-        let options = [&options[..], &["--appendonly", "yes"]].concat();
-        let server = Server::start(shards, &options);
+        let server = start(shards, &folder, "", LOGGED);
         let mut c = server.client();
         ok(&mut c, "XGROUP CREATE s g $ MKSTREAM");
         let mut waiting = server.client();
@@ -127,18 +132,7 @@ fn a_consumer_that_waits_is_in_the_log() {
 fn a_damaged_log_changes_nothing() {
     for shards in [1, 3] {
         let folder = TemporaryFolder::new("reload");
-        let dir = folder.to_str().expect("a plain name");
-        let options = [
-            "--dir",
-            dir,
-            "--save",
-            "",
-            "--enable-debug-command",
-            "yes",
-            "--appendonly",
-            "yes",
-        ];
-        let server = Server::start(shards, &options);
+        let server = start(shards, &folder, "", LOGGED);
         let mut c = server.client();
         fill(&mut c, 0);
         let before = digest(&mut c);
@@ -160,17 +154,8 @@ fn a_damaged_log_changes_nothing() {
 fn without_a_log_nothing_is_forgotten() {
     for shards in [1, 4] {
         let folder = TemporaryFolder::new("reload");
-        let dir = folder.to_str().expect("a plain name");
         // FLUSHALL writes a snapshot, and a log that is switched on waits for its end.
-        let options = [
-            "--dir",
-            dir,
-            "--save",
-            "3600 1",
-            "--enable-debug-command",
-            "yes",
-        ];
-        let server = Server::start(shards, &options);
+        let server = start(shards, &folder, "3600 1", &[]);
         let mut c = server.client();
         fill(&mut c, 0);
         let before = digest(&mut c);
@@ -253,18 +238,7 @@ fn a_log_that_was_half_taken_over_is_taken_over() {
 #[test]
 fn rewrites_that_fail() {
     let folder = TemporaryFolder::new("reload");
-    let dir = folder.to_str().expect("a plain name");
-    let options = [
-        "--dir",
-        dir,
-        "--save",
-        "",
-        "--enable-debug-command",
-        "yes",
-        "--appendonly",
-        "yes",
-    ];
-    let server = Server::start(1, &options);
+    let server = start(1, &folder, "", LOGGED);
     let mut c = server.client();
     // The cores begin with that, and so do the files.
     ok(&mut c, "SET k v");
@@ -315,9 +289,7 @@ fn a_snapshot_is_read_again_with_every_option() {
     };
     for shards in [1, 2, 4] {
         let folder = TemporaryFolder::new("reload");
-        let dir = folder.to_str().expect("a plain name");
-        let options = ["--dir", dir, "--save", "", "--enable-debug-command", "yes"];
-        let server = Server::start(shards, &options);
+        let server = start(shards, &folder, "", &[]);
         let mut c = server.client();
         let refused = "-ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.\r\n";
         assert_eq!(c.call("DEBUG RELOAD NOSAVE MAYBE"), refused);
@@ -391,10 +363,7 @@ fn a_snapshot_is_read_again_with_every_option() {
 fn what_came_with_a_snapshot_is_in_the_log() {
     for shards in [1, 4] {
         let folder = TemporaryFolder::new("reload");
-        let dir = folder.to_str().expect("a plain name");
-        let options = ["--dir", dir, "--save", "", "--enable-debug-command", "yes"];
-        let options = [&options[..], &["--appendonly", "yes"]].concat();
-        let server = Server::start(shards, &options);
+        let server = start(shards, &folder, "", LOGGED);
         let mut c = server.client();
         ok(&mut c, "MSET a 1 b 2 c 3 d 4");
         let saved = digest(&mut c);
@@ -414,16 +383,7 @@ fn what_came_with_a_snapshot_is_in_the_log() {
 fn a_snapshot_in_the_background_keeps_nobody_from_reloading() {
     for shards in [1, 4] {
         let folder = TemporaryFolder::new("reload");
-        let dir = folder.to_str().expect("a plain name");
-        let options = [
-            "--dir",
-            dir,
-            "--save",
-            "3600 1",
-            "--enable-debug-command",
-            "yes",
-        ];
-        let server = Server::start(shards, &options);
+        let server = start(shards, &folder, "3600 1", &[]);
         let mut c = server.client();
         for _ in 0..20 {
             c.send(b"FLUSHALL\r\nSET k v\r\nDEBUG RELOAD\r\nGET k\r\n");

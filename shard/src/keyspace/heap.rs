@@ -463,9 +463,8 @@ mod tests {
         let used: Vec<usize> = heap.chunks.iter().map(|c| c.as_ptr() as usize).collect();
         let is_used = |a: &&usize| used.iter().any(|c| (*c..*c + CHUNK).contains(a));
         assert_eq!(named.iter().filter(is_used).count(), named.len() - 1);
-        let (last, ahead) = (heap.chunks.len(), heap.ahead);
+        assert!(heap.ahead.is_some());
         drop(heap);
-        assert!(last > 0 && ahead.is_some());
         // Whatever it says.
         let _ = Untouched { address: named[0] }.touch();
     }
