@@ -1,7 +1,8 @@
 //! Commands that many cores have a share in: those whose keys each owner can look after by itself (MGET, MSET, DEL …), and those about
-//! all keys (DBSIZE, FLUSHALL …). Every owner runs its share; the coordinator makes one reply of theirs.
+//! all keys (DBSIZE, FLUSHALL …). Every owner runs its share; the coordinator makes one reply of theirs. So it is with an EXEC each of
+//! whose commands has its keys on one core ([`crate::multi`]): an owner's share are its commands.
 //!
-//! The first kind is gathered over a turn, of all clients, and goes out as one transaction: one number, one part for each core, one answer from
+//! The first and the last kind are gathered over a turn, of all clients, and go out as one transaction: one number, one part for each core, one answer from
 //! each. What a number, a part and an answer cost is thus shared by all commands of the turn; what is left of each is the way of its words there
 //! and of its reply back. To the rest of the world they are one transaction, which is as atomic as each by itself.
 //!
@@ -11,11 +12,15 @@
 use crate::core::Core;
 use crate::mailbox::{Item, Parcel, Ticket};
 use crate::merge::merge_replies;
+use crate::multi::{Queued, write_null};
 use crate::registry::{Entry, Keys, Run};
-use crate::request::{DataCall, run};
+use crate::request::{DataCall, GROUP, run};
+use crate::spares::Spares;
 use crate::transaction::{Coordinated, Kind, PartWork, Request};
 use ringwood_protocol::command::{BLOCKING, Merge, Route};
-use ringwood_protocol::reply::Version;
+use ringwood_protocol::reply::{Reply, Version};
+use ringwood_protocol::slot::key_slot;
+use ringwood_shard::ctx::Wants;
 use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::{Slots, bit};
 
@@ -25,6 +30,8 @@ const COMMANDS_MAX: usize = 256;
 /// What one turn has gathered so far.
 pub(crate) struct Gathering {
     gathered: Gathered,
+    /// Of an EXEC each of its commands counts.
+    count: usize,
     /// By core.
     shares: Vec<Option<Share>>,
     /// Of the slots of this core among them.
@@ -43,7 +50,7 @@ struct Share {
 #[derive(Default)]
 pub(crate) struct Gathered {
     commands: Vec<Command>,
-    /// The owners of all their keys, in a row.
+    /// The owners of all their keys, and of the commands of EXECs, in a row.
     owners: Vec<u16>,
     /// By core: the shares that are back.
     done: Vec<Option<Box<Parcel>>>,
@@ -51,28 +58,39 @@ pub(crate) struct Gathered {
 
 struct Command {
     ticket: Ticket,
-    merge: Merge,
+    /// `None`: an EXEC, whose reply is those of its commands.
+    merge: Option<Merge>,
     version: Version,
+    /// How many keys, or commands of an EXEC.
     keys: usize,
 }
 
-/// True for a command that may run while others are gathered: it is gathered too, or looks at its one key's slot itself.
+/// True for a command that may run while others are gathered: it is gathered too, looks at its one key's slot itself, or looks at none.
 pub(crate) fn may_follow(entry: &Entry) -> bool {
-    matches!(entry.spec.run, Run::Shard(_))
-        && match entry.spec.route {
-            Route::Scatter(_) => true,
-            Route::Owner => matches!(entry.keys, Keys::One(_)) && !entry.has(BLOCKING),
-            _ => false,
-        }
+    match (entry.spec.run, entry.spec.route) {
+        (Run::Server(_), _) => entry.spec.name == "MULTI",
+        (_, Route::Scatter(_)) => true,
+        (_, Route::Owner) => matches!(entry.keys, Keys::One(_)) && !entry.has(BLOCKING),
+        _ => false,
+    }
 }
 
 impl Gathering {
     pub fn new(cores: usize) -> Self {
         Self {
             gathered: Gathered::default(),
+            count: 0,
             shares: (0..cores).map(|_| None).collect(),
             own: 0,
         }
+    }
+    fn share(&mut self, owner: u16, spare: &mut Spares<Box<Parcel>>) -> &mut Share {
+        self.gathered.owners.push(owner);
+        self.shares[owner as usize].get_or_insert_with(|| Share {
+            parcel: spare.pop().unwrap_or_default(),
+            slots: Vec::new(),
+            command: usize::MAX,
+        })
     }
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -107,20 +125,10 @@ impl Core {
         let command = self.gathering.gathered.commands.len();
         for (&at, &slot) in keys.iter().zip(slots) {
             let owner = self.owner(slot);
-            let Gathering {
-                gathered,
-                shares,
-                own,
-            } = &mut self.gathering;
-            gathered.owners.push(owner);
             if owner as usize == self.id {
-                *own |= bit(slot);
+                self.gathering.own |= bit(slot);
             }
-            let share = shares[owner as usize].get_or_insert_with(|| Share {
-                parcel: self.spare_parcels.pop().unwrap_or_default(),
-                slots: Vec::new(),
-                command: usize::MAX,
-            });
+            let share = self.gathering.share(owner, &mut self.spare_parcels);
             share.slots.push(slot);
             let parcel = &mut *share.parcel;
             if share.command != command {
@@ -132,14 +140,75 @@ impl Core {
             words.iter().for_each(|word| parcel.put(word));
             parcel.items.last_mut().expect("there or just added").argc += step as u32;
         }
-        let commands = &mut self.gathering.gathered.commands;
-        commands.push(Command {
+        self.add_gathered(1, ticket, Some(merge), version, keys.len());
+    }
+
+    /// Adds an EXEC with its commands' owners to what this turn gathers.
+    pub(crate) fn gather_exec(
+        &mut self,
+        ticket: Ticket,
+        db: usize,
+        version: Version,
+        commands: &[Queued],
+        owners: &[u16],
+    ) {
+        let mut keys = Vec::new();
+        for (Queued { entry, words, key }, &owner) in commands.iter().zip(owners) {
+            // One call, wherever it runs.
+            self.stats.called(entry);
+            let is_own = owner as usize == self.id;
+            let share = self.gathering.share(owner, &mut self.spare_parcels);
+            let mut own = 0;
+            let mut add = |slot| {
+                share.slots.push(slot);
+                own |= bit(slot);
+            };
+            let (slot, hash) = key.unwrap_or_default();
+            match entry.keys {
+                Keys::One(_) => add(slot),
+                _ => {
+                    let args = words.slices();
+                    keys.clear();
+                    entry.key_indexes(&args, &mut keys);
+                    keys.iter().for_each(|&at| add(key_slot(args[at])));
+                }
+            }
+            share.parcel.items.push(Item {
+                ticket,
+                entry,
+                hash,
+                slot,
+                db: db as u16,
+                version,
+                argc: words.len() as u32,
+                reply_end: 0,
+                deferred: false,
+                whole: true,
+            });
+            words.iter().for_each(|word| share.parcel.put(word));
+            if is_own {
+                self.gathering.own |= own;
+            }
+        }
+        self.add_gathered(commands.len(), ticket, None, version, commands.len());
+    }
+
+    fn add_gathered(
+        &mut self,
+        count: usize,
+        ticket: Ticket,
+        merge: Option<Merge>,
+        version: Version,
+        keys: usize,
+    ) {
+        self.gathering.gathered.commands.push(Command {
             ticket,
             merge,
             version,
-            keys: keys.len(),
+            keys,
         });
-        if commands.len() >= COMMANDS_MAX {
+        self.gathering.count += count;
+        if self.gathering.count >= COMMANDS_MAX {
             self.send_gathered();
         }
     }
@@ -150,7 +219,7 @@ impl Core {
             return;
         }
         let gathered = std::mem::take(&mut self.gathering.gathered);
-        self.gathering.own = 0;
+        (self.gathering.own, self.gathering.count) = (0, 0);
         let shares = self.gathering.shares.iter_mut().enumerate();
         let parts = shares.filter_map(|(core, share)| {
             let Share { parcel, slots, .. } = share.take()?;
@@ -185,7 +254,7 @@ impl Core {
         let parts = parts.collect();
         let command = Command {
             ticket,
-            merge,
+            merge: Some(merge),
             version,
             keys: 0,
         };
@@ -214,16 +283,33 @@ impl Core {
         // Where the lap begins: see `observe`.
         let mut lap = 0;
         for i in 0..items.len() {
+            if i.is_multiple_of(GROUP) {
+                self.prefetch_whole(&items[i..items.len().min(i + GROUP)]);
+            }
             args.clear();
             let (begin, from) = (at, replies.len());
             at = Parcel::read(words, at, items[i].argc, &mut args);
-            let entry = items[i].entry;
+            let Item {
+                entry,
+                whole,
+                hash,
+                slot,
+                ..
+            } = items[i];
             keys.clear();
-            // A command about all keys has no slots.
-            let hasher = self.shard.keyspace.hasher();
-            for (&bytes, &slot) in args[1..].iter().step_by(step(entry)).zip(&mut slots) {
-                let hash = hasher.hash(bytes);
-                keys.push(Key { bytes, hash, slot });
+            match (whole, entry.keys) {
+                (true, Keys::One(at)) => {
+                    keys.extend(args.get(at).map(|bytes| Key { bytes, hash, slot }))
+                }
+                (true, _) => {}
+                (false, _) => {
+                    // A command about all keys has no slots.
+                    let hasher = self.shard.keyspace.hasher();
+                    for (&bytes, &slot) in args[1..].iter().step_by(step(entry)).zip(&mut slots) {
+                        let hash = hasher.hash(bytes);
+                        keys.push(Key { bytes, hash, slot });
+                    }
+                }
             }
             let alone = entry.heavy || at - begin >= self.thresholds.alone;
             if alone && i > lap {
@@ -244,7 +330,15 @@ impl Core {
                 caller: item.ticket,
             };
             let wants = run(&mut self.shard, &mut self.stats, &call, &args, replies);
-            assert!(wants.is_none(), "{} wants more than its share", entry.name);
+            match wants.as_deref() {
+                None => {}
+                // It may not wait in a transaction.
+                Some(Wants::Change(block)) if whole => {
+                    replies.truncate(from);
+                    write_null(&mut Reply::new(replies, item.version), entry, block.null);
+                }
+                Some(_) => panic!("{} wants more than its share", entry.name),
+            }
             item.reply_end = replies.len() as u32;
             let len = replies.len() - from;
             if len >= self.thresholds.lap_reply {
@@ -260,6 +354,18 @@ impl Core {
             }
         }
         self.account_items(&items[lap..], &args);
+    }
+
+    #[inline]
+    fn prefetch_whole(&self, items: &[Item]) {
+        let keyspace = &self.shard.keyspace;
+        let items = || items.iter().filter(|i| i.whole);
+        for i in items() {
+            keyspace.prefetch_bucket(i.db as usize, i.slot, i.hash);
+        }
+        for i in items() {
+            keyspace.prefetch_entry(i.db as usize, i.slot, i.hash);
+        }
     }
 
     /// A core's shares are back, with their replies.
@@ -295,7 +401,29 @@ impl Core {
         let mut parts: Vec<&[u8]> = Vec::with_capacity(done.len());
         let mut key = 0;
         for command in &commands {
+            let owners = &owners[key..key + command.keys];
+            key += command.keys;
+            let &Command {
+                ticket,
+                merge,
+                version,
+                ..
+            } = command;
             parts.clear();
+            let Some(merge) = merge else {
+                for &owner in owners {
+                    let parcel = done[owner as usize].as_ref().expect("its commands ran");
+                    let (item, from) = &mut next[owner as usize];
+                    let to = parcel.items[*item].reply_end as usize;
+                    parts.push(&parcel.replies[*from..to]);
+                    (*item, *from) = (*item + 1, to);
+                }
+                self.answer_by(ticket, |out| {
+                    Reply::new(out, version).array(parts.len());
+                    parts.iter().for_each(|part| out.extend_from_slice(part));
+                });
+                continue;
+            };
             for (parcel, (item, from)) in done.iter().zip(&mut next) {
                 let share = parcel
                     .as_deref()
@@ -310,18 +438,10 @@ impl Core {
                     _ => &[],
                 });
             }
-            let owners = &owners[key..key + command.keys];
-            key += command.keys;
-            let random = match command.merge {
+            let random = match merge {
                 Merge::WeightedPick => self.shard.random(),
                 _ => 0,
             };
-            let &Command {
-                ticket,
-                merge,
-                version,
-                ..
-            } = command;
             self.answer_by(ticket, |out| {
                 merge_replies(merge, &parts, owners, version, random, out);
             });
@@ -352,5 +472,6 @@ fn item(request: &Request<'_>, slot: u16) -> Item {
         argc: 1,
         reply_end: 0,
         deferred: false,
+        whole: false,
     }
 }

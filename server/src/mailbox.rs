@@ -146,6 +146,8 @@ pub struct Item {
     /// Where its reply ends in `replies`. A command that had to wait has an empty one: its answer comes later by itself.
     pub reply_end: u32,
     pub deferred: bool,
+    /// In a part of a transaction: a command as its client sent it, not one core's share of it.
+    pub whole: bool,
 }
 
 /// Commands of one core for another, gathered over a turn; it goes back with the replies, so that its buffers are used again.

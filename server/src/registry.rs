@@ -6,7 +6,7 @@
 
 use crate::commands::{self, ConnHandler};
 use ringwood_protocol::command::{
-    BLOCKING, BeginSearch, Command, FAST, FindKeys, KeySpec, LUA, Route,
+    BLOCKING, BeginSearch, Command, FAST, FindKeys, KeySpec, LUA, Route, WRITE, acl,
 };
 use ringwood_shard::ctx::Handler;
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub struct Entry {
     pub heavy: bool,
     /// A data command of one key that neither waits nor asks for more keys: nearly every request. See [`crate::core::Core::is_plain`].
     pub plain: bool,
+    /// It may put something where somebody waits for it.
+    pub wakes: bool,
     /// The container of a subcommand.
     pub parent: Option<&'static str>,
     /// Clients call it, or its container, by another name, or cannot call it.
@@ -361,10 +363,18 @@ impl Registry {
             && spec.route == Route::Owner
             && spec.flags & (BLOCKING | LUA) == 0
             && subcommands.is_empty();
+        let waited_for = acl::LIST | acl::SORTEDSET | acl::STREAM | acl::GEO;
+        let only_ends = matches!(
+            spec.name,
+            "DEL" | "UNLINK" | "EXPIRE" | "PEXPIRE" | "EXPIREAT" | "PEXPIREAT" | "PERSIST"
+        );
+        let wakes = spec.flags & WRITE != 0
+            && (spec.acl & waited_for != 0 || spec.acl & acl::KEYSPACE != 0 && !only_ends);
         let entry: &'static Entry = Box::leak(Box::new(Entry {
             index,
             heavy,
             plain,
+            wakes,
             name,
             spec,
             keys,

@@ -35,7 +35,7 @@ impl Core {
         let user = client.restricted.then(|| client.user.clone());
         let reads = client.reads();
         let words = Words::new(args.iter().copied());
-        let commands = vec![Queued { entry, words }];
+        let commands = vec![Queued::script(entry, words)];
         let mut plan = self.plan(&commands, db, cluster, &[]);
         plan.everything |= wide;
         if cluster && plan.crosses_slots() {
@@ -122,7 +122,7 @@ impl Core {
             Err(crate::scripts::Wide) => {
                 if self.clients.get(conn).is_some_and(|c| c.id == id) {
                     let words = Words::new(args.iter().copied());
-                    let commands = vec![Queued { entry, words }];
+                    let commands = vec![Queued::script(entry, words)];
                     let exec = Exec::bare(commands, caller, db, version, None);
                     let ticket = self.hold_client(conn);
                     self.start_exclusive(ticket, exec);
@@ -141,7 +141,7 @@ impl Core {
     /// Runs a script all of whose declared keys are here; it comes back if it has to start again, with every core held.
     pub(super) fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<Exec> {
         self.acting = exec.user.clone();
-        let Queued { entry, words } = &exec.commands[0];
+        let Queued { entry, words, .. } = &exec.commands[0];
         let args = words.slices();
         self.caller = exec.caller(self.id);
         // One that runs at once is timed like any command.
@@ -193,7 +193,7 @@ impl Core {
             version,
         } = script;
         let exec = Exec {
-            commands: vec![Queued { entry, words }],
+            commands: vec![Queued::script(entry, words)],
             watchers: Vec::new(),
             conn: ticket.conn,
             client: ticket.client,

@@ -154,7 +154,7 @@ impl Core {
     /// Runs commands until one has to wait for other cores.
     fn go_exclusive(&mut self, transaction: u32, ticket: Ticket, mut all: Box<Exclusive>) {
         self.acting = all.exec.user.clone();
-        while let Some(Queued { entry, words }) = all.exec.commands.get(all.at) {
+        while let Some(Queued { entry, words, .. }) = all.exec.commands.get(all.at) {
             if self.is_forbidden_now(&all.exec, all.at) {
                 all.at += 1;
                 continue;
@@ -265,7 +265,7 @@ impl Core {
 
     /// Asks for the keys of the current command, and the `extra` ones, that are not here.
     fn borrow_under(&mut self, transaction: u32, all: &mut Exclusive, extra: Vec<Box<[u8]>>) {
-        let Queued { entry, words } = &all.exec.commands[all.at];
+        let Queued { entry, words, .. } = &all.exec.commands[all.at];
         let db = all.exec.db;
         let mut names = self.key_names(entry, &words.slices(), db);
         names.extend(extra.iter().map(|key| (db, key.clone())));
@@ -316,7 +316,7 @@ impl Core {
         loans: Vec<(usize, Loan)>,
         mut extra: Vec<Box<[u8]>>,
     ) -> bool {
-        let Queued { entry, words } = &all.exec.commands[all.at];
+        let Queued { entry, words, .. } = &all.exec.commands[all.at];
         let (db, version) = (all.exec.db, all.exec.version);
         self.caller = all.exec.caller(self.id);
         match self.run_lent(entry, &words.slices(), db, version, loans) {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | on this core | run here, one after the other; behind locks if their slots are in use |
 //! | on one other core, data commands only | forwarded like any command, run there ([`Core::run_unit`]) |
+//! | on several cores, each command's on one | gathered with others like MGET: each owner runs its commands ([`spread`]) |
 //! | on several cores, or others' keys are watched | one transaction borrows all keys, then they run here ([`Core::run_exec_borrowed`]) |
 //! | all of them (DBSIZE, FLUSHALL, SCAN), or only known on the way (SORT BY) | every core is held, then step by step ([`exclusive`]) |
 //!
@@ -21,6 +22,7 @@
 mod eval;
 pub mod exclusive;
 mod plan;
+mod spread;
 mod unit;
 mod watch;
 
@@ -41,6 +43,7 @@ use ringwood_protocol::command::{LUA, NO_MULTI, Route};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::{Args, Null, Wants};
+use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::Slots;
 use std::sync::Arc;
 
@@ -49,9 +52,19 @@ use std::sync::Arc;
 pub struct Queued {
     pub entry: &'static Entry,
     pub words: Words,
+    /// Slot and hash of the first key, of commands that have it at a fixed place.
+    pub key: Option<(u16, u64)>,
 }
 
 impl Queued {
+    /// A script.
+    pub(crate) fn script(entry: &'static Entry, words: Words) -> Self {
+        Self {
+            entry,
+            words,
+            key: None,
+        }
+    }
     /// Neither a data command nor a script.
     fn is_servers_own(&self) -> bool {
         matches!(self.entry.spec.run, Run::Server(_)) && !self.entry.has(LUA)
@@ -158,10 +171,12 @@ impl Core {
         conn: ConnId,
         entry: &'static Entry,
         args: Args<'_>,
+        key: Option<Key<'_>>,
     ) -> Option<Flow> {
         match entry.spec.name {
             "EXEC" if entry.parent.is_none() => return Some(self.exec(conn)),
             "MULTI" | "DISCARD" | "WATCH" | "QUIT" | "RESET" if entry.parent.is_none() => {
+                self.send_gathered();
                 return None;
             }
             _ => {}
@@ -186,7 +201,8 @@ impl Core {
         let client = self.clients.get_mut(conn).expect("looked up above");
         let multi = client.multi.as_mut().expect("the caller's");
         let words = Words::new(args.iter().copied());
-        multi.push(Queued { entry, words });
+        let key = key.map(|key| (key.slot, key.hash));
+        multi.push(Queued { entry, words, key });
         self.queued = true;
         self.reply_now(conn, |reply| reply.simple("QUEUED"));
         Some(Flow::Next)
@@ -195,6 +211,9 @@ impl Core {
     // ---- EXEC ----
 
     fn exec(&mut self, conn: ConnId) -> Flow {
+        if self.shared.scripts.busy.any() {
+            self.send_gathered();
+        }
         let client = self.clients.get(conn).expect("looked up by the caller");
         let multi = client.multi.as_ref().expect("the caller's");
         if multi.aborted {
@@ -221,6 +240,11 @@ impl Core {
             self.hold_for_pause(conn);
             return Flow::Stall;
         }
+        let client = self.clients.get(conn).expect("looked up by the caller");
+        if let Some(spread) = self.spread(client) {
+            return self.exec_spread(conn, &spread);
+        }
+        self.send_gathered();
         let client = self.clients.get(conn).expect("looked up by the caller");
         let multi = client.multi.as_ref().expect("the caller's");
         let mut plan = self.plan(&multi.commands, client.db, client.cluster, &client.watchers);
@@ -406,7 +430,7 @@ impl Core {
         self.begin_exec(exec.conn);
         let mut out = Vec::new();
         for at in 0..exec.commands.len() {
-            let Queued { entry, words } = &exec.commands[at];
+            let Queued { entry, words, .. } = &exec.commands[at];
             if self.is_forbidden_now(&exec, at) {
                 continue;
             }
@@ -444,7 +468,7 @@ impl Core {
     /// A transaction of these commands has run, or is on its way to another core. Redis shows EXEC behind them.
     fn monitor_exec(&mut self, conn: ConnId, commands: &[Queued]) {
         if self.monitors.any() {
-            for Queued { entry, words } in commands {
+            for Queued { entry, words, .. } in commands {
                 self.monitor_queued(conn, entry, words);
             }
             let entry = self.registry.logged().lookup(b"EXEC").expect("declared");
@@ -456,7 +480,7 @@ impl Core {
         let Some(user) = exec.user.as_ref().filter(|_| !exec.bare) else {
             return false;
         };
-        let Queued { entry, words } = &exec.commands[at];
+        let Queued { entry, words, .. } = &exec.commands[at];
         let error = self.forbidden_by_now(exec.conn, user, entry, &words.slices());
         if let Some(error) = &error {
             self.write_reply(exec, |reply| reply.error(error));
@@ -486,7 +510,7 @@ impl Core {
 
     /// Runs one of the server's own commands in a transaction. A client that is gone has no connection to run it on.
     fn run_server_command(&mut self, exec: &mut Exec, at: usize) {
-        let Queued { entry, words } = &exec.commands[at];
+        let Queued { entry, words, .. } = &exec.commands[at];
         let Run::Server(handler) = entry.spec.run else {
             panic!("{} is a data command", entry.name)
         };

@@ -53,7 +53,7 @@ impl Core {
             (n < databases).then_some(n)
         };
         for command in commands {
-            let Queued { entry, words } = command;
+            let Queued { entry, words, .. } = command;
             let args = words.slices();
             let name = entry.spec.name;
             let script = entry.has(LUA);

@@ -12,7 +12,7 @@ use ringwood_protocol::slot::key_slot;
 use ringwood_shard::keyspace::Key;
 
 /// Commands looked up together.
-pub(super) const GROUP: usize = 16;
+pub(crate) const GROUP: usize = 16;
 
 /// One parsed command.
 pub(super) struct Request<'a> {

@@ -47,6 +47,7 @@ impl Core {
         client.commands += 1;
         client.last_command = entry;
         let tracks = client.tracker.is_some();
+        let queues = client.multi.is_some();
         let flow = 'run: {
             if let Some(error) = admit(client, entry, args) {
                 break 'run self.reject(conn, entry, error);
@@ -72,7 +73,8 @@ impl Core {
             {
                 break 'run flow;
             }
-            if !self.gathering.is_empty() && !crate::gather::may_follow(entry) {
+            // What MULTI queues does nothing yet, and EXEC sees to it itself.
+            if !self.gathering.is_empty() && !queues && !crate::gather::may_follow(entry) {
                 self.send_gathered();
             }
             if self.shared.scripts.busy.any()
@@ -99,7 +101,7 @@ impl Core {
                 break 'run Flow::Stall;
             }
             if client.multi.is_some()
-                && let Some(flow) = self.in_multi(conn, entry, args)
+                && let Some(flow) = self.in_multi(conn, entry, args, key)
             {
                 break 'run flow;
             }

@@ -26,12 +26,13 @@ use crate::core::Core;
 use crate::io::{ConnId, Io, RecvBuf};
 use crate::registry::Entry;
 use crate::scripts::debug::take_input;
-use batch::{Batch, GROUP, Request};
+pub(crate) use batch::GROUP;
+use batch::{Batch, Request};
 use ringwood_protocol::error::ProtocolError;
 use ringwood_protocol::resp::{Limits, Opening, Parsed, parse};
 
 /// Outstanding replies of one connection, beyond which it is not read further for now.
-const OUTSTANDING_MAX: usize = 16 << 10;
+pub(crate) const OUTSTANDING_MAX: usize = 16 << 10;
 /// A cut-off command of this many bytes is parsed on from where it stopped, not from its beginning.
 const RESUME_MIN: usize = 16 << 10;
 /// What is missing of a request is received straight into the query buffer from this size on.

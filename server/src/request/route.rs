@@ -457,6 +457,7 @@ impl Core {
             argc,
             reply_end: 0,
             deferred: false,
+            whole: true,
         };
         parcel.add(item, args);
         Flow::Next

@@ -46,6 +46,8 @@ pub struct Commands {
     next_value: u32,
     /// Half of the commands are about lists.
     lists: bool,
+    /// Half of the commands are in transactions each of whose commands has one key: these need no other core's keys.
+    execs: bool,
     /// What each client watches.
     watched: Vec<Vec<usize>>,
 }
@@ -54,6 +56,7 @@ impl Commands {
     pub fn new(clients: usize, chance: &mut Chance) -> Self {
         Self {
             lists: chance.one_in(2),
+            execs: chance.one_in(2),
             watched: vec![Vec::new(); clients],
             next_value: 0,
         }
@@ -101,7 +104,26 @@ impl Commands {
                 self.next_value += 1;
                 Action::Chase(chance.below(KEYS), self.next_value)
             }
+            12..=23 if self.execs => {
+                let count = 1 + chance.below(4);
+                Action::Exec(
+                    std::mem::take(&mut self.watched[client]),
+                    (0..count).map(|_| self.of_one_key(chance)).collect(),
+                )
+            }
             _ => self.single(chance),
+        }
+    }
+
+    fn of_one_key(&mut self, chance: &mut Chance) -> Action {
+        self.next_value += 1;
+        let lists = if self.lists { 6 } else { 1 };
+        match chance.below(6 + lists) {
+            0..=2 => Action::Get(chance.below(KEYS)),
+            3 | 4 => Action::Set(chance.below(KEYS), self.next_value),
+            5 => Action::Del(vec![chance.below(KEYS)]),
+            n if n % 2 == 0 => Action::Push(chance.below(LISTS), self.next_value),
+            _ => Action::Pop(vec![chance.below(LISTS)], 1),
         }
     }
 

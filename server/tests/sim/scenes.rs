@@ -278,3 +278,42 @@ fn sorted(a: usize, b: usize) -> Vec<String> {
     let bulk = |n: usize| format!("${}\r\n{n}", n.to_string().len());
     vec![format!("*2\r\n{}\r\n{}", bulk(a), bulk(b))]
 }
+
+/// EXECs that went out together get their own commands' replies, also behind one whose client is gone by then.
+#[test]
+fn an_exec_of_a_dead_client_takes_its_replies_with_it() {
+    let mut scene = Scene::new(2);
+    let second = scene.net.borrow_mut().connect();
+    let is_there = |core: &usize| scene.cores[*core].borrow().clients.len() == 2;
+    let core = loop {
+        (0..2).for_each(|core| scene.turn(core));
+        if let Some(core) = (0..2).find(is_there) {
+            break core;
+        }
+    };
+    let (a, b) = (scene.key(0), scene.key(1));
+    let exec = |commands: [String; 2]| ["MULTI".to_string()].into_iter().chain(commands);
+    let set = exec([format!("SET {a} 1"), format!("SET {b} 1")]);
+    let get = exec([format!("GET {a}"), format!("GET {b}")]);
+    let twenty = |one: Vec<String>| -> Vec<String> {
+        let one = one.into_iter().chain(["EXEC".to_string()]);
+        std::iter::repeat_n(one.collect::<Vec<_>>(), 20)
+            .flatten()
+            .collect()
+    };
+    scene.send(core, &twenty(set.collect()));
+    let first = std::mem::replace(&mut scene.clients[core], second);
+    scene.send(core, &twenty(get.collect()));
+    scene.turns(core);
+    scene.net.borrow_mut().pipes[first].client_gone = true;
+    scene.turns(core);
+    scene.settle();
+    let replies = scene.replies(core);
+    let execs: Vec<&String> = replies.iter().filter(|r| r.starts_with('*')).collect();
+    assert_eq!((replies.len(), execs.len()), (80, 20));
+    for reply in execs {
+        let values = ["$1\r\n1", "$-1"];
+        let fits = values.map(|a| values.map(|b| format!("*2\r\n{a}\r\n{b}")));
+        assert!(fits.concat().contains(reply), "{reply}");
+    }
+}

@@ -367,3 +367,72 @@ fn optimistic_counters_lose_nothing() {
         assert_eq!(c.call(&["GET", "shadow"]), bulk("100"), "{setup:?}");
     }
 }
+
+/// EXECs that go out together are one after the other all the same, also for who waits for a key; and a command of one fails by itself.
+#[test]
+fn pipelined_transactions_over_cores_are_as_one_after_the_other() {
+    for setup in setups(&[1, 2, 4]) {
+        let server = Server::start(setup);
+        let (mut c, mut waiting) = (server.connect(), server.connect());
+        for round in 0..20 {
+            let (q, s, n) = (
+                format!("q{round}"),
+                format!("s{round}"),
+                format!("n{round}"),
+            );
+            waiting.send(&request(&["BLPOP", &q, "0"]));
+            crate::blocking::await_blocked(&mut c, 1);
+            let execs: [&[String]; 4] = [
+                &[
+                    format!("SET {s} 1"),
+                    format!("RPUSH {q} v"),
+                    format!("LLEN {q}"),
+                ],
+                &[
+                    format!("LPOP {q}"),
+                    format!("INCR {s}"),
+                    format!("LPUSH {s} x"),
+                ],
+                &[
+                    format!("BLPOP {q} 0"),
+                    format!("MSET {n} 1 {s}"),
+                    format!("INCR {n}"),
+                ],
+                &[
+                    format!("GET {s}"),
+                    format!("DEL {s}"),
+                    format!("EXISTS {q} {q}"),
+                    format!("GET {n}"),
+                ],
+            ];
+            let mut bytes = Vec::new();
+            for commands in execs {
+                bytes.extend(request(&["MULTI"]));
+                commands
+                    .iter()
+                    .for_each(|line| bytes.extend(request(&words(line))));
+                bytes.extend(request(&["EXEC"]));
+                bytes.extend(request(&["GET", &s]));
+            }
+            c.send(&bytes);
+            let wrong = error("WRONGTYPE Operation against a key holding the wrong kind of value");
+            let arity = error("ERR wrong number of arguments for 'mset' command");
+            let replies = [
+                (vec![ok(), int(1), int(1)], bulk("1")),
+                (vec![Value::Null, int(2), wrong], bulk("2")),
+                (vec![Value::Null, arity, int(1)], bulk("2")),
+                (vec![bulk("2"), int(1), int(0), bulk("1")], Value::Null),
+            ];
+            for (commands, (replies, then)) in execs.iter().zip(replies) {
+                assert_eq!(c.read(), ok(), "{setup:?}");
+                for _ in *commands {
+                    assert_eq!(c.read(), Value::Simple("QUEUED".into()), "{setup:?}");
+                }
+                assert_eq!(c.read(), Value::Array(replies), "{setup:?}");
+                assert_eq!(c.read(), then, "{setup:?}");
+            }
+            let served = Value::Array(vec![bulk(&q), bulk("v")]);
+            assert_eq!(waiting.read(), served, "{setup:?}");
+        }
+    }
+}

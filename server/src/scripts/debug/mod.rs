@@ -250,7 +250,7 @@ impl Core {
         };
         let (ticket, entry) = (running.ticket, running.entry);
         let exec = Exec::of_script(
-            Queued { entry, words },
+            Queued::script(entry, words),
             ticket,
             running.db,
             Version::Resp2,
