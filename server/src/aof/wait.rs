@@ -66,6 +66,13 @@ impl Core {
         self.ask_all(Ticket::NOBODY, Arc::new(ask), Box::new(conclude));
     }
 
+    /// Whether all that this core has noted is on disk.
+    pub(crate) fn is_log_on_disk(&self) -> bool {
+        let target = self.log.target();
+        let is_there = target.is_none_or(|(file, to)| file.synced.load(Acquire) >= to);
+        is_there && self.shard.log.is_empty()
+    }
+
     pub(crate) fn look_at_log_waiters(&mut self) {
         for waiting in std::mem::take(&mut self.log_waiters) {
             if waiting.waiter.is_over() {

@@ -3,9 +3,11 @@
 use super::{Answer, Call, ConnHandler};
 use crate::aof::wait::Wanted;
 use crate::blocking::InVain;
+use crate::config::enums::AppendFsync;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number::parse_i64;
+use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
 
 pub const COMMANDS: &[Command<ConnHandler>] = &[ROLE, WAIT, WAITAOF];
@@ -74,6 +76,29 @@ fn timeout_ms(call: &Call<'_>, word: &[u8]) -> Result<Option<u64>, CommandError>
     Ok((ms > 0).then_some(ms))
 }
 
+/// WAITAOF where nothing may wait: whether what was written before is on disk by now. What this transaction has written does not
+/// count, as in Redis, but for other cores' keys, whose logs may have it when they are asked; a script's calls are no client's,
+/// and wrote nothing before.
+fn say_if_on_disk(call: &mut Call<'_>) -> Answer {
+    let write = |reply: &mut Reply<'_>, local: bool| {
+        reply.array(2);
+        reply.integer(local.into());
+        reply.integer(0);
+    };
+    let config = &call.core.config;
+    // With `always` nobody hears this before what came before it is there.
+    let always = config.appendfsync == AppendFsync::Always && !call.core.refuses_writes;
+    if call.is_script() || always || !config.appendonly {
+        let local = config.appendonly;
+        write(&mut call.reply, local);
+        return Answer::Now;
+    }
+    call.gather(
+        |core| core.is_log_on_disk(),
+        move |_, reply, cores| write(reply, cores.into_iter().all(|there| there)),
+    )
+}
+
 const WAITAOF: Command<ConnHandler> = command("WAITAOF", exactly(4), waitaof as ConnHandler)
     .flags(BLOCKING | BARRIER)
     .acl(acl::CONNECTION)
@@ -105,10 +130,7 @@ fn waitaof(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> 
         return Err(CommandError::fixed(text));
     }
     if may_not_wait(call) {
-        call.reply.array(2);
-        call.reply.integer(0);
-        call.reply.integer(0);
-        return Ok(Answer::Now);
+        return Ok(say_if_on_disk(call));
     }
     let (entry, version) = (call.entry, call.reply.version());
     let wanted = Wanted {

@@ -640,6 +640,37 @@ fn waitaof_waits_for_the_disk() {
     }
 }
 
+/// In a transaction or script WAITAOF waits for nothing, and says of the own log what Redis says. It said 0.
+#[test]
+fn waitaof_where_nothing_may_wait_says_what_is_on_disk() {
+    let (there, not_there) = ("*2\r\n:1\r\n:0\r\n", "*2\r\n:0\r\n:0\r\n");
+    for shards in [1, 4] {
+        let folder = Folder::new();
+        let (_server, mut c) = folder.server(shards, &["--appendfsync", "no"]);
+        let script = "EVAL return(redis.call('WAITAOF',0,0,0)) 0";
+        let in_multi = |c: &mut Client| {
+            ok(c, "MULTI");
+            assert_eq!(c.call("WAITAOF 0 0 0"), "+QUEUED\r\n");
+            let reply = c.call("EXEC");
+            reply.strip_prefix("*1\r\n").expect("one reply").to_string()
+        };
+        ok(&mut c, "SET k v");
+        assert_eq!(in_multi(&mut c), not_there, "nothing syncs it");
+        assert_eq!(c.call(script), there, "it is no client's");
+        ok(&mut c, "CONFIG SET appendfsync everysec");
+        ok(&mut c, "SET k v");
+        assert_eq!(c.call("WAITAOF 1 0 0"), there);
+        assert_eq!(in_multi(&mut c), there);
+        ok(&mut c, "CONFIG SET appendfsync always");
+        ok(&mut c, "SET k w");
+        assert_eq!(in_multi(&mut c), there);
+        ok(&mut c, "CONFIG SET appendonly no");
+        wait_for(&mut c, "aof_enabled", "0");
+        assert_eq!(in_multi(&mut c), not_there);
+        assert_eq!(c.call(script), not_there);
+    }
+}
+
 /// Bytes that a file of the server may have, from now on.
 fn allow(pid: u32, limit: &str) {
     let mut command = Command::new("prlimit");
