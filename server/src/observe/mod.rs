@@ -82,9 +82,13 @@ impl Thresholds {
     pub fn watches_latency(&self) -> bool {
         self.latency_ns != u64::MAX
     }
+    /// Every command is timed by itself.
+    pub fn times_all(&self) -> bool {
+        self.alone == 0
+    }
     /// True when a command within a transaction or a script is timed.
     pub fn times_nested(&self, entry: &Entry) -> bool {
-        self.alone == 0 || entry.heavy
+        self.times_all() || entry.heavy
     }
 }
 
