@@ -185,7 +185,7 @@ impl Core {
                 deferred: false,
                 whole: true,
             });
-            words.iter().for_each(|word| share.parcel.put(word));
+            share.parcel.put_all(words);
             if is_own {
                 self.gathering.own |= own;
             }

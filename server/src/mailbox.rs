@@ -87,49 +87,67 @@ impl Ticket {
     };
 }
 
-/// A command's words in one buffer, to be kept or sent.
+/// A command's words in one buffer, to be kept or sent: as in a [`Parcel`].
 #[derive(Clone, Debug, Default)]
 pub struct Words {
     bytes: Vec<u8>,
-    ends: Vec<u32>,
+    count: usize,
 }
 
 impl Words {
-    pub fn new<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut new = Self::default();
-        new.bytes.reserve(512);
-        new.ends.reserve(16);
+    pub fn new<'a>(words: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>) -> Self {
+        let words = words.into_iter();
+        let len = words.clone().map(|word| 4 + word.len()).sum();
+        let mut new = Self {
+            bytes: Vec::with_capacity(len),
+            count: 0,
+        };
         for word in words {
-            new.push(word);
+            put(&mut new.bytes, word);
+            new.count += 1;
         }
         new
     }
-    pub fn push(&mut self, word: &[u8]) {
-        self.bytes.extend_from_slice(word);
-        self.ends.push(self.bytes.len() as u32);
-    }
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut from = 0;
-        self.ends.iter().map(move |&end| {
-            let word = &self.bytes[from..end as usize];
-            from = end as usize;
+        let mut at = 0;
+        (0..self.count).map(move |_| {
+            let word = word(&self.bytes, at);
+            at += 4 + word.len();
             word
         })
     }
     /// How many words.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.count
     }
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.count == 0
     }
     /// Bytes that it takes.
     pub fn memory(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+        self.bytes.capacity()
     }
     pub fn slices(&self) -> Vec<&[u8]> {
-        self.iter().collect()
+        let mut slices = Vec::with_capacity(self.count);
+        slices.extend(self.iter());
+        slices
     }
+}
+
+/// Appends a word: its length and it.
+#[inline]
+fn put(bytes: &mut Vec<u8>, word: &[u8]) {
+    bytes.reserve(4 + word.len());
+    bytes.extend_from_slice(&(word.len() as u32).to_ne_bytes());
+    bytes.extend_from_slice(word);
+}
+/// The word that [`put`] has appended there.
+#[inline]
+fn word(bytes: &[u8], at: usize) -> &[u8] {
+    let (len, rest) = bytes[at..]
+        .split_first_chunk::<4>()
+        .expect("written by `put`");
+    &rest[..u32::from_ne_bytes(*len) as usize]
 }
 
 /// One command in a parcel.
@@ -169,20 +187,18 @@ impl Parcel {
     /// Appends a word of the last command.
     #[inline]
     pub fn put(&mut self, word: &[u8]) {
-        self.words.reserve(4 + word.len());
-        self.words
-            .extend_from_slice(&(word.len() as u32).to_ne_bytes());
-        self.words.extend_from_slice(word);
+        put(&mut self.words, word);
+    }
+    /// Appends the words of a command.
+    pub fn put_all(&mut self, words: &Words) {
+        self.words.extend_from_slice(&words.bytes);
     }
     /// Reads `argc` words from `at` on, into `args`; returns where the next command's words begin.
     pub fn read<'a>(words: &'a [u8], mut at: usize, argc: u32, args: &mut Vec<&'a [u8]>) -> usize {
         for _ in 0..argc {
-            let (len, rest) = words[at..]
-                .split_first_chunk::<4>()
-                .expect("written by `add`");
-            let len = u32::from_ne_bytes(*len) as usize;
-            args.push(&rest[..len]);
-            at += 4 + len;
+            let word = word(words, at);
+            args.push(word);
+            at += 4 + word.len();
         }
         at
     }

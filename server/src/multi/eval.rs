@@ -31,6 +31,19 @@ impl Core {
             return Flow::Next;
         }
         let client = self.clients.get(conn).expect("looked up by the caller");
+        // Who may not do everything is asked here.
+        if !wide
+            && !client.restricted
+            && let Some((owner, slots)) = self.one_other_owner(args)
+        {
+            if client.cluster && slots.iter().any(|s| *s != slots[0]) {
+                return self.refuse(conn, Some(entry), CROSS_SLOT);
+            }
+            if waiting && !follows {
+                return Flow::Stall;
+            }
+            return self.eval_elsewhere(conn, entry, args, owner, &slots, follows);
+        }
         let (id, db, version, cluster) = (client.id, client.db, client.version, client.cluster);
         let user = client.restricted.then(|| client.user.clone());
         let reads = client.reads();
@@ -41,32 +54,9 @@ impl Core {
         if cluster && plan.crosses_slots() {
             return self.refuse(conn, Some(entry), CROSS_SLOT);
         }
-        // Who may not do everything is asked here.
-        let other = plan.one_other_core(self.id);
-        let other = other.filter(|_| user.is_none());
-        // It may need anything: what came before it is done first, and what comes behind it waits, for it may come back to start
-        // again wide, over keys that nobody knew of. But for those whose text shows that they do not.
-        if waiting && !(follows && other.is_some()) {
+        // It may need anything: what came before it is done first.
+        if waiting {
             return Flow::Stall;
-        }
-        if let Some(owner) = other {
-            let alone = !follows && (wide || !self.is_narrow_script(entry, args));
-            let slots = plan.slots(owner as usize);
-            let key = Key {
-                bytes: b"",
-                hash: 0,
-                slot: slots[0],
-            };
-            let flow = self.forward_slots(conn, owner, entry, args, key, slots);
-            if self.monitors.any() && flow != Flow::Stall {
-                self.monitor_command(conn, entry, args);
-            }
-            if flow != Flow::Stall
-                && let Some(client) = self.clients.get_mut(conn)
-            {
-                client.alone = alone;
-            }
-            return flow;
         }
         if self.monitors.any() {
             self.monitor_command(conn, entry, args);
@@ -75,6 +65,48 @@ impl Core {
         let exec = Exec::bare(commands, caller, db, version, user);
         self.start_exec(exec, plan);
         Flow::Next
+    }
+
+    /// The core that has all declared keys, and their slots, if it is another.
+    fn one_other_owner(&self, args: Args<'_>) -> Option<(u16, Vec<u16>)> {
+        let parameters = crate::scripts::parameters(args).ok()?;
+        let keys = parameters.keys.iter();
+        let slots: Vec<u16> = keys
+            .map(|key| ringwood_protocol::slot::key_slot(key))
+            .collect();
+        let owner = self.owner(*slots.first()?);
+        let one = owner as usize != self.id && slots.iter().all(|&s| self.owner(s) == owner);
+        one.then_some((owner, slots))
+    }
+
+    /// Sends a script to the core that has all its declared keys.
+    fn eval_elsewhere(
+        &mut self,
+        conn: ConnId,
+        entry: &'static Entry,
+        args: Args<'_>,
+        owner: u16,
+        slots: &[u16],
+        follows: bool,
+    ) -> Flow {
+        // What comes behind it waits, for it may come back to start again wide, over keys that nobody knew of. But for those whose
+        // text shows that they do not.
+        let alone = !follows && !self.is_narrow_script(entry, args);
+        let key = Key {
+            bytes: b"",
+            hash: 0,
+            slot: slots[0],
+        };
+        let flow = self.forward_slots(conn, owner, entry, args, key, slots);
+        if self.monitors.any() && flow != Flow::Stall {
+            self.monitor_command(conn, entry, args);
+        }
+        if flow != Flow::Stall
+            && let Some(client) = self.clients.get_mut(conn)
+        {
+            client.alone = alone;
+        }
+        flow
     }
 
     /// True for a script of an unrestricted client whose declared keys are all here and not in use: the usual case, for

@@ -83,6 +83,9 @@ pub struct Multi {
 
 impl Multi {
     fn push(&mut self, command: Queued) {
+        if self.commands.capacity() == 0 {
+            self.commands.reserve(8);
+        }
         self.words_memory += command.words.memory();
         self.commands.push(command);
     }

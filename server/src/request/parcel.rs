@@ -245,7 +245,10 @@ impl Core {
         reply: &mut Vec<u8>,
     ) -> bool {
         let args = words.slices();
-        let slots = self.unit_slots(entry, &args);
+        let slots = match self.locks.is_empty() {
+            true => Vec::new(),
+            false => self.unit_slots(entry, &args),
+        };
         if slots.iter().any(|&s| self.locks.in_use(s)) {
             if let Some(error) = self.locked_error() {
                 Reply::new(reply, version).command_error(&error);

@@ -7,7 +7,7 @@ use crate::io::Io;
 use crate::mailbox::{Ticket, Words};
 use crate::multi::exclusive::{Under, UnderDone};
 use crate::pubsub::{Counted, Kind};
-use crate::registry::{Entry, Run};
+use crate::registry::{Entry, Keys, Run};
 use crate::request::Mode;
 use crate::transaction::Loan;
 use ringwood_protocol::command::{DENYOOM, MAY_REPLICATE, NOSCRIPT, Route, WRITE};
@@ -228,23 +228,34 @@ impl<'a> ScriptHost<'a> {
                 slots, alone, undo, ..
             } => {
                 let core = &*self.core;
-                let mut names = core.key_names(entry, args, self.db);
-                let has = |(db, key): &Name| {
-                    let slot = key_slot(key);
-                    match core.owner(slot) as usize == core.id {
-                        true => slots.contains(&slot) || *alone && !core.locks.in_use(slot),
-                        false => core.shard.guests.contains(&(*db, key.clone())),
-                    }
+                let mine = |slot: u16| slots.contains(&slot) || *alone && !core.locks.in_use(slot);
+                // One that reads one key of this core: nearly every call.
+                let plainly = match (entry.keys, all || unnamed || entry.has(WRITE)) {
+                    (Keys::One(at), false) => args.get(at).is_some_and(|key| {
+                        let slot = key_slot(key);
+                        core.owner(slot) as usize == core.id && mine(slot)
+                    }),
+                    _ => false,
                 };
-                if all || unnamed || !names.iter().all(has) {
-                    self.wide = true;
-                    return;
-                }
-                if entry.has(WRITE) {
-                    names.retain(|name| !undo.iter().any(|b| b.name == *name));
-                    for name in names {
-                        let parts = self.core.shard.duplicate(name.0, &name.1);
-                        undo.push(Before { name, parts });
+                if !plainly {
+                    let mut names = core.key_names(entry, args, self.db);
+                    let has = |(db, key): &Name| {
+                        let slot = key_slot(key);
+                        match core.owner(slot) as usize == core.id {
+                            true => mine(slot),
+                            false => core.shard.guests.contains(&(*db, key.clone())),
+                        }
+                    };
+                    if all || unnamed || !names.iter().all(has) {
+                        self.wide = true;
+                        return;
+                    }
+                    if entry.has(WRITE) {
+                        names.retain(|name| !undo.iter().any(|b| b.name == *name));
+                        for name in names {
+                            let parts = self.core.shard.duplicate(name.0, &name.1);
+                            undo.push(Before { name, parts });
+                        }
                     }
                 }
                 let core = &mut *self.core;
