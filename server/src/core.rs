@@ -519,7 +519,8 @@ impl Core {
         let until_expiry = self.shard.next_expiry().map_or(Duration::MAX, |at| {
             Duration::from_millis(u64::try_from(at - self.now.unix_ms).unwrap_or(0))
         });
-        let freeing = if self.shard.keyspace.free_pending() > 0 {
+        let keyspace = &self.shard.keyspace;
+        let freeing = if keyspace.free_pending() > 0 || keyspace.has_surplus() {
             Duration::ZERO
         } else {
             Duration::MAX

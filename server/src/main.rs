@@ -7,6 +7,18 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
+/// Runs before anything else of this process.
+#[used]
+// SAFETY: the system's loader calls what this section holds with arguments that a function without any may ignore. `prepare` needs nothing
+// that is made later.
+#[unsafe(link_section = ".init_array")]
+static PREPARE: extern "C" fn() = {
+    extern "C" fn prepare() {
+        ringwood_shard::memory::arena::prepare();
+    }
+    prepare
+};
+
 fn main() -> ExitCode {
     let start = match cli::parse_env() {
         cli::Invocation::Serve(start) => start,

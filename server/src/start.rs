@@ -101,6 +101,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
     // From here, where no CPU is chosen yet.
     shared.persistence.start_writer();
     shared.helpers.start(cores)?;
+    ringwood_shard::memory::arena::use_small_pages(cores);
     shared.touching.start()?;
     let newest = shared.clone();
     crate::crash::install(move || crate::crash::newest_of(&newest));

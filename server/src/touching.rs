@@ -1,6 +1,6 @@
-//! A thread that has the system find memory for the cores' heaps before they need it: see [`Untouched`].
+//! A thread that has the system find memory for the cores before they need it: see [`Untouched`].
 
-use ringwood_shard::keyspace::heap::Untouched;
+use ringwood_shard::memory::untouched::Untouched;
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -11,11 +11,21 @@ pub struct Touching(OnceLock<SyncSender<Untouched>>);
 /// So much may wait. What is more the cores touch themselves.
 const WAITING_MAX: usize = 64;
 
+/// This thread works where nobody else wants the CPU: it is there to spare the cores' time, not to take it.
+fn give_way() {
+    // SAFETY: reads the parameters only. Where it is refused, the cores wait a little at worst.
+    unsafe {
+        let parameters: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters);
+    }
+}
+
 impl Touching {
     /// Called by a thread that is bound to no CPU; the new one is not bound either.
     pub fn start(&self) -> std::io::Result<()> {
         let (sender, receiver) = sync_channel::<Untouched>(WAITING_MAX);
         let work = move || {
+            give_way();
             for untouched in receiver {
                 if let Err(error) = untouched.touch() {
                     // Before Linux 5.14. The cores go on as if nobody had promised anything.

@@ -5,6 +5,9 @@
 //! the sum over the cores is exact. Threads that do long commands tell what they use as they go ([`begin_aside`]): nobody
 //! else would know of it before they end.
 
+pub mod arena;
+pub mod untouched;
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};

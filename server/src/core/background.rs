@@ -4,6 +4,7 @@ use super::Core;
 use crate::io::{ConnId, Io};
 use crate::request::Paused;
 use crate::stats::Sample;
+use ringwood_shard::memory;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -38,7 +39,9 @@ impl Core {
         }
         self.snapshot_slice();
         self.thin_slice();
-        while let Some(untouched) = self.shard.keyspace.take_untouched() {
+        self.shard.keyspace.give_back_some();
+        let untouched = self.shard.keyspace.take_untouched();
+        for untouched in untouched.into_iter().chain(memory::arena::take_untouched()) {
             self.shared.touching.ask(untouched);
         }
         self.leave(1000);

@@ -10,24 +10,24 @@
 //!
 //! Pages that hold little can be emptied: see [`thin`].
 //!
-//! The first touch of a huge page takes a quarter of a millisecond, since the system clears it, and on a virtual machine that gives
-//! memory back to its host many times as much. So a heap that grows asks for its next huge pages before it needs them, for somebody
-//! else to touch: [`Untouched`].
+//! When half of its newest huge page is in use, a heap names the next one, for somebody else to touch: [`Untouched`].
 //!
 //! Invariants: a page is in its class's list of pages with room exactly if it has room and is not to be emptied; `live` is the sum of the
 //! class sizes of all blocks handed out.
 
+mod empty;
+mod slab;
 pub mod thin;
 
+use crate::memory::untouched::{HUGE_PAGE, Untouched};
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 
 const PAGE: usize = 64 << 10;
 const CHUNK: usize = 4 << 20;
 const PAGES: usize = CHUNK / PAGE;
-const HUGE_PAGE: usize = 2 << 20;
-/// Smaller heaps ask for nothing beforehand: they would hold much more memory than they use.
-const AHEAD_MIN: usize = 16;
+/// The pages in the middle of a chunk's huge pages.
+const MIDDLES: [usize; 2] = [PAGES / 4, PAGES / 4 * 3];
 /// The largest block cut from pages.
 pub const BLOCK_MAX: usize = 4096;
 const FINE_MAX: usize = 1024;
@@ -55,13 +55,12 @@ const _: () = assert!(size_of::<Page>() == 64);
 pub struct Heap {
     /// By class: pages with room.
     room: [*mut Page; CLASSES],
-    /// Pages without blocks, linked through `next`.
-    empty: *mut Page,
-    empty_count: usize,
+    empty: empty::EmptyPages,
     chunks: Vec<NonNull<u8>>,
-    /// The next chunk.
-    ahead: Option<NonNull<u8>>,
-    untouched: Vec<Untouched>,
+    slabs: slab::Slabs,
+    /// As soon as this page is used, the huge page after the newest will be needed.
+    middle: *mut Page,
+    untouched: Option<Untouched>,
     page_count: usize,
     live: usize,
     /// Bytes of blocks above [`BLOCK_MAX`]; they are in the general allocator's count too.
@@ -71,25 +70,6 @@ pub struct Heap {
     thin: Option<Box<thin::Thin>>,
     /// The waste that the last pass could not do much about, or 0.
     calm_waste: usize,
-}
-
-/// A huge page that a heap will need soon.
-#[derive(Debug)]
-pub struct Untouched {
-    address: usize,
-}
-
-impl Untouched {
-    /// Has the system find memory for it. Takes a while, on any thread.
-    pub fn touch(self) -> std::io::Result<()> {
-        // SAFETY: this changes no byte of memory, whatever is at the address by now, and gives back none. Where nothing is any more it fails.
-        let result =
-            unsafe { libc::madvise(self.address as *mut _, HUGE_PAGE, libc::MADV_POPULATE_WRITE) };
-        match result {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    }
 }
 
 #[inline]
@@ -143,11 +123,11 @@ impl Default for Heap {
     fn default() -> Self {
         Self {
             room: [ptr::null_mut(); CLASSES],
-            empty: ptr::null_mut(),
-            empty_count: 0,
+            empty: Default::default(),
             chunks: Vec::new(),
-            ahead: None,
-            untouched: Vec::new(),
+            slabs: Default::default(),
+            middle: ptr::null_mut(),
+            untouched: None,
             page_count: 0,
             live: 0,
             large: 0,
@@ -165,12 +145,25 @@ impl Heap {
     }
     /// Bytes of pages that hold blocks.
     pub fn resident(&self) -> usize {
-        (self.page_count - self.empty_count) * PAGE
+        (self.page_count - self.empty.len()) * PAGE
+    }
+
+    /// To be called ten times a second. There is a surplus to [`Self::give_back`] now, or none.
+    pub fn look_for_surplus(&mut self) {
+        self.empty.look();
+    }
+    /// Pages that were not needed for a second.
+    pub fn surplus(&self) -> usize {
+        self.empty.surplus()
+    }
+    /// Gives up to so many of them back to the system.
+    pub fn give_back(&mut self, pages: usize) {
+        self.empty.give_back(pages);
     }
 
     /// What it will need soon. It does without if nobody touches it.
     pub fn take_untouched(&mut self) -> Option<Untouched> {
-        self.untouched.pop()
+        self.untouched.take()
     }
 
     /// A block of at least `size` bytes, aligned to 8, and to 64 if `size` is a multiple of 64.
@@ -240,7 +233,7 @@ impl Heap {
             // The last page with room of a class stays, so that one block's coming and going costs no page.
             if p.used == 0 && (!p.next.is_null() || !p.prev.is_null()) {
                 self.unlist(page);
-                self.retire(page);
+                self.empty.push(page);
             }
         }
     }
@@ -293,33 +286,19 @@ impl Heap {
         }
     }
 
-    /// Keeps an empty page for any class; beyond a few, its memory goes back to the system.
-    ///
-    /// # Safety
-    /// `page` is a live descriptor, in no list, and none of its blocks is in use.
-    unsafe fn retire(&mut self, page: *mut Page) {
-        // SAFETY: the page's memory holds nothing in use (the caller's promise); MADV_DONTNEED on private anonymous
-        // memory gives zero pages at the next touch.
-        unsafe {
-            if self.empty_count >= 16 {
-                libc::madvise(memory_of(page).cast(), PAGE, libc::MADV_DONTNEED);
-            }
-            (*page).next = self.empty;
-        }
-        self.empty = page;
-        self.empty_count += 1;
-    }
-
     #[cold]
     fn page_for(&mut self, class: usize) -> *mut Page {
-        if self.empty.is_null() {
+        let page = loop {
+            if let Some(page) = self.empty.pop() {
+                break page;
+            }
             self.add_chunk();
+        };
+        if page == self.middle {
+            self.ask();
         }
-        let page = self.empty;
-        // SAFETY: `empty` links live descriptors of pages without blocks.
+        // SAFETY: what was empty is a live descriptor of a page without blocks, and is in no list now.
         unsafe {
-            self.empty = (*page).next;
-            self.empty_count -= 1;
             page.write(Page {
                 free: ptr::null_mut(),
                 prev: ptr::null_mut(),
@@ -335,70 +314,35 @@ impl Heap {
         page
     }
 
-    /// The address of a new chunk.
-    fn map_chunk() -> NonNull<u8> {
-        // SAFETY: plain anonymous mappings; the parts cut off at both ends are never used.
-        let chunk = unsafe {
-            let raw = libc::mmap(
-                ptr::null_mut(),
-                2 * CHUNK,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            );
-            if raw == libc::MAP_FAILED {
-                std::alloc::handle_alloc_error(Layout::new::<[u8; CHUNK]>());
-            }
-            let raw = raw as usize;
-            let chunk = raw.next_multiple_of(CHUNK);
-            if chunk > raw {
-                libc::munmap(raw as *mut _, chunk - raw);
-            }
-            libc::munmap((chunk + CHUNK) as *mut _, raw + CHUNK - chunk);
-            // Look-ups jump about in memory: with small pages much of their time goes to address translation. Redis must
-            // avoid huge pages because a fork would copy them; nothing forks here. It is only advice, so a failure is none.
-            libc::madvise(chunk as *mut _, CHUNK, libc::MADV_HUGEPAGE);
-            chunk
+    /// Half of the newest huge page is in use.
+    fn ask(&mut self) {
+        let chunk = memory_of(self.middle) as usize & !(CHUNK - 1);
+        let descriptors = descriptors(chunk);
+        // SAFETY: computes addresses of descriptors of this chunk.
+        let [first, second] = MIDDLES.map(|index| unsafe { descriptors.add(index) });
+        let address = if self.middle == first {
+            self.middle = second;
+            chunk + HUGE_PAGE
+        } else {
+            self.middle = ptr::null_mut();
+            self.slabs.next()
         };
-        NonNull::new(chunk as *mut u8).expect("mmap gives no null")
+        self.untouched = Some(Untouched { address });
     }
 
     fn add_chunk(&mut self) {
-        let mapped = self.ahead.take().unwrap_or_else(Self::map_chunk);
-        let chunk = mapped.as_ptr() as usize;
-        if self.chunks.len() >= AHEAD_MIN {
-            let ahead = Self::map_chunk();
-            self.ahead = Some(ahead);
-            // The last one is taken first, and needed first.
-            self.untouched.clear();
-            for address in [ahead.as_ptr() as usize, chunk + HUGE_PAGE] {
-                self.untouched.push(Untouched { address });
-            }
-        }
+        let memory = self.slabs.take();
+        let chunk = memory.as_ptr() as usize;
         let first = descriptors(chunk);
         for index in (1..PAGES).rev() {
             // SAFETY: descriptors 1..PAGES lie in the chunk's first page, fresh zeroed memory (all-zero is a valid
             // `Page`).
-            unsafe {
-                let page = first.add(index);
-                (*page).next = self.empty;
-                self.empty = page;
-            }
+            unsafe { self.empty.push_cold(first.add(index)) };
         }
-        self.empty_count += PAGES - 1;
         self.page_count += PAGES - 1;
-        self.chunks.push(mapped);
-    }
-}
-
-impl Drop for Heap {
-    fn drop(&mut self) {
-        for chunk in self.chunks.iter().chain(&self.ahead) {
-            // SAFETY: each chunk was mapped by `map_chunk` with this size; whoever drops the heap has dropped
-            // everything in it.
-            unsafe { libc::munmap(chunk.as_ptr().cast(), CHUNK) };
-        }
+        // SAFETY: as above.
+        self.middle = unsafe { first.add(MIDDLES[0]) };
+        self.chunks.push(memory);
     }
 }
 
@@ -441,32 +385,76 @@ mod tests {
         }
     }
 
-    /// A large heap says what it will need, and uses it. Touching what is gone meanwhile does nothing.
+    /// A heap says what it will need, once each, and then uses it. Touching what is gone meanwhile does nothing.
     #[test]
-    fn the_next_huge_pages_are_named() {
+    fn the_next_huge_page_is_named() {
+        const CHUNKS: usize = 5;
         let mut heap = Heap::default();
         let mut named = Vec::new();
-        let mut touched = 0;
-        for n in 0..(AHEAD_MIN + 4) * CHUNK / 4096 {
-            let block = heap.alloc(4096);
-            // SAFETY: just allocated.
-            unsafe { block.as_ptr().cast::<usize>().write(n) };
-            while let Some(untouched) = heap.take_untouched() {
-                assert!(heap.chunks.len() > AHEAD_MIN);
-                named.push(untouched.address);
-                touched += u32::from(untouched.touch().is_ok());
-                // SAFETY: as above.
-                assert_eq!(unsafe { block.as_ptr().cast::<usize>().read() }, n);
+        let fill = |heap: &mut Heap, named: &mut Vec<usize>| {
+            let mut blocks = Vec::new();
+            while heap.chunks.len() < CHUNKS || heap.empty.len() > 0 {
+                let block = heap.alloc(4096);
+                // SAFETY: just allocated.
+                unsafe { block.as_ptr().cast::<usize>().write(blocks.len()) };
+                if let Some(untouched) = heap.take_untouched() {
+                    named.push(untouched.address);
+                    untouched.touch().expect("memory of the heap");
+                    // SAFETY: as above.
+                    let number = unsafe { block.as_ptr().cast::<usize>().read() };
+                    assert_eq!(number, blocks.len());
+                }
+                blocks.push(block);
             }
-        }
-        assert!(named.len() >= 6 && touched as usize == named.len());
+            blocks
+        };
+        let blocks = fill(&mut heap, &mut named);
+        assert_eq!(named.len(), 2 * CHUNKS);
+        let chunk_of = |address: &usize| address & !(CHUNK - 1);
         let used: Vec<usize> = heap.chunks.iter().map(|c| c.as_ptr() as usize).collect();
-        let is_used = |a: &&usize| used.iter().any(|c| (*c..*c + CHUNK).contains(a));
-        assert_eq!(named.iter().filter(is_used).count(), named.len() - 1);
-        assert!(heap.ahead.is_some());
+        let first = std::iter::once(used[0]);
+        let both = used[1..].iter().flat_map(|chunk| [*chunk, *chunk]);
+        let next = heap.slabs.next();
+        let expected: Vec<usize> = first.chain(both).chain([next]).collect();
+        assert_eq!(named.iter().map(chunk_of).collect::<Vec<_>>(), expected);
+        for block in blocks {
+            // SAFETY: allocated above.
+            unsafe { heap.free(block, 4096) };
+        }
+        fill(&mut heap, &mut named);
+        assert_eq!(named.len(), 2 * CHUNKS, "what was used before is not named");
         drop(heap);
         // Whatever it says.
         let _ = Untouched { address: named[0] }.touch();
+    }
+
+    #[test]
+    fn what_is_left_over_for_a_second_goes_back() {
+        let mut heap = Heap::default();
+        let blocks: Vec<_> = (0..200 * PAGE / 4096).map(|_| heap.alloc(4096)).collect();
+        for b in &blocks {
+            // SAFETY: allocated just above with this size.
+            unsafe { heap.free(*b, 4096) };
+        }
+        let second = |heap: &mut Heap| (0..10).for_each(|_| heap.look_for_surplus());
+        second(&mut heap);
+        assert_eq!(heap.surplus(), 0, "they were in use just now");
+        second(&mut heap);
+        let surplus = heap.surplus();
+        assert!((150..200).contains(&surplus), "{surplus}");
+        heap.give_back(10);
+        assert_eq!(heap.surplus(), surplus - 10);
+        heap.give_back(1000);
+        assert_eq!(heap.surplus(), 0);
+        second(&mut heap);
+        assert_eq!(heap.surplus(), 0);
+        let chunks = heap.chunks.len();
+        for _ in &blocks {
+            let block = heap.alloc(4096);
+            // SAFETY: allocated just now, of this size.
+            unsafe { block.as_ptr().write_bytes(7, 4096) };
+        }
+        assert_eq!(heap.chunks.len(), chunks);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod open;
 pub mod table;
 mod thin;
 
+use crate::memory::untouched::Untouched;
 use crate::object::{Encoding, Object, Type};
 use cut::Cut;
 use entry::{Entry, Header, Parts, Value};
@@ -172,7 +173,7 @@ impl Keyspace {
         self.heap.live()
     }
     /// A huge page that will be needed soon.
-    pub fn take_untouched(&mut self) -> Option<heap::Untouched> {
+    pub fn take_untouched(&mut self) -> Option<Untouched> {
         self.heap.take_untouched()
     }
     pub fn heap_resident(&self) -> usize {

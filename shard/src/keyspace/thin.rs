@@ -18,11 +18,22 @@ pub(super) struct Walk {
 
 /// What a look at a chunk's pages costs, in words of tables.
 const STEP: usize = 1000;
+/// Pages given back at a time: each may break up a huge page, which takes tens of microseconds.
+const GIVEN_BACK: usize = 4;
 
 impl Keyspace {
-    /// Begins to give memory back where much of it lies idle between entries.
+    /// To be called ten times a second: begins to give memory back where much of it lies idle between entries.
     pub fn look_for_waste(&mut self) {
         self.heap.begin_thinning();
+        self.heap.look_for_surplus();
+    }
+    /// There is something for [`Keyspace::give_back_some`].
+    pub fn has_surplus(&self) -> bool {
+        self.heap.surplus() > 0
+    }
+    /// Gives some memory back to the system that lies idle.
+    pub fn give_back_some(&mut self) {
+        self.heap.give_back(GIVEN_BACK);
     }
     /// There is work for [`Keyspace::thin_some`].
     pub fn is_thinning(&self) -> bool {

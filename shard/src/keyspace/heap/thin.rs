@@ -268,7 +268,7 @@ impl Heap {
         // SAFETY: the page is a live descriptor, in no list, and none of its blocks is in use (the caller's).
         unsafe {
             (*page).leaving = false;
-            self.retire(page);
+            self.empty.push(page);
         }
     }
 }
