@@ -677,6 +677,80 @@ fn simulate(seed: u64) -> Ending {
     Ending::Right
 }
 
+/// A server of one core on a whole disk, and a client.
+fn one_core(policy: AppendFsync) -> (Machine, usize) {
+    let disk = SimDisk::new(1);
+    let machine = Machine::start(&disk, 1, policy, &mut Chance::new(1)).expect("a server");
+    let pipe = machine.net.borrow_mut().connect();
+    (machine, pipe)
+}
+/// All that stands in the incremental files.
+fn logged(machine: &Machine) -> String {
+    let on = Disk::Simulated(machine.disk.clone());
+    let files = machine.disk.files();
+    let files = files
+        .iter()
+        .filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
+    let texts = files.map(|path| on.read(path).expect("a file"));
+    texts
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .collect()
+}
+
+#[test]
+fn a_flush_waits_for_the_next_file_with_always_only_and_what_follows_stands_behind_it() {
+    for policy in [AppendFsync::Always, AppendFsync::Everysec] {
+        let (mut machine, pipe) = one_core(policy);
+        for line in ["SET a 1", "FLUSHALL"] {
+            assert_eq!(machine.ask(pipe, line).as_deref(), Some("+OK\r\n"));
+        }
+        let waits = machine.cores[0].log_waits() > 0;
+        assert_eq!(waits, policy == AppendFsync::Everysec);
+        assert_eq!(machine.ask(pipe, "SET b 1").as_deref(), Some("+OK\r\n"));
+        for _ in 0..10 {
+            machine.round().expect("the disk is whole");
+        }
+        assert_eq!(machine.cores[0].log_waits(), 0);
+        let text = logged(&machine);
+        let [a, flush, b] = ["$1\r\na", "FLUSHALL", "$1\r\nb"].map(|words| text.find(words));
+        assert!(a.is_some() && a < flush && flush < b, "{text}");
+    }
+}
+
+#[test]
+fn who_sends_nothing_but_flushes_does_not_get_ahead_of_the_disk() {
+    let (mut machine, pipe) = one_core(AppendFsync::Everysec);
+    let mut bytes = String::new();
+    (0..50).for_each(|_| progress::request(&mut bytes, "FLUSHALL"));
+    machine.net.borrow_mut().pipes[pipe]
+        .to_server
+        .extend(bytes.bytes());
+    let mut replies = 0;
+    while replies < 50 {
+        machine.round().expect("the disk is whole");
+        let net = machine.net.borrow();
+        let sent = net.pipes[pipe].to_client.iter();
+        replies = sent.filter(|byte| **byte == b'\n').count();
+        drop(net);
+        let written = logged(&machine).matches("FLUSHALL").count();
+        assert!(replies <= written + 8, "{replies}, {written}");
+    }
+}
+
+#[test]
+fn the_end_writes_what_waits_for_a_sync() {
+    let (mut machine, pipe) = one_core(AppendFsync::Everysec);
+    for file in machine.shared.aof.open_files() {
+        file.syncing.store(true, SeqCst);
+    }
+    assert_eq!(machine.ask(pipe, "SET a 1").as_deref(), Some("+OK\r\n"));
+    assert!(machine.cores[0].log_waits() > 0);
+    let mut core = machine.cores.pop().expect("one core");
+    core.stop_all();
+    core.run().expect("it ends");
+    assert!(logged(&machine).contains("SET"));
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
