@@ -453,21 +453,27 @@ mod tests {
         assert!(torn > 10 && whole > 10, "{torn} {whole}");
     }
 
+    /// A file whose sync has failed with "one" in it. The disk is in order again.
+    fn after_a_failed_sync(seed: u64) -> (SimDisk, PathBuf, SimFile) {
+        let disk = SimDisk::new(seed);
+        let path = PathBuf::from("/d/file");
+        let file = disk.create(&path).unwrap();
+        disk.sync_folder(Path::new("/d")).unwrap();
+        file.append(b"one").unwrap();
+        disk.set_faults(Faults {
+            sync_fails: true,
+            ..Faults::default()
+        });
+        assert!(file.sync().is_err());
+        disk.set_faults(Faults::default());
+        (disk, path, file)
+    }
+
     #[test]
     fn a_failed_sync_is_not_made_good_by_the_next() {
         let mut lost = 0;
         for seed in 0..20 {
-            let disk = SimDisk::new(seed);
-            let path = PathBuf::from("/d/file");
-            let file = disk.create(&path).unwrap();
-            disk.sync_folder(Path::new("/d")).unwrap();
-            file.append(b"one").unwrap();
-            disk.set_faults(Faults {
-                sync_fails: true,
-                ..Faults::default()
-            });
-            assert!(file.sync().is_err());
-            disk.set_faults(Faults::default());
+            let (disk, path, file) = after_a_failed_sync(seed);
             file.append(b"two").unwrap();
             file.sync().unwrap();
             disk.crash(Loss::Torn);
@@ -481,17 +487,7 @@ mod tests {
     #[test]
     fn what_a_failed_sync_left_behind_is_not_in_a_file_made_anew() {
         for seed in 0..20 {
-            let disk = SimDisk::new(seed);
-            let path = PathBuf::from("/d/file");
-            let file = disk.create(&path).unwrap();
-            disk.sync_folder(Path::new("/d")).unwrap();
-            file.append(b"one").unwrap();
-            disk.set_faults(Faults {
-                sync_fails: true,
-                ..Faults::default()
-            });
-            assert!(file.sync().is_err());
-            disk.set_faults(Faults::default());
+            let (disk, path, _) = after_a_failed_sync(seed);
             let file = disk.create(&path).unwrap();
             file.append(b"two").unwrap();
             file.sync().unwrap();
