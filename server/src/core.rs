@@ -485,7 +485,7 @@ impl Core {
     /// How long the next turn may wait for something to happen.
     fn wait(&mut self) -> Wait {
         // Replies of what is not on disk wait for that.
-        let held = self.waits_for_disk();
+        let held = self.log.flights.are_under_way();
         let backlog = self.mailbox.retry();
         self.wake_receivers();
         let busy = !self.going_on.is_empty()
@@ -496,7 +496,7 @@ impl Core {
             || !self.parcels.is_empty()
             || !self.early_events.is_empty()
             || !self.dirty.is_empty() && !held
-            || self.has_to_poll_disk()
+            || self.log.flights.have_to_poll()
             || self.unlocked
             || self.room.busy
             || self.is_leaving()

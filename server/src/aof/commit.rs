@@ -13,7 +13,7 @@
 //!
 //! In the simulation, which has no threads, a flight takes some turns, and the core syncs itself when it lands.
 
-use super::{LogFile, passage};
+use super::LogFile;
 use crate::config::enums::AppendFsync;
 use crate::core::{Control, Core};
 use crate::io::{ConnId, Io};
@@ -31,31 +31,13 @@ pub const FLIGHTS: usize = 4;
 /// They begin at least this far apart: what comes in between shares one.
 const APART_NS: u64 = 100_000;
 
-/// What is done for a core.
-pub enum Job {
-    Sync(Sync),
-    Pass(passage::Errand),
-}
-
-impl Job {
-    fn carry_out(self, post: &Post, core: usize) {
-        match self {
-            Self::Sync(sync) => sync.carry_out(post, core),
-            Self::Pass(errand) => {
-                errand.carry_out(&post.shared.aof);
-                post.control(core, Control::NextFile);
-            }
-        }
-    }
-}
-
 /// A sync for a core.
-pub struct Sync {
+pub struct Job {
     file: Arc<LogFile>,
     flight: u64,
 }
 
-impl Sync {
+impl Job {
     fn sync(&self) -> Result<()> {
         self.file.sync_beside(self.flight as usize % FLIGHTS)
     }
@@ -143,7 +125,7 @@ impl Flights {
         let may = self.waits && self.under_way.len() < FLIGHTS;
         may.then(|| self.begins_at().saturating_sub(now))
     }
-    fn have_to_poll(&self) -> bool {
+    pub fn have_to_poll(&self) -> bool {
         self.under_way.iter().any(|f| f.simulated.is_some())
     }
     /// All is on disk by now.
@@ -167,7 +149,7 @@ pub struct Syncers {
 }
 
 impl Syncers {
-    pub(super) fn give(&self, core: usize, job: Job) {
+    fn sync(&self, core: usize, job: Job) {
         // All of them wait as long as there are cores.
         match self.by_core[core].get() {
             Some(sender) => {
@@ -246,29 +228,15 @@ impl Core {
         if !self.shard.attention.tracking.stale.is_empty() {
             self.send_stale();
         }
-        self.write_noted(false);
+        self.write_noted();
         self.send_answered();
         // Something may have needed the disk at once.
         self.send_landed();
         self.begin_flight();
     }
 
-    /// Something waits for the disk, and a thread's word wakes the core.
-    pub(crate) fn waits_for_disk(&self) -> bool {
-        self.log.flights.are_under_way() || self.log.passage.is_some()
-    }
-    /// In the simulation: there is no thread to wake it.
-    pub(crate) fn has_to_poll_disk(&self) -> bool {
-        let passage = self.log.passage.as_ref();
-        self.log.flights.have_to_poll() || passage.is_some_and(|p| p.is_simulated())
-    }
-
     fn begin_flight(&mut self) {
         self.log.flights.waits = false;
-        if self.log.passage.is_some() {
-            // What this turn brings is written when the next file is there.
-            return;
-        }
         let behind = self.log.file.as_ref().filter(|file| file.is_behind());
         let Some(file) = behind.cloned() else {
             self.log.flights.end();
@@ -306,13 +274,13 @@ impl Core {
             mail: self.mailbox.seal(),
             simulated: None,
         };
-        let sync = Sync {
+        let job = Job {
             file,
             flight: flight.number,
         };
         match self.shared.aof.syncers.get() {
-            None => flight.simulated = Some((sync.file, self.turn_number() % 3)),
-            Some(syncers) => syncers.give(self.id, Job::Sync(sync)),
+            None => flight.simulated = Some((job.file, self.turn_number() % 3)),
+            Some(syncers) => syncers.sync(self.id, job),
         }
         self.log.flights.under_way.push_back(flight);
     }
@@ -395,33 +363,22 @@ impl Core {
         }
         self.send_landed();
     }
-    /// The old file is on disk, and with it all that waits for its flights.
-    pub(super) fn land_all(&mut self) {
-        let flights = &mut self.log.flights;
-        for flight in flights.under_way.drain(..) {
-            self.mailbox.open(&flight.mail);
-            flights.landed.extend(flight.clients);
-        }
-    }
     pub(crate) fn sync_simulated(&mut self) {
-        if let Some(passage) = &mut self.log.passage {
-            passage.simulate(&self.shared.aof);
-        }
         let mut landed = Vec::new();
         for flight in &mut self.log.flights.under_way {
             match &mut flight.simulated {
                 Some((_, turns)) if *turns > 0 => *turns -= 1,
-                Some((file, _)) if !flight.has_landed => landed.push(Sync {
+                Some((file, _)) if !flight.has_landed => landed.push(Job {
                     file: file.clone(),
                     flight: flight.number,
                 }),
                 _ => {}
             }
         }
-        for sync in landed {
+        for job in landed {
             let synced = Synced {
-                flight: sync.flight,
-                result: sync.sync(),
+                flight: job.flight,
+                result: job.sync(),
                 took_ns: 0,
             };
             self.synced(synced);

@@ -1,7 +1,5 @@
 //! A core's end of the log: what a command did, what a transaction did, and writing it down.
 
-use super::passage::{Behind, Passage, Work};
-use super::wait::Target;
 use super::{LogFile, parts};
 use crate::config::enums::AppendFsync;
 use crate::core::{Core, Shared};
@@ -22,7 +20,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 /// How long a write waits for a sync under way, as in Redis.
-pub const SYNC_PATIENCE_NS: u64 = 2_000_000_000;
+const SYNC_PATIENCE_NS: u64 = 2_000_000_000;
 /// How soon a failed write is tried again.
 const RETRY_NS: u64 = 1_000_000_000;
 /// A buffer larger than this is not kept.
@@ -35,20 +33,6 @@ enum Piece {
     Bytes(Vec<u8>, usize),
     /// A new generation of files, which this command opens.
     Generation(Vec<u8>),
-    /// Somebody wants to know where this is.
-    Target(Target),
-}
-
-/// How the queue is written.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    now: u64,
-    /// With `always`.
-    strict: bool,
-    /// Nothing of a generation may be on disk without what was before it.
-    ordered: bool,
-    /// The core waits for the next file.
-    waits: bool,
 }
 
 /// A core's file, and what does not yet stand in it.
@@ -57,10 +41,6 @@ pub struct CoreLog {
     pub(super) file: Option<Arc<LogFile>>,
     generation: u64,
     queue: VecDeque<Piece>,
-    /// To the next generation, which is the queue's front.
-    pub(super) passage: Option<Passage>,
-    /// Since when the queue has waited for new files, or 0.
-    passes_since_ns: u64,
     spare: Vec<u8>,
     /// Since when a write waits for a sync, or 0.
     waits_since_ns: u64,
@@ -259,8 +239,6 @@ impl Core {
         self.log.libraries = self.shared.scripts.libraries.version();
         self.shard.log.owners = self.shared.owners.iter().copied().collect();
         self.shard.logging = true;
-        // The turn may go on with what is logged.
-        self.hold_mail();
     }
 
     /// Puts everything on disk and notes nothing more, until [`Core::resume_logging`]. False if something could not be written.
@@ -277,54 +255,35 @@ impl Core {
         self.shard.log.forget_selection();
         self.log.libraries = self.shared.scripts.libraries.version();
         self.shard.logging = self.log.file.is_some();
-        self.hold_mail();
     }
 
     /// Writes down what has changed, before anybody hears of it; with `always`, to the disk.
     #[inline]
     pub(crate) fn commit_log(&mut self) {
         if self.shard.logging {
-            let passage = self.log.passage.as_ref();
-            let synced = self.config.appendfsync == AppendFsync::Always
-                || self.log.flights.are_under_way()
-                || passage.is_some_and(|passage| passage.strict);
-            self.write_noted(synced);
-            if synced {
+            self.write_noted();
+            if self.config.appendfsync == AppendFsync::Always || self.log.flights.are_under_way() {
                 self.sync_log();
             }
         }
         self.log.flights.end();
         self.mailbox.release();
     }
-    /// Writes down what has changed, as far as that needs no new file, or with one (`waits`).
+    /// Writes down what has changed.
     #[inline]
-    pub(crate) fn write_noted(&mut self, waits: bool) {
+    pub(crate) fn write_noted(&mut self) {
         if self.id == 0 && self.log.libraries != self.shared.scripts.libraries.version() {
             self.log_libraries();
         }
         if !self.shard.log.is_empty() || !self.log.queue.is_empty() {
-            self.write_log(waits);
+            self.write_log();
         }
     }
-    /// Up to where the log is to be on disk for all that has changed until now.
-    pub(crate) fn log_target(&mut self) -> Option<Target> {
-        let file = self.log.file.clone()?;
-        let target = Target::default();
-        if self.shard.logging {
-            self.queue_noted();
-            self.log.queue.push_back(Piece::Target(target.clone()));
-            match self.config.appendfsync {
-                AppendFsync::Always if self.log.passage.is_none() => {
-                    self.commit_log();
-                    self.hold_mail();
-                }
-                _ => self.write_log(false),
-            }
-        } else {
-            // All is written. Set once.
-            let _ = target.set((file.clone(), file.written.load(Acquire)));
-        }
-        Some(target)
+    /// The same without waiting for a sync that is under way: afterwards all of it stands in one file, unless the disk fails.
+    pub(crate) fn commit_log_at_once(&mut self) {
+        // As if it had waited for long.
+        self.log.waits_since_ns = 1;
+        self.commit_log();
     }
     /// With `always`, mail that leaves before the log is on disk is held back.
     pub(crate) fn hold_mail(&mut self) {
@@ -341,23 +300,19 @@ impl Core {
         self.shard.log.append(0, &words, Owner::Core(0));
     }
 
-    fn queue_noted(&mut self) {
+    fn write_log(&mut self) {
         if self.config.aof_timestamp_enabled {
             self.log.stamp(self.now.unix_ms / 1000);
         }
         let spare = std::mem::take(&mut self.log.spare);
         let taken = self.shard.log.take(spare);
         self.log.queue_up(taken.bytes, taken.marks);
-    }
-
-    fn write_log(&mut self, waits: bool) {
-        self.queue_noted();
         let now = self.now.mono_ns;
         if self.log.failing && now < self.log.retry_ns {
             return;
         }
         let always = self.config.appendfsync == AppendFsync::Always;
-        if !always && !waits && self.log.must_wait(&self.shared, now) {
+        if self.log.must_wait(now) && !always {
             return;
         }
         let spared = self.config.no_appendfsync_on_rewrite;
@@ -366,24 +321,13 @@ impl Core {
             AppendFsync::Everysec => !spared,
             AppendFsync::No => false,
         };
-        let way = Way {
-            now,
-            strict: always,
-            ordered,
-            waits,
-        };
-        let generation = self.log.generation;
-        let written = self.log.write(&self.shared, self.id as u16, way);
-        if self.log.generation != generation {
-            self.land_all();
-        }
-        match written {
-            Ok(true) if self.log.failing => {
+        match self.log.write(&self.shared, self.id as u16, ordered) {
+            Ok(()) if self.log.failing => {
                 self.log.failing = false;
                 self.shared.aof.failing.fetch_sub(1, Relaxed);
                 tracing::warn!("AOF write error looks solved. The server can write again.");
             }
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error) if always => self.cannot_sync(&error),
             Err(error) => {
                 tracing::warn!("Error writing to the AOF file: {error}");
@@ -426,7 +370,7 @@ impl Core {
             return;
         }
         self.log.retry_ns = 0;
-        self.write_log(true);
+        self.write_log();
         if !self.log.queue.is_empty() {
             tracing::error!("The log ends without its last changes: they could not be written");
         }
@@ -482,32 +426,30 @@ impl CoreLog {
         let bytes = |piece: &Piece| match piece {
             Piece::Bytes(bytes, from) => bytes.len() - from,
             Piece::Generation(bytes) => bytes.len(),
-            Piece::Target(_) => 0,
         };
         self.queue.iter().map(bytes).sum()
     }
 
+    /// The file, and where it will end when all is written.
+    pub fn target(&self) -> Option<super::wait::Target> {
+        let file = self.file.clone()?;
+        let to = file.written.load(Acquire) + self.waiting() as u64;
+        Some((file, to))
+    }
     fn queue_up(&mut self, bytes: Vec<u8>, marks: Vec<(usize, Vec<u8>)>) {
         let mut from = 0;
         for (at, command) in marks {
-            self.queue_bytes(&bytes[from..at]);
+            if at > from {
+                self.queue
+                    .push_back(Piece::Bytes(bytes[from..at].to_vec(), 0));
+            }
             self.queue.push_back(Piece::Generation(command));
             from = at;
         }
-        if bytes.len() > from && self.queue.is_empty() {
+        if bytes.len() > from {
             self.queue.push_back(Piece::Bytes(bytes, from));
         } else {
-            self.queue_bytes(&bytes[from..]);
             self.keep(bytes);
-        }
-    }
-    fn queue_bytes(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        match self.queue.back_mut() {
-            Some(Piece::Bytes(last, _)) => last.extend_from_slice(bytes),
-            _ => self.queue.push_back(Piece::Bytes(bytes.to_vec(), 0)),
         }
     }
     /// `aof-timestamp-enabled`: a line that says when what follows was written.
@@ -515,7 +457,7 @@ impl CoreLog {
         if self.stamped != seconds {
             self.stamped = seconds;
             let line = format!("#TS:{seconds}\r\n");
-            self.queue_bytes(line.as_bytes());
+            self.queue.push_back(Piece::Bytes(line.into_bytes(), 0));
         }
     }
     fn keep(&mut self, mut bytes: Vec<u8>) {
@@ -526,36 +468,34 @@ impl CoreLog {
     }
 
     /// True while a sync is under way that a write might have to wait for, up to a limit.
-    fn must_wait(&mut self, shared: &Shared, now: u64) -> bool {
+    fn must_wait(&mut self, now: u64) -> bool {
         let syncing = self.file.as_ref().is_some_and(|f| f.syncing.load(Acquire));
         match (syncing, self.waits_since_ns) {
-            (true, 0) => self.waits_since_ns = now,
-            (true, since) if now < since + SYNC_PATIENCE_NS => {}
-            (still, _) => {
+            (false, _) => {
                 self.waits_since_ns = 0;
-                if still {
-                    shared.aof.delay();
-                }
-                return false;
+                false
             }
+            (true, 0) => {
+                self.waits_since_ns = now;
+                true
+            }
+            (true, since) => now < since + SYNC_PATIENCE_NS,
         }
-        true
     }
 
-    /// True if all is written; false if the next file is not there yet.
-    fn write(&mut self, shared: &Shared, core: u16, way: Way) -> Result<bool> {
+    /// `ordered`: nothing of a generation may be on disk without what was before it. A file that a failing machine cut short
+    /// would otherwise lack changes on which those in the next one build.
+    fn write(&mut self, shared: &Shared, core: u16, ordered: bool) -> Result<()> {
         while let Some(piece) = self.queue.front_mut() {
             match piece {
-                Piece::Generation(_) => {
-                    if !self.pass(shared, core, way)? {
-                        return Ok(false);
+                Piece::Generation(command) => {
+                    if let Some(file) = self.file.as_ref().filter(|_| ordered) {
+                        file.sync()?;
                     }
-                }
-                Piece::Target(target) => {
-                    let file = self.file.clone().expect("opened when logging began");
-                    let written = file.written.load(Acquire);
-                    // Set once.
-                    let _ = target.set((file, written));
+                    let next = self.generation + 1;
+                    let file = shared.aof.take_file(next, core, command)?;
+                    self.file = Some(file);
+                    self.generation = next;
                 }
                 Piece::Bytes(bytes, from) => {
                     let file = self.file.as_ref().expect("opened when logging began");
@@ -576,49 +516,7 @@ impl CoreLog {
                 self.keep(bytes);
             }
         }
-        self.passes_since_ns = 0;
-        Ok(true)
-    }
-
-    /// Goes on in the next file, which the queue's front begins, if it is there.
-    fn pass(&mut self, shared: &Shared, core: u16, way: Way) -> Result<bool> {
-        let is_file = |piece: &&Piece| matches!(piece, Piece::Generation(_));
-        let files = self.queue.iter().filter(is_file).count();
-        let mut passage = match (self.passage.take(), self.queue.front()) {
-            (None, Some(Piece::Generation(command))) => {
-                let work = Work {
-                    core,
-                    generation: self.generation + 1,
-                    command: command.clone(),
-                    old: self.file.clone().filter(|_| way.ordered),
-                };
-                Passage::begin(&shared.aof, work, way.strict)
-            }
-            (Some(passage), _) => passage,
-            (None, _) => return Ok(true),
-        };
-        if self.passes_since_ns == 0 {
-            self.passes_since_ns = way.now;
-        }
-        let waited_ns = way.now.saturating_sub(self.passes_since_ns);
-        let is_far = Behind { waited_ns, files }.is_far(way.strict);
-        let taken = match passage.poll() {
-            Some(taken) => taken,
-            None if way.waits => passage.wait(&shared.aof),
-            None if is_far => {
-                if waited_ns >= SYNC_PATIENCE_NS {
-                    shared.aof.delay();
-                }
-                passage.wait(&shared.aof)
-            }
-            None => {
-                self.passage = Some(passage);
-                return Ok(false);
-            }
-        };
-        self.file = Some(taken?);
-        self.generation += 1;
-        Ok(true)
+        Ok(())
     }
 }
 

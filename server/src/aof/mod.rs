@@ -5,7 +5,7 @@
 //!   reply of the turn leaves. With `appendfsync always` replies and mail wait until it is on disk ([`commit`]).
 //! - Each core has a file of its own. A key's changes are all in one core's file, so the files can be read one after the other (Redis) or at the
 //!   same time (Ringwood). What changes keys in all files (FLUSHALL, SWAPDB) begins a new *generation* of files and stands once, before
-//!   all of it. No core waits for the new files: see [`passage`].
+//!   all of it.
 //! - A transaction over several cores is in each of their files, with copies: see [`parts`].
 //! - A snapshot makes it short again: see [`rewrite`].
 //! - At the start the files are looked through, then each core is sent the commands of a file as by a client ([`replay`]); [`reload`] does it once more.
@@ -15,7 +15,6 @@ pub mod info;
 pub mod log;
 pub mod manifest;
 pub mod parts;
-pub mod passage;
 pub mod reload;
 pub mod replay;
 pub mod rewrite;
@@ -30,7 +29,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{Result, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// A file that a core writes.
 #[derive(Debug)]
@@ -106,9 +105,7 @@ impl LogFile {
 pub struct State {
     /// Where it lies.
     pub disk: Disk,
-    /// Whoever holds it may be waiting for the disk: see [`Facts`].
     files: Mutex<Option<Files>>,
-    facts: Arc<Mutex<Facts>>,
     /// The log is being read: clients are told so.
     pub loading: AtomicBool,
     /// Cores that have not read all of theirs.
@@ -133,41 +130,9 @@ pub struct State {
     cut: AtomicU64,
 }
 
-/// What the cores want to know of the files at any time. Nobody waits for the disk while holding this.
-#[derive(Default)]
-struct Facts {
-    is_on: bool,
-    /// The manifest tells of the files. Not before there is a base, if the log did not begin with the server.
-    is_announced: bool,
-    /// The generation with which all cores begin.
-    first: u64,
-    /// Incremental files that the manifest names.
-    incremental: usize,
-    /// Those that may have to be synced.
-    open: Vec<Arc<LogFile>>,
-    /// Bytes of files that are no longer open.
-    rest: u64,
-    /// Bytes of all files when the log was last short.
-    rewritten_size: u64,
-    /// `aof-disable-auto-gc`: files that are given up stay.
-    keeps_history: bool,
-    /// Where the next base goes, but for the name's ending.
-    next_base: PathBuf,
-}
-
-impl Facts {
-    /// Bytes of all files.
-    fn size(&self) -> u64 {
-        let open = self.open.iter();
-        let written = open.map(|file| file.written.load(Ordering::Acquire));
-        self.rest + written.sum::<u64>()
-    }
-}
-
 /// The files, and what the manifest says of them.
 pub struct Files {
     disk: Disk,
-    facts: Arc<Mutex<Facts>>,
     dir: PathBuf,
     /// `appendfilename`
     name: String,
@@ -175,11 +140,21 @@ pub struct Files {
     pub manifest: Manifest,
     /// The newest.
     generation: u64,
+    /// The one with which all cores begin.
+    first: u64,
     /// Made, and not yet taken by their cores.
     ready: HashMap<(u64, u16), Arc<LogFile>>,
+    /// Those that may have to be synced.
+    open: Vec<Arc<LogFile>>,
     /// By generation: the number of its first file.
     first_seqs: BTreeMap<u64, u64>,
+    /// Bytes of files that are no longer open.
+    rest: u64,
+    /// Bytes of all files when the log was last short.
+    rewritten_size: u64,
+    /// The manifest tells of the files. Not before there is a base, if the log did not begin with the server.
     is_announced: bool,
+    /// `aof-disable-auto-gc`: files that are given up stay.
     keeps_history: bool,
     /// Files that the manifest on disk may name, and the next one does not: they go when that is there.
     given_up: Vec<Entry>,
@@ -190,14 +165,11 @@ pub struct Files {
 }
 
 impl State {
-    fn files(&self) -> MutexGuard<'_, Option<Files>> {
+    fn files(&self) -> std::sync::MutexGuard<'_, Option<Files>> {
         crate::commands::lock(&self.files)
     }
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        crate::commands::lock(&self.facts)
-    }
     pub fn is_on(&self) -> bool {
-        self.facts().is_on
+        self.files().is_some()
     }
     /// Writes are refused: the log cannot be written.
     #[inline]
@@ -217,13 +189,6 @@ impl State {
             Disk::Real => std::process::exit(1),
             Disk::Simulated(_) => std::panic::resume_unwind(Box::new("exit")),
         }
-    }
-    /// A core waits for the disk, which has been busy for long.
-    fn delay(&self) {
-        tracing::info!(
-            "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for fsync to complete, this may slow down Redis."
-        );
-        self.delayed.fetch_add(1, Ordering::Relaxed);
     }
     /// A sync failed.
     fn spoil(&self) {
@@ -252,47 +217,45 @@ impl State {
     /// Begins to log: the generation that the cores take their first files from.
     pub fn start(&self, mut files: Files) -> Result<()> {
         files.begin_generation(&[])?;
-        let mut known = std::mem::take(&mut *files.facts());
-        known.is_on = true;
-        known.first = files.generation;
-        files.facts = self.facts.clone();
-        let mut old = self.files();
-        *self.facts() = known;
-        *old = Some(files);
+        files.first = files.generation;
+        *self.files() = Some(files);
         Ok(())
     }
     /// Bytes of all files, and as many as they were when the log was last short.
     pub fn sizes(&self) -> Option<(u64, u64)> {
-        let facts = self.facts();
-        facts.is_on.then(|| (facts.size(), facts.rewritten_size))
+        let files = self.files();
+        files.as_ref().map(|f| (f.size(), f.rewritten_size))
     }
     /// The manifest tells of a log that goes on: what is in memory stands there.
     pub fn is_announced(&self) -> bool {
-        self.facts().is_announced
+        self.files().as_ref().is_some_and(|f| f.is_announced)
     }
     pub fn syncs_under_way(&self) -> usize {
-        let facts = self.facts();
-        let open = facts.open.iter();
+        let files = self.files();
+        let open = files.iter().flat_map(|files| &files.open);
         open.filter(|file| file.syncing.load(Ordering::Relaxed))
             .count()
     }
     /// The generation with which cores begin to log, whatever those that began before have done since.
     fn first_generation(&self) -> u64 {
-        self.facts().first
+        self.files().as_ref().map_or(0, |files| files.first)
     }
     /// Files that have something to be synced; those that are no longer written are forgotten once that is done.
-    pub fn open_files(&self) -> Vec<Arc<LogFile>> {
-        let mut facts = self.facts();
+    fn open_files(&self) -> Vec<Arc<LogFile>> {
+        let mut files = self.files();
+        let Some(files) = files.as_mut() else {
+            return Vec::new();
+        };
         let mut closed = 0;
-        facts.open.retain(|file| {
+        files.open.retain(|file| {
             let written = file.written.load(Ordering::Acquire);
             let is_open =
                 Arc::strong_count(file) > 1 || file.synced.load(Ordering::Acquire) < written;
             closed += if is_open { 0 } else { written };
             is_open
         });
-        facts.rest += closed;
-        facts.open.clone()
+        files.rest += closed;
+        files.open.clone()
     }
 }
 
@@ -308,7 +271,6 @@ impl Files {
         disk.make_folder(&dir)?;
         Ok(Self {
             disk: disk.clone(),
-            facts: Arc::default(),
             given_up: Vec::new(),
             failed_bases: 0,
             cut: 0,
@@ -317,8 +279,12 @@ impl Files {
             cores,
             manifest,
             generation,
+            first: generation,
             ready: HashMap::new(),
+            open: Vec::new(),
             first_seqs: BTreeMap::new(),
+            rest: 0,
+            rewritten_size: 0,
             is_announced: true,
             keeps_history: config.aof_disable_auto_gc,
         })
@@ -340,24 +306,20 @@ impl Files {
         Ok(files)
     }
 
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        crate::commands::lock(&self.facts)
-    }
-    /// What has changed becomes known to all.
-    fn publish(&self) {
-        let mut facts = self.facts();
-        facts.is_announced = self.is_announced;
-        facts.incremental = self.manifest.incremental.len();
-        facts.keeps_history = self.keeps_history;
-        facts.next_base = self.dir.join(self.next_base_stem());
+    /// Bytes of all files.
+    fn size(&self) -> u64 {
+        let written = self
+            .open
+            .iter()
+            .map(|file| file.written.load(Ordering::Acquire));
+        self.rest + written.sum::<u64>()
     }
     /// The log begins with files of this size.
     fn measure(&mut self) -> Result<()> {
         let entries = self.manifest.base.iter().chain(&self.manifest.incremental);
         let sizes = entries.map(|entry| self.disk.size(&self.dir.join(&entry.name)));
-        let size = sizes.sum::<Result<u64>>()?;
-        let mut facts = self.facts();
-        (facts.rest, facts.rewritten_size) = (size, size);
+        self.rest = sizes.sum::<Result<u64>>()?;
+        self.rewritten_size = self.rest;
         Ok(())
     }
 
@@ -412,10 +374,9 @@ impl Files {
         self.manifest = manifest;
         self.generation = generation;
         for (core, file) in made.into_iter().enumerate() {
-            self.facts().open.push(file.clone());
+            self.open.push(file.clone());
             self.ready.insert((generation, core as u16), file);
         }
-        self.publish();
         Ok(())
     }
 

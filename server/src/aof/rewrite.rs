@@ -4,7 +4,7 @@
 //! Switching the log on goes the same way: it begins at the snapshot's point, and the manifest speaks of it when the snapshot is there.
 
 use super::manifest::{Entry, Kind, Manifest};
-use super::{Facts, Files, State};
+use super::{Files, State};
 use crate::commands::lock;
 use crate::core::Core;
 use crate::mailbox::Ticket;
@@ -94,25 +94,12 @@ impl State {
 impl Files {
     /// The next base file, a snapshot or commands.
     fn next_base(&self, as_commands: bool) -> Entry {
-        let name = format!("{}.{}", self.next_base_stem(), base_ending(as_commands));
-        let (seq, kind) = (self.next_base_seq(), Kind::Base);
-        Entry { name, seq, kind }
-    }
-    fn next_base_seq(&self) -> u64 {
         let last = self.manifest.base.as_ref().map_or(0, |base| base.seq);
-        1 + last + self.failed_bases
-    }
-    /// Its name without the ending.
-    pub(super) fn next_base_stem(&self) -> String {
-        format!("{}.{}.base", self.name, self.next_base_seq())
-    }
-
-    /// A rewrite ends, and the cores are still on their way to the files that begin with it: the manifest names them all the same.
-    fn reach(&mut self, cut: u64) -> Result<()> {
-        match self.generation + 1 == cut {
-            true => self.begin_generation(&[]),
-            false => Ok(()),
-        }
+        let seq = 1 + last + self.failed_bases;
+        let ending = base_ending(as_commands);
+        let name = format!("{}.{seq}.base.{ending}", self.name);
+        let kind = Kind::Base;
+        Entry { name, seq, kind }
     }
 
     /// The new base is there: what was written before its point is given up, all that is of an earlier generation than `cut`.
@@ -137,7 +124,6 @@ impl Files {
         if let Err(error) = self.write_manifest(&manifest) {
             // It may be there all the same, with files that are read behind this base: no other one may get the name.
             self.failed_bases += 1;
-            self.publish();
             return Err(error);
         }
         self.failed_bases = 0;
@@ -148,11 +134,8 @@ impl Files {
             self.delete_history();
         }
         self.first_seqs.retain(|generation, _| *generation >= cut);
-        let mut facts = self.facts();
-        facts.rest = size;
-        facts.rewritten_size = facts.size();
-        drop(facts);
-        self.publish();
+        self.rest = size;
+        self.rewritten_size = self.size();
         Ok(())
     }
 
@@ -265,10 +248,8 @@ impl Core {
         let aof = &self.shared.aof;
         let as_commands = !self.config.aof_use_rdb_preamble;
         let path = |files: &Files| files.dir.join(files.next_base(as_commands).name);
-        if aof.is_on() {
-            let mut path = aof.facts().next_base.clone().into_os_string();
-            path.push(format!(".{}", base_ending(as_commands)));
-            return Ok(path.into());
+        if let Some(files) = &*aof.files() {
+            return Ok(path(files));
         }
         let files = Files::anew(&aof.disk, &self.config, self.cores() as u16)?;
         let path = path(&files);
@@ -281,15 +262,7 @@ impl Core {
     fn base_written(&mut self, why: Why, spoils: u64, snapshot: &Snapshot, outcome: Outcome) {
         let written = match outcome {
             Ok(_) => self.give_up_old_files(why, snapshot).map_err(Failure::Io),
-            Err(failure) => {
-                let cut = self.shared.aof.cut.load(Acquire);
-                if let Some(files) = self.shared.aof.files().as_mut()
-                    && let Err(error) = files.reach(cut)
-                {
-                    tracing::warn!("Can't open the append-only file: {error}");
-                }
-                Err(failure)
-            }
+            Err(failure) => Err(failure),
         };
         let aof = &self.shared.aof;
         // One that was cancelled may end when the next has begun.
@@ -342,9 +315,7 @@ impl Core {
             Some(files) => {
                 files.keeps_history = self.config.aof_disable_auto_gc;
                 let base = files.next_base(snapshot.as_commands);
-                let cut = aof.cut.load(Acquire);
-                files.reach(cut)?;
-                files.take_base(base, cut, size)
+                files.take_base(base, aof.cut.load(Acquire), size)
             }
             None => Err(std::io::Error::other("the log was switched off")),
         }
@@ -362,16 +333,14 @@ impl Core {
 
     /// `aof-disable-auto-gc` may have changed: what it kept is deleted.
     pub(crate) fn follow_auto_gc(&self) {
-        if self.id != 0 || self.config.aof_disable_auto_gc || !self.shared.aof.facts().keeps_history
-        {
+        if self.id != 0 || self.config.aof_disable_auto_gc {
             return;
         }
-        if let Some(files) = self.shared.aof.files().as_mut() {
-            files.keeps_history = false;
-            files.publish();
-            if !files.manifest.history.is_empty() {
-                files.delete_history();
-            }
+        if let Some(files) = self.shared.aof.files().as_mut()
+            && std::mem::take(&mut files.keeps_history)
+            && !files.manifest.history.is_empty()
+        {
+            files.delete_history();
         }
     }
 
@@ -447,7 +416,10 @@ impl Core {
                 aof.change_rewrite(|status| status.told = true);
             }
         }
-        let files = aof.facts().incremental;
+        let files = aof
+            .files()
+            .as_ref()
+            .map_or(0, |f| f.manifest.incremental.len());
         if by_itself && files > FILES_MAX * self.cores() {
             tracing::info!("Starting automatic rewriting of AOF of {files} files");
             wanted = true;
@@ -467,14 +439,13 @@ impl Core {
 
 impl State {
     /// The log is off; nobody sees that before the guard goes.
-    fn end(&self) -> MutexGuard<'_, Facts> {
-        if let Some(old) = self.files().take() {
+    fn end(&self) -> MutexGuard<'_, Option<Files>> {
+        let mut files = self.files();
+        if let Some(old) = files.take() {
             old.remove_unannounced();
         }
-        let mut facts = self.facts();
         self.sync_failed.store(false, Relaxed);
-        *facts = Facts::default();
-        facts
+        files
     }
 }
 

@@ -8,10 +8,10 @@ use crate::registry::Entry;
 use ringwood_protocol::reply::Version;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
-/// A core's file, and how far it is to be on disk; known when what is waited for stands in the file.
-pub type Target = Arc<OnceLock<(Arc<LogFile>, u64)>>;
+/// A core's file, and how far it is to be on disk.
+pub type Target = (Arc<LogFile>, u64);
 
 /// What a client waits for.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +48,8 @@ impl Core {
         let targets: Arc<Mutex<Vec<Target>>> = Arc::default();
         let told = targets.clone();
         let ask = move |core: &mut Core| {
-            crate::commands::lock(&told).extend(core.log_target());
+            core.commit_log_at_once();
+            crate::commands::lock(&told).extend(core.log.target());
             Vec::new()
         };
         let conclude = move |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| {
@@ -67,8 +68,9 @@ impl Core {
 
     /// Whether all that this core has noted is on disk.
     pub(crate) fn is_log_on_disk(&self) -> bool {
-        let file = self.log.file.as_ref();
-        self.log_waits() == 0 && file.is_none_or(|file| !file.is_behind())
+        let target = self.log.target();
+        let is_there = target.is_none_or(|(file, to)| file.synced.load(Acquire) >= to);
+        is_there && self.shard.log.is_empty()
     }
 
     pub(crate) fn look_at_log_waiters(&mut self) {
@@ -76,10 +78,7 @@ impl Core {
             if waiting.waiter.is_over() {
                 continue;
             }
-            let is_there = |target: &Target| {
-                let known = target.get();
-                known.is_some_and(|(file, to)| file.synced.load(Acquire) >= *to)
-            };
+            let is_there = |(file, to): &Target| file.synced.load(Acquire) >= *to;
             let synced = waiting.is_logged && waiting.targets.iter().all(is_there);
             waiting.synced.store(synced, Release);
             if waiting.wanted.replicas || waiting.wanted.local && !synced {

@@ -37,8 +37,6 @@ pub enum Control {
     MakeRoom,
     /// The core's log is on disk as far as it went when this sync began.
     Synced(crate::aof::commit::Synced),
-    /// The next file of the core's log is there, or cannot be had; the end of the turn takes it.
-    NextFile,
     /// A long command is done.
     Aside(Box<crate::aside::Done>),
     /// From a debugging session.
@@ -144,7 +142,6 @@ impl Core {
             // Done in every turn.
             Control::MakeRoom => {}
             Control::Synced(synced) => self.synced(synced),
-            Control::NextFile => {}
             Control::Aside(done) => self.end_aside(*done),
             Control::Debug(message) => self.debug_message(*message),
             Control::Stop => self.stopping = true,
