@@ -44,6 +44,8 @@ pub struct CoreLog {
     spare: Vec<u8>,
     /// Since when a write waits for a sync, or 0.
     waits_since_ns: u64,
+    /// It is to wait for none.
+    hurries: bool,
     failing: bool,
     retry_ns: u64,
     /// The function libraries that the log has; only core 0 writes them.
@@ -239,6 +241,8 @@ impl Core {
         self.log.libraries = self.shared.scripts.libraries.version();
         self.shard.log.owners = self.shared.owners.iter().copied().collect();
         self.shard.logging = true;
+        // The turn may go on with what is logged.
+        self.hold_mail();
     }
 
     /// Puts everything on disk and notes nothing more, until [`Core::resume_logging`]. False if something could not be written.
@@ -255,6 +259,7 @@ impl Core {
         self.shard.log.forget_selection();
         self.log.libraries = self.shared.scripts.libraries.version();
         self.shard.logging = self.log.file.is_some();
+        self.hold_mail();
     }
 
     /// Writes down what has changed, before anybody hears of it; with `always`, to the disk.
@@ -281,9 +286,9 @@ impl Core {
     }
     /// The same without waiting for a sync that is under way: afterwards all of it stands in one file, unless the disk fails.
     pub(crate) fn commit_log_at_once(&mut self) {
-        // As if it had waited for long.
-        self.log.waits_since_ns = 1;
+        self.log.hurries = true;
         self.commit_log();
+        self.log.hurries = false;
     }
     /// With `always`, mail that leaves before the log is on disk is held back.
     pub(crate) fn hold_mail(&mut self) {
@@ -370,7 +375,9 @@ impl Core {
             return;
         }
         self.log.retry_ns = 0;
+        self.log.hurries = true;
         self.write_log();
+        self.log.hurries = false;
         if !self.log.queue.is_empty() {
             tracing::error!("The log ends without its last changes: they could not be written");
         }
@@ -470,6 +477,7 @@ impl CoreLog {
     /// True while a sync is under way that a write might have to wait for, up to a limit.
     fn must_wait(&mut self, now: u64) -> bool {
         let syncing = self.file.as_ref().is_some_and(|f| f.syncing.load(Acquire));
+        let syncing = syncing && !self.hurries;
         match (syncing, self.waits_since_ns) {
             (false, _) => {
                 self.waits_since_ns = 0;

@@ -241,7 +241,7 @@ impl State {
         self.files().as_ref().map_or(0, |files| files.first)
     }
     /// Files that have something to be synced; those that are no longer written are forgotten once that is done.
-    fn open_files(&self) -> Vec<Arc<LogFile>> {
+    pub fn open_files(&self) -> Vec<Arc<LogFile>> {
         let mut files = self.files();
         let Some(files) = files.as_mut() else {
             return Vec::new();

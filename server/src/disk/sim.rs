@@ -271,6 +271,13 @@ impl Inner {
 }
 
 impl Node {
+    fn make_certain(&mut self, change: &Change) {
+        apply(&mut self.certain, change);
+        if matches!(change, Change::Length(0)) {
+            // The pages are no longer the file's, so what comes into their place is not overwritten by them.
+            self.stranded.clear();
+        }
+    }
     fn crash(&mut self, loss: Loss, chance: &mut Chance) {
         let stranded = std::mem::take(&mut self.stranded);
         let changes = std::mem::take(&mut self.changes);
@@ -367,14 +374,14 @@ impl SimFile {
             // A length is no page that could be lost.
             for change in changes {
                 match change {
-                    Change::Length(_) => apply(&mut node.certain, &change),
+                    Change::Length(_) => node.make_certain(&change),
                     write => node.stranded.push(write),
                 }
             }
             return Err(failed(libc::EIO));
         }
         for change in &changes {
-            apply(&mut node.certain, change);
+            node.make_certain(change);
         }
         Ok(())
     }
@@ -446,21 +453,27 @@ mod tests {
         assert!(torn > 10 && whole > 10, "{torn} {whole}");
     }
 
+    /// A file whose sync has failed with "one" in it. The disk is in order again.
+    fn after_a_failed_sync(seed: u64) -> (SimDisk, PathBuf, SimFile) {
+        let disk = SimDisk::new(seed);
+        let path = PathBuf::from("/d/file");
+        let file = disk.create(&path).unwrap();
+        disk.sync_folder(Path::new("/d")).unwrap();
+        file.append(b"one").unwrap();
+        disk.set_faults(Faults {
+            sync_fails: true,
+            ..Faults::default()
+        });
+        assert!(file.sync().is_err());
+        disk.set_faults(Faults::default());
+        (disk, path, file)
+    }
+
     #[test]
     fn a_failed_sync_is_not_made_good_by_the_next() {
         let mut lost = 0;
         for seed in 0..20 {
-            let disk = SimDisk::new(seed);
-            let path = PathBuf::from("/d/file");
-            let file = disk.create(&path).unwrap();
-            disk.sync_folder(Path::new("/d")).unwrap();
-            file.append(b"one").unwrap();
-            disk.set_faults(Faults {
-                sync_fails: true,
-                ..Faults::default()
-            });
-            assert!(file.sync().is_err());
-            disk.set_faults(Faults::default());
+            let (disk, path, file) = after_a_failed_sync(seed);
             file.append(b"two").unwrap();
             file.sync().unwrap();
             disk.crash(Loss::Torn);
@@ -469,6 +482,18 @@ mod tests {
             lost += u32::from(there == b"\0\0\0two");
         }
         assert!(lost > 0 && lost < 20, "{lost}");
+    }
+
+    #[test]
+    fn what_a_failed_sync_left_behind_is_not_in_a_file_made_anew() {
+        for seed in 0..20 {
+            let (disk, path, _) = after_a_failed_sync(seed);
+            let file = disk.create(&path).unwrap();
+            file.append(b"two").unwrap();
+            file.sync().unwrap();
+            disk.crash(Loss::Torn);
+            assert_eq!(bytes(&disk, &path).unwrap(), b"two");
+        }
     }
 
     #[test]

@@ -677,6 +677,31 @@ fn simulate(seed: u64) -> Ending {
     Ending::Right
 }
 
+/// As SIGTERM ends it.
+#[test]
+fn the_end_writes_what_waits_for_a_sync() {
+    let disk = SimDisk::new(1);
+    let policy = AppendFsync::Everysec;
+    let machine = Machine::start(&disk, 1, policy, &mut Chance::new(1));
+    let mut machine = machine.expect("a server");
+    let pipe = machine.net.borrow_mut().connect();
+    for file in machine.shared.aof.open_files() {
+        file.syncing.store(true, SeqCst);
+    }
+    assert_eq!(machine.ask(pipe, "SET a 1").as_deref(), Some("+OK\r\n"));
+    assert!(machine.cores[0].log_waits() > 0);
+    let mut core = machine.cores.pop().expect("one core");
+    core.stop_all();
+    core.run().expect("it ends");
+    let on = Disk::Simulated(machine.disk.clone());
+    let files = machine.disk.files();
+    let logs = files
+        .iter()
+        .filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
+    let texts: Vec<Vec<u8>> = logs.map(|path| on.read(path).expect("a file")).collect();
+    assert!(String::from_utf8_lossy(&texts.concat()).contains("SET"));
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
