@@ -30,10 +30,11 @@ impl Core {
     /// Where the commands of an EXEC run, if each has all its keys on one core and nothing else asks that one core sees all.
     pub(super) fn spread(&self, client: &Client) -> Option<Spread> {
         let Multi { commands, .. } = client.multi.as_deref()?;
-        // Of notifications and log see `route_many`. Where each command is logged as slow, one core runs them for the order's sake.
+        // Who reads the log is not done before all of it is done. Of notifications and log see `route_many`. Where each command is logged as slow, one core runs them for the order's sake.
         let apart = self.cores() > 1
             && !client.cluster
             && !client.restricted
+            && !client.loads
             && client.watchers.is_empty()
             && !self.shard.listening
             && !self.thresholds.times_all()
