@@ -30,7 +30,7 @@ impl Core {
     /// Where the commands of an EXEC run, if each has all its keys on one core and nothing else asks that one core sees all.
     pub(super) fn spread(&self, client: &Client) -> Option<Spread> {
         let Multi { commands, .. } = client.multi.as_deref()?;
-        // Who reads the log is not done before all of it is done. Of notifications and log see `route_many`. Where each command is logged as slow, one core runs them for the order's sake.
+        // Who reads the log has each of its EXECs done before the next. Of notifications and log see `route_many`. Where each command is logged as slow, one core runs them for the order's sake.
         let apart = self.cores() > 1
             && !client.cluster
             && !client.restricted

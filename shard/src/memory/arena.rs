@@ -8,7 +8,7 @@
 //! The space is not promised to the allocator as a whole, but piece by piece: that is how this module hears how far it has come.
 //! What does not fit any more it finds for itself, as it would without this.
 
-use super::untouched::{HUGE_PAGE, Untouched, is_overcommit_strict};
+use super::untouched::{HUGE_PAGE, Untouched, is_overcommit_strict, reserve};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -23,7 +23,7 @@ const SMALL_OF_CORE: usize = 8 << 20;
 
 /// Where the space begins, or 0.
 static SPACE_AT: AtomicUsize = AtomicUsize::new(0);
-/// The number of the first huge page. All that were before are known as in use.
+/// The number of the first huge page; those before it come in small pages.
 static FIRST: AtomicUsize = AtomicUsize::new(0);
 /// Bytes for the allocator's own book.
 static BOOK: AtomicUsize = AtomicUsize::new(0);
@@ -58,22 +58,13 @@ pub fn prepare() {
     if is_overcommit_strict() {
         return;
     }
-    // SAFETY: a plain anonymous mapping, which is the allocator's from here on. It lives as long as the process.
+    let Some(space) = reserve(SPACE, HUGE_PAGE) else {
+        return;
+    };
+    SPACE_AT.store(space, Relaxed);
+    FIRST.store(HUGE_PAGES, Relaxed);
+    // SAFETY: the space is the allocator's from here on, as long as the process lives; if it does not want it, nobody's.
     unsafe {
-        let raw = libc::mmap(
-            std::ptr::null_mut(),
-            SPACE + HUGE_PAGE,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            -1,
-            0,
-        );
-        if raw == libc::MAP_FAILED {
-            return;
-        }
-        let space = (raw as usize).next_multiple_of(HUGE_PAGE);
-        SPACE_AT.store(space, Relaxed);
-        FIRST.store(HUGE_PAGES, Relaxed);
         mi_process_init();
         let is_managed = mi_manage_memory(
             space as *mut _,
@@ -89,7 +80,7 @@ pub fn prepare() {
         );
         if !is_managed {
             SPACE_AT.store(0, Relaxed);
-            libc::munmap(raw, SPACE + HUGE_PAGE);
+            libc::munmap(space as *mut _, SPACE);
             return;
         }
     }

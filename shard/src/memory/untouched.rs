@@ -1,5 +1,7 @@
 //! Memory that somebody has been promised and nobody has touched.
 
+use std::ptr;
+
 pub const HUGE_PAGE: usize = 2 << 20;
 
 /// A huge page that will be needed soon. Its first touch takes a quarter of a millisecond, since the system clears it, and on a virtual
@@ -19,6 +21,31 @@ impl Untouched {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
         }
+    }
+}
+
+/// Address space for so many bytes, aligned to a power of two. It takes memory where it is touched. Allocates nothing.
+pub fn reserve(bytes: usize, align: usize) -> Option<usize> {
+    // SAFETY: plain anonymous mappings; the parts cut off at both ends are never used.
+    unsafe {
+        let raw = libc::mmap(
+            ptr::null_mut(),
+            bytes + align,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        );
+        if raw == libc::MAP_FAILED {
+            return None;
+        }
+        let raw = raw as usize;
+        let address = raw.next_multiple_of(align);
+        if address > raw {
+            libc::munmap(raw as *mut _, address - raw);
+        }
+        libc::munmap((address + bytes) as *mut _, raw + align - address);
+        Some(address)
     }
 }
 

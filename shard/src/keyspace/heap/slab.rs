@@ -1,9 +1,9 @@
 //! Address space for chunks, taken a gigabyte at a time: a thread that maps memory waits while another one touches some.
 
 use super::CHUNK;
-use crate::memory::untouched::{HUGE_PAGE, is_overcommit_strict};
+use crate::memory::untouched::{HUGE_PAGE, is_overcommit_strict, reserve};
 use std::alloc::Layout;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 const SLAB: usize = 1 << 30;
@@ -29,34 +29,16 @@ fn slab_bytes() -> usize {
 
 impl Slab {
     fn map(bytes: usize) -> Option<Self> {
-        // SAFETY: plain anonymous mappings; the parts cut off at both ends are never used.
-        unsafe {
-            let raw = libc::mmap(
-                ptr::null_mut(),
-                bytes + CHUNK,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            );
-            if raw == libc::MAP_FAILED {
-                return None;
-            }
-            let raw = raw as usize;
-            let address = raw.next_multiple_of(CHUNK);
-            if address > raw {
-                libc::munmap(raw as *mut _, address - raw);
-            }
-            libc::munmap((address + bytes) as *mut _, raw + CHUNK - address);
-            // Look-ups jump about in memory: with small pages much of their time goes to address translation. Redis must
-            // avoid huge pages because a fork would copy them; nothing forks here. It is only advice, so a failure is none.
-            libc::madvise(address as *mut _, bytes, libc::MADV_HUGEPAGE);
-            Some(Self {
-                address,
-                bytes,
-                used: 0,
-            })
-        }
+        let address = reserve(bytes, CHUNK)?;
+        // Look-ups jump about in memory: with small pages much of their time goes to address translation. Redis must
+        // avoid huge pages because a fork would copy them; nothing forks here. It is only advice, so a failure is none.
+        // SAFETY: the memory was mapped just now.
+        unsafe { libc::madvise(address as *mut _, bytes, libc::MADV_HUGEPAGE) };
+        Some(Self {
+            address,
+            bytes,
+            used: 0,
+        })
     }
 }
 
