@@ -7,8 +7,8 @@
 //! 4. each core forgets its keys, loads the base and takes its part of the log's commands;
 //! 5. with the last of them all go on in the files that they were writing.
 //!
-//! With the log switched off, the files that the manifest names are read all the same; where there are none, or the log is only just being switched
-//! on, nothing is read and nothing forgotten.
+//! With the log switched off, or waiting for a snapshot's end to begin, the files that the manifest names are read all the same; where there are none,
+//! or the log is only just being switched on, nothing is read and nothing forgotten.
 
 use super::replay::{self, Plan};
 use crate::commands::{Answer, Call, lock};
@@ -46,8 +46,8 @@ pub fn reload(call: &mut Call<'_>) -> Result<Answer, CommandError> {
     if aof.refuses_writes() {
         return Err(core.write_error());
     }
-    if core.config.appendonly && !aof.is_announced() {
-        // The files say nothing of what is there now.
+    if aof.is_on() && !aof.is_announced() {
+        // The files say nothing of what is there now. (One that only waits for its beginning has none yet: those of before are read.)
         return Err(CommandError::err("the log is being switched on"));
     }
     if aof.switching.swap(true, AcqRel) {

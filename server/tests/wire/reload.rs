@@ -393,3 +393,32 @@ fn a_snapshot_in_the_background_keeps_nobody_from_reloading() {
         }
     }
 }
+
+/// A log that waits for a snapshot's end to begin: what is read is what the files of before say, as in Redis.
+#[test]
+fn a_log_that_waits_for_a_snapshot_is_that_of_before() {
+    for shards in [1, 4] {
+        let folder = TemporaryFolder::new("reload");
+        let server = start(shards, &folder, "", LOGGED);
+        let mut c = server.client();
+        ok(&mut c, "SET kept 1");
+        ok(&mut c, "CONFIG SET appendonly no");
+        wait_for(&mut c, "aof_enabled", "0");
+        ok(&mut c, "CONFIG SET rdb-key-save-delay 10000000");
+        ok(&mut c, "SET k1 1");
+        assert!(c.call("BGSAVE").starts_with('+'));
+        ok(&mut c, "CONFIG SET appendonly yes");
+        assert_eq!(info(&mut c, "aof_rewrite_scheduled"), "1");
+        ok(&mut c, "SET k2 1");
+        ok(&mut c, "DEBUG LOADAOF");
+        assert_eq!(c.call("EXISTS k1 k2"), ":0\r\n", "{shards} shards");
+        assert_eq!(c.call("GET kept"), "$1\r\n1\r\n", "{shards} shards");
+        assert_eq!(info(&mut c, "rdb_bgsave_in_progress"), "1");
+        ok(&mut c, "CONFIG SET rdb-key-save-delay 0");
+        wait_for(&mut c, "aof_enabled", "1");
+        wait_for(&mut c, "aof_rewrite_in_progress", "0");
+        ok(&mut c, "SET k3 1");
+        ok(&mut c, "DEBUG LOADAOF");
+        assert_eq!(c.call("EXISTS kept k3"), ":2\r\n", "{shards} shards");
+    }
+}
