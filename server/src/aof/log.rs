@@ -42,6 +42,8 @@ pub struct CoreLog {
     generation: u64,
     queue: VecDeque<Piece>,
     spare: Vec<u8>,
+    /// The log is on, or soon will be: see [`Core::log_is_near`].
+    pub(super) near: bool,
     /// Since when a write waits for a sync, or 0.
     waits_since_ns: u64,
     /// It is to wait for none.
@@ -226,6 +228,15 @@ impl Core {
 
     // ---- writing ----
 
+    /// What changes keys of several cores is to be logged as one, so one core runs it all. That is known before the log begins: what
+    /// was sent out to be run and logged by each owner for itself has numbers below that of the log's first point.
+    pub(crate) fn log_is_near(&self) -> bool {
+        self.log.near
+    }
+    pub(crate) fn log_comes_near(&mut self) {
+        self.log.near = true;
+        self.send_gathered();
+    }
     /// This core's changes are logged from now on.
     pub fn start_logging(&mut self) {
         self.shard.loading = false;
@@ -241,6 +252,7 @@ impl Core {
         self.log.libraries = self.shared.scripts.libraries.version();
         self.shard.log.owners = self.shared.owners.iter().copied().collect();
         self.shard.logging = true;
+        self.log.near = true;
         // The turn may go on with what is logged.
         self.hold_mail();
     }

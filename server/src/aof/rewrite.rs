@@ -82,6 +82,14 @@ enum Why {
     Once,
 }
 
+/// How far the beginning of a rewrite has come.
+enum Step {
+    /// All cores are asked to make ready; it begins when they are.
+    Asked,
+    /// It has begun, or failed.
+    Done,
+}
+
 impl State {
     pub fn rewrite_status(&self) -> Status {
         *lock(&self.rewrite)
@@ -188,10 +196,12 @@ impl Core {
             return Err(Busy::With(Purpose::AofBase));
         }
         let begun = self.begin_rewrite();
-        self.shared.aof.switching.store(false, Release);
-        begun
+        if !matches!(begun, Ok(Step::Asked)) {
+            self.shared.aof.switching.store(false, Release);
+        }
+        begun.map(|_| ())
     }
-    fn begin_rewrite(&mut self) -> std::result::Result<(), Busy> {
+    fn begin_rewrite(&mut self) -> std::result::Result<Step, Busy> {
         let aof = &self.shared.aof;
         let why = match (aof.is_on(), self.config.appendonly) {
             (true, _) => Why::Shorter,
@@ -211,7 +221,7 @@ impl Core {
             Err(error) => {
                 tracing::warn!("Can't open the append-only file: {error}");
                 self.rewrite_failed();
-                return Ok(());
+                return Ok(Step::Done);
             }
         };
         let at_cut = move |core: &mut Core| match why {
@@ -235,12 +245,24 @@ impl Core {
                 return Err(busy);
             }
         };
-        self.begin_snapshot(claim, at_cut, |_| {}, then);
         self.shared.aof.change_rewrite(|status| {
             (status.since, status.scheduled) = (Some(Instant::now()), false);
         });
         tracing::info!("Background append only file rewriting started");
-        Ok(())
+        if why != Why::Begin {
+            self.begin_snapshot(claim, at_cut, |_| {}, then);
+            return Ok(Step::Done);
+        }
+        let ask = |core: &mut Core| {
+            core.log_comes_near();
+            Vec::new()
+        };
+        let conclude = move |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| {
+            core.begin_snapshot(claim, at_cut, |_| {}, then);
+            core.shared.aof.switching.store(false, Release);
+        };
+        self.ask_all(Ticket::NOBODY, Arc::new(ask), Box::new(conclude));
+        Ok(Step::Asked)
     }
 
     /// Where the new base goes.

@@ -59,7 +59,7 @@ impl Core {
             let data = matches!(entry.spec.run, Run::Shard(_))
                 && matches!(entry.spec.route, Route::Owner | Route::Scatter(_))
                 && !entry.widens();
-            if !data || self.shard.logging && entry.has(WRITE) {
+            if !data || self.log_is_near() && entry.has(WRITE) {
                 return None;
             }
             spread.wakes |= entry.wakes;

@@ -149,7 +149,7 @@ impl Core {
             // Where notifications are sent, one core runs it all, so that they come in the keys' order; where changes are logged, so
             // that they are logged as one.
             Route::Scatter(merge)
-                if !(self.shard.listening || self.shard.logging && entry.has(WRITE)) =>
+                if !(self.shard.listening || self.log_is_near() && entry.has(WRITE)) =>
             {
                 self.gather(&request, merge, &keys, &slots);
             }

@@ -30,6 +30,7 @@ mod lifecycle;
 mod listening;
 mod loading;
 mod log;
+mod log_begins;
 mod logins;
 mod memory;
 mod migrate;
