@@ -1,4 +1,4 @@
-//! Address space for chunks, taken a gigabyte at a time: a thread that maps memory waits while another one touches some.
+//! Address space for chunks, taken 16 gigabytes at a time: a thread that maps memory waits while another one touches some.
 
 use super::CHUNK;
 use crate::memory::untouched::{HUGE_PAGE, is_overcommit_strict, reserve};
@@ -6,7 +6,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-const SLAB: usize = 1 << 30;
+const SLAB: usize = 1 << 34;
 
 /// Memory in chunks, and room for more.
 #[derive(Default)]
