@@ -1,8 +1,13 @@
-//! A thread that has the system find memory for the cores before they need it: see [`Untouched`].
+//! A thread that has the system find memory for the cores before they need it (see [`Untouched`]), and gives back what they have
+//! not used for a while.
+//!
+//! The allocator keeps what is freed for a second, and looks at it only when somebody frees or needs more: a server that became idle
+//! behind a burst of large replies kept their memory for ever.
 
-use ringwood_shard::memory::untouched::Untouched;
+use ringwood_shard::memory::{self, untouched::Untouched};
 use std::sync::OnceLock;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 /// The way to it. In the simulation there is none, and nothing is touched beforehand.
 #[derive(Default)]
@@ -10,6 +15,9 @@ pub struct Touching(OnceLock<SyncSender<Untouched>>);
 
 /// So much may wait. What is more the cores touch themselves.
 const WAITING_MAX: usize = 64;
+
+/// How often memory is given back, at least.
+const GIVE_BACK: Duration = Duration::from_secs(1);
 
 /// This thread works where nobody else wants the CPU: it is there to spare the cores' time, not to take it.
 fn give_way() {
@@ -26,12 +34,18 @@ impl Touching {
         let (sender, receiver) = sync_channel::<Untouched>(WAITING_MAX);
         let work = move || {
             give_way();
-            for untouched in receiver {
-                if let Err(error) = untouched.touch() {
-                    // Before Linux 5.14. The cores go on as if nobody had promised anything.
-                    tracing::debug!("Memory is not made ready beforehand: {error}");
-                    return;
+            loop {
+                match receiver.recv_timeout(GIVE_BACK) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Ok(untouched) => {
+                        if let Err(error) = untouched.touch() {
+                            // Before Linux 5.14. The cores go on as if nobody had promised anything.
+                            tracing::debug!("Memory is not made ready beforehand: {error}");
+                        }
+                    }
                 }
+                memory::give_back();
             }
         };
         std::thread::Builder::new()

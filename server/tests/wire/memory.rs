@@ -422,3 +422,31 @@ fn what_is_said_of_memory_agrees_with_a_recount() {
         }
     }
 }
+
+/// Also when nobody asks for anything any more.
+#[test]
+fn what_large_replies_took_is_given_back() {
+    let server = Server::start(2, &[]);
+    let status = format!("/proc/{}/status", server.pid());
+    let resident = || -> u64 {
+        let text = std::fs::read_to_string(&status).expect("a running process");
+        let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kb = line.and_then(|l| l.trim().strip_suffix(" kB"));
+        kb.and_then(|kb| kb.parse().ok()).expect("a size")
+    };
+    let mut client = server.client();
+    assert_eq!(client.call("SETRANGE large 999999 x"), ":1000000\r\n");
+    let mut reader = server.client();
+    reader.send("GET large\r\n".repeat(100).as_bytes());
+    client.call("PING");
+    let begun = std::time::Instant::now();
+    while resident() < 100_000 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", resident());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(reader);
+    while resident() > 40_000 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{}", resident());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
