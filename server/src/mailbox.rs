@@ -350,9 +350,12 @@ pub struct Mailbox {
 /// How much of the mail for each core there was at a moment: see [`Mailbox::seal`].
 pub type Seal = Box<[u64]>;
 
+/// As many as a mailbox has bits for.
+pub const CORES_MAX: usize = u128::BITS as usize;
+
 /// Makes the mailboxes of `cores` cores.
 pub fn mailboxes(cores: usize) -> (Arc<Inboxes>, Vec<Mailbox>) {
-    assert!(cores <= 128, "more than 128 shards");
+    assert!(cores <= CORES_MAX, "more than 128 shards");
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..cores).map(|_| crossbeam_channel::unbounded()).unzip();
     let shared = Arc::new(Inboxes {

@@ -32,17 +32,58 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// The CPUs that the cores are pinned to, one each.
-fn cpus(wanted: &[usize]) -> Vec<usize> {
-    let usable: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .iter()
-        .map(|c| c.id)
-        .collect();
-    if wanted.is_empty() {
-        usable
-    } else {
-        wanted.to_vec()
+/// The CPUs that the cores are pinned to. Where somebody chose them, cores share them if there are more; else nobody is pinned then.
+struct Cpus {
+    ids: Vec<usize>,
+    chosen: bool,
+}
+
+impl Cpus {
+    fn of(wanted: &[usize]) -> std::io::Result<Self> {
+        if wanted.is_empty() {
+            let usable = core_affinity::get_core_ids().unwrap_or_default();
+            return Ok(Self {
+                ids: usable.iter().map(|c| c.id).collect(),
+                chosen: false,
+            });
+        }
+        let ids = wanted.to_vec();
+        // The mask that the process was started with says less: it may be left again.
+        let may_use = |id| {
+            // The library's sets hold no more.
+            id < libc::CPU_SETSIZE as usize
+                && core_affinity::set_for_current(core_affinity::CoreId { id })
+        };
+        let tried = ids.clone();
+        let refused = std::thread::spawn(move || tried.into_iter().find(|id| !may_use(*id)));
+        match refused.join().expect("a thread that only asks") {
+            Some(cpu) => Err(Error::other(format!(
+                "cpus: this process may not use CPU {cpu}, or there is none"
+            ))),
+            None => Ok(Self { ids, chosen: true }),
+        }
+    }
+
+    /// Of one core of so many.
+    fn of_core(&self, core: usize, cores: usize) -> Option<usize> {
+        let pins = self.chosen || cores <= self.ids.len();
+        pins.then(|| self.ids[core % self.ids.len()])
+    }
+}
+
+/// The shards' ports as far as there are any.
+fn shard_ports(config: &Config, cores: usize) -> std::io::Result<Vec<u16>> {
+    if !config.shard_ports {
+        return Ok(Vec::new());
+    }
+    let ports: Vec<u16> = (0..cores).map(|core| cluster::port(config, core)).collect();
+    // They end at the highest there is, instead of wrapping.
+    match ports.windows(2).any(|two| two[0] == two[1]) {
+        true => Err(Error::other(format!(
+            "shard-port-base: {cores} ports from {} on do not fit below 65536",
+            ports[0]
+        ))),
+        false => Ok(ports),
     }
 }
 
@@ -62,22 +103,18 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         ));
     }
     let config = Arc::new(loaded.config.clone());
-    let cpus = cpus(config.cpus.cpus());
+    let cpus = Cpus::of(config.cpus.cpus())?;
     let cores = match config.shards {
-        0 => cpus.len().max(1),
+        0 => cpus.ids.len().clamp(1, crate::mailbox::CORES_MAX),
         n => n as usize,
     };
     crate::banner::greet(&loaded, cores);
-    if config.databases > 1024 {
-        return Err(Error::other("at most 1024 databases"));
-    }
+    let ports = shard_ports(&config, cores)?;
 
     let listeners = bind(&loaded)?;
     let mut shard_listeners: Vec<Vec<net::Listener>> = (0..cores).map(|_| Vec::new()).collect();
-    if config.shard_ports {
-        for (core, list) in shard_listeners.iter_mut().enumerate() {
-            *list = bind_tcp(&loaded, cluster::port(&config, core))?;
-        }
+    for (list, port) in shard_listeners.iter_mut().zip(ports) {
+        *list = bind_tcp(&loaded, port)?;
     }
 
     title::follow(&config, loaded.file.as_deref());
@@ -149,7 +186,7 @@ pub fn serve(loaded: Loaded) -> std::io::Result<()> {
         let plan = Plan {
             id,
             engine,
-            cpu: (cores <= cpus.len()).then(|| cpus[id]),
+            cpu: cpus.of_core(id, cores),
             mailbox,
             shared: shared.clone(),
             hasher: hasher.clone(),

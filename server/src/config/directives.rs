@@ -17,7 +17,7 @@ const INT: i128 = i32::MAX as i128;
 
 directives! {
     // Ringwood's own.
-    "shards" [] shards: u32 = "0", range(0, 1024), IMMUTABLE | OURS,
+    "shards" [] shards: u32 = "0", range(0, 128), IMMUTABLE | OURS,
         "Number of shards, one thread each; 0 for one per usable CPU.";
     "cpus" [] cpus: CpuList = "", ANY, IMMUTABLE | OURS,
         "CPUs to pin the shards' threads to, such as 0-7,9; empty for all that the process may use.";
@@ -172,7 +172,7 @@ directives! {
         "Who may load modules.";
 
     // Memory and data types.
-    "databases" [] databases: u32 = "16", range(1, INT), IMMUTABLE, "Number of databases.";
+    "databases" [] databases: u32 = "16", range(1, 1024), IMMUTABLE, "Number of databases.";
     "maxmemory" [] maxmemory: u64 = "0", memory(0, u64::MAX as i128), MUTABLE,
         "Most memory to use; 0 for no limit.";
     "maxmemory-policy" [] maxmemory_policy: MaxmemoryPolicy = "noeviction", ANY, MUTABLE,

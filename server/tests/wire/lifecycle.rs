@@ -36,3 +36,34 @@ fn sigterm_and_sigint_end_with_status_0() {
         }
     }
 }
+
+/// What cannot be is said before anything is served.
+#[test]
+fn numbers_of_cores_cpus_and_ports_that_there_are_not() {
+    for (options, text) in [
+        (&["--shards", "129"][..], "between 0 and 128 inclusive"),
+        (&["--databases", "1025"], "between 1 and 1024 inclusive"),
+        (&["--cpus", "0,8000"], "may not use CPU 8000"),
+        (
+            &[
+                "--shards",
+                "4",
+                "--shard-ports",
+                "yes",
+                "--shard-port-base",
+                "65533",
+            ],
+            "4 ports from 65533 on do not fit",
+        ),
+    ] {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_ringwood"))
+            .args(["--port", "0", "--save", ""])
+            .args(options)
+            .output()
+            .expect("the built server runs");
+        let said = [done.stdout, done.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(done.status.code(), Some(1), "{options:?}: {said}");
+        assert!(said.contains(text), "{options:?}: {said}");
+    }
+}
