@@ -72,8 +72,8 @@ pub struct Core {
     pub(crate) thresholds: Thresholds,
     /// The command that just ran ends its lap: see [`crate::observe`].
     pub(crate) lap: bool,
-    /// The command that just came was queued by MULTI: it does not count.
-    pub(crate) queued: bool,
+    /// The command that just came was refused, or queued by MULTI: its time does not count.
+    pub(crate) uncounted: bool,
     pub(crate) trackers: crate::tracking::Trackers,
     pub(crate) monitors: crate::observe::monitor::Monitors,
     /// Whose command runs, where that is not a client's of this core directly.
@@ -155,6 +155,8 @@ pub struct Core {
     next_cron_ns: u64,
     /// When entries may be moved again: [`Core::thin_slice`].
     next_thin_ns: u64,
+    /// When it may be said again that a browser was here.
+    pub(crate) next_browser_warning_ns: u64,
     pub(crate) stopping: bool,
 }
 
@@ -186,7 +188,7 @@ impl Core {
             accounted_ns: 0,
             thresholds: Thresholds::default(),
             lap: false,
-            queued: false,
+            uncounted: false,
             trackers: Default::default(),
             monitors: Default::default(),
             caller: Ticket::NOBODY,
@@ -241,6 +243,7 @@ impl Core {
             next_question: 0,
             next_cron_ns: 0,
             next_thin_ns: 0,
+            next_browser_warning_ns: 0,
             stopping: false,
         };
         core.apply_config();

@@ -164,7 +164,7 @@ fn info(call: &mut Call<'_>, args: Args<'_>) -> Result {
     for name in &args[2..] {
         match by_name(name) {
             Some(entry) => describe(&mut call.reply, entry),
-            None => call.reply.null_array(),
+            None => call.reply.null(),
         }
     }
     Ok(Answer::Now)
@@ -230,7 +230,9 @@ fn keys_of(args: &[&[u8]]) -> std::result::Result<Found, CommandError> {
     if takes_subcommand {
         return Err(CommandError::fixed("ERR Invalid command specified"));
     }
-    if entry.spec.keys.is_empty() {
+    // A channel has a slot, and is no key.
+    let specs = || entry.spec.keys.iter().filter(|s| s.flags & NOT_KEY == 0);
+    if specs().next().is_none() {
         return Err(CommandError::fixed("ERR The command has no key arguments"));
     }
     if !entry.spec.arity_fits(args.len()) {
@@ -240,10 +242,13 @@ fn keys_of(args: &[&[u8]]) -> std::result::Result<Found, CommandError> {
     }
     let mut found = Vec::new();
     let mut fits = true;
-    for spec in entry.spec.keys {
+    for spec in specs() {
         fits &= spec.each_key(args, |index| found.push((index, spec)));
     }
-    if !fits {
+    if !fits && entry.has(NO_MANDATORY_KEYS) {
+        // A script without keys is one, so Redis takes a wrong number of them for none.
+        found.clear();
+    } else if !fits {
         // Some commands do without the keys of a spec that is there; the others cannot run like this.
         return Err(CommandError::fixed(
             "ERR Invalid arguments specified for command",
@@ -276,7 +281,12 @@ fn getkeysandflags(call: &mut Call<'_>, args: Args<'_>) -> Result {
             None => spec.flags,
         };
         let flags = crate::acl::check::flags_in_use(entry, declared, &args[2..]);
-        flag_words(&mut call.reply, flags.into(), key_flags());
+        // The words at hand have been looked at.
+        flag_words(
+            &mut call.reply,
+            (flags & !VARIABLE_FLAGS).into(),
+            key_flags(),
+        );
     }
     Ok(Answer::Now)
 }
@@ -618,7 +628,14 @@ mod tests {
         assert_eq!(keys("GET a"), Ok(vec![1]));
         assert_eq!(keys("mset a 1 b 2"), Ok(vec![1, 3]));
         let refused = |line, text: &str| assert_eq!(keys(line).unwrap_err().text(), text, "{line}");
+        assert_eq!(keys("eval x 1 a"), Ok(vec![3]));
+        assert_eq!(keys("eval x 2 a"), Ok(vec![]));
         refused("ping", "ERR The command has no key arguments");
+        refused("spublish a b", "ERR The command has no key arguments");
+        refused(
+            "zunionstore d 3 a b",
+            "ERR Invalid arguments specified for command",
+        );
         refused("nope a", "ERR Invalid command specified");
         refused(
             "get",

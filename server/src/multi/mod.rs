@@ -206,7 +206,7 @@ impl Core {
         let words = Words::new(args.iter().copied());
         let key = key.map(|key| (key.slot, key.hash));
         multi.push(Queued { entry, words, key });
-        self.queued = true;
+        self.uncounted = true;
         self.reply_now(conn, |reply| reply.simple("QUEUED"));
         Some(Flow::Next)
     }

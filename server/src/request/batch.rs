@@ -141,8 +141,8 @@ impl Core {
                 Flow::Stop => (state.bytes, state.stopped) = (usize::MAX, true),
             }
             at += 1;
-            if self.queued {
-                self.queued = false;
+            if self.uncounted {
+                self.uncounted = false;
                 requests[at - 1].entry = None;
             } else if alone || self.lap {
                 self.lap = false;

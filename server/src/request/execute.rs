@@ -50,12 +50,19 @@ impl Core {
         let queues = client.multi.is_some();
         let flow = 'run: {
             if let Some(error) = admit(client, entry, args) {
-                break 'run self.reject(conn, entry, error);
+                if entry.is_none() && is_browsers(args[0]) {
+                    break 'run self.abort_browser(conn);
+                }
+                // It takes no time that would count, and an unknown subcommand is nobody's.
+                self.uncounted = true;
+                let known = |e: &&Entry| args.len() == 1 || e.subcommands.is_empty();
+                break 'run self.reject(conn, entry.filter(known), error);
             }
             let entry = entry.expect("admitted");
             if client.restricted
                 && let Some(error) = self.forbidden(conn, entry, args)
             {
+                self.uncounted = true;
                 break 'run self.reject(conn, Some(entry), error);
             }
             if self.loading
@@ -302,6 +309,26 @@ impl Core {
         Flow::Next
     }
 
+    /// Ends a connection without a word: what it sends would else be run line by line, the request's body too.
+    #[cold]
+    fn abort_browser(&mut self, conn: ConnId) -> Flow {
+        const QUIET_NS: u64 = 60_000_000_000;
+        let now = self.now.mono_ns;
+        if now >= self.next_browser_warning_ns
+            && let Some(client) = self.clients.get(conn)
+        {
+            tracing::warn!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is \
+                 likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. \
+                 Connection from {} aborted.",
+                client.peer
+            );
+            self.next_browser_warning_ns = now + QUIET_NS;
+        }
+        self.close(conn);
+        Flow::Stop
+    }
+
     /// Answers a command that is refused for what it is. If that is EXEC, its transaction ends with it.
     #[cold]
     fn reject(&mut self, conn: ConnId, entry: Option<&'static Entry>, error: CommandError) -> Flow {
@@ -423,6 +450,13 @@ fn is_script(client: &Client, entry: &Entry) -> bool {
 fn shown(word: &[u8], most: usize) -> Cow<'_, str> {
     let word = word.split(|&b| b == 0).next().unwrap_or_default();
     String::from_utf8_lossy(&word[..word.len().min(most)])
+}
+
+/// Whether a word begins a line of a web browser's request: a page can have it sent here ("cross protocol scripting"). Every request
+/// has one of them, and before its body.
+#[cold]
+fn is_browsers(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"host:") || word.eq_ignore_ascii_case(b"post")
 }
 
 #[cold]

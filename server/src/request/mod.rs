@@ -349,14 +349,14 @@ impl Core {
         let key = self.first_key(entry, words);
         let flow = self.execute(conn, entry, words, key);
         self.lap = false;
-        let queued = std::mem::take(&mut self.queued);
+        let uncounted = std::mem::take(&mut self.uncounted);
         let request = Request {
             chunk: 0,
             conn,
             start: 0,
             len: words.iter().map(|w| w.len() + 1).sum(),
             args: (0, words.len()),
-            entry: entry.filter(|_| flow != Flow::Stall && !queued),
+            entry: entry.filter(|_| flow != Flow::Stall && !uncounted),
             key,
             db: 0,
             plain: false,

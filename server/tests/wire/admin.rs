@@ -273,3 +273,29 @@ fn turns_are_measured() {
     assert!(longest(&mut client) >= 50_000);
     assert!(!client.call("INFO all").contains("eventloop_duration_max"));
 }
+
+/// As redis-server 8.2.3 counts them: no time, no latency, and what is no command at all is nobody's.
+#[test]
+fn what_is_refused_took_no_time() {
+    let server = Server::start(2, &[]);
+    let mut c = server.client();
+    for refused in ["ECHO", "MEMORY", "MEMORY NOSUCH", "NOSUCH", "MULTI", "ECHO"] {
+        c.call(refused);
+    }
+    c.call("DISCARD");
+    let info = c.call("INFO all");
+    let stat = |name: &str| info.lines().find(|l| l.starts_with(name));
+    let refused =
+        |n| format!("calls=0,usec=0,usec_per_call=0.00,rejected_calls={n},failed_calls=0");
+    assert_eq!(
+        stat("cmdstat_echo"),
+        Some(format!("cmdstat_echo:{}", refused(2)).as_str())
+    );
+    assert_eq!(
+        stat("cmdstat_memory"),
+        Some(format!("cmdstat_memory:{}", refused(1)).as_str())
+    );
+    assert_eq!(stat("latency_percentiles_usec_echo"), None);
+    assert!(stat("latency_percentiles_usec_multi").is_some());
+    assert_eq!(stat("errorstat_ERR"), Some("errorstat_ERR:count=5"));
+}

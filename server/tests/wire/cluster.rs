@@ -34,8 +34,11 @@ fn a_node_serves_its_own_slots_and_speaks_for_itself() {
     nodes[1].check("SCAN 0", "*2\r\n$1\r\n0\r\n*0\r\n");
     nodes[1].check("CLUSTER COUNTKEYSINSLOT 5061", ":3\r\n");
     nodes[2].check("FLUSHALL", "+OK\r\n");
+    let says = |conn: &mut Conn, line: &str| conn.text("INFO").lines().any(|l| l == line);
+    assert!(says(&mut nodes[1], "cluster_enabled:1") && says(&mut nodes[1], "redis_mode:cluster"));
     // The common port knows no nodes.
     let mut common = Conn::new(server.port);
+    assert!(says(&mut common, "cluster_enabled:0") && says(&mut common, "redis_mode:standalone"));
     common.check("DBSIZE", ":3\r\n");
     common.check("MGET foo bar", "*2\r\n$-1\r\n$1\r\n2\r\n");
 }

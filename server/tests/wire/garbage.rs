@@ -87,3 +87,23 @@ fn strangers_may_send_little() {
         }
     }
 }
+
+/// A web page can have a browser send requests here, with commands in their bodies.
+#[test]
+fn a_browsers_request_ends_its_connection_before_its_body_is_run() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut other = server.connect();
+        for head in [
+            "POST / HTTP/1.1\r\n",
+            "GET / HTTP/1.1\r\nhost: example.com\r\n",
+            "*1\r\n$5\r\nHost:\r\n",
+            "MULTI\r\npost\r\n",
+        ] {
+            let mut client = server.connect();
+            client.send(format!("{head}SET behind x\r\n").as_bytes());
+            client.expect_end();
+            assert_eq!(other.call(&["EXISTS", "behind"]), Value::Int(0), "{head}");
+        }
+    }
+}

@@ -93,10 +93,10 @@ pub(super) const CLIENT_SETINFO: Command<ConnHandler> =
 pub(super) fn client_setinfo(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     let value = args[3].to_vec();
     if args[2].eq_ignore_ascii_case(b"LIB-NAME") {
-        check_attribute("lib-name", &value)?;
+        check_attribute(&String::from_utf8_lossy(args[2]), &value)?;
         call.client_mut().lib_name = value;
     } else if args[2].eq_ignore_ascii_case(b"LIB-VER") {
-        check_attribute("lib-ver", &value)?;
+        check_attribute(&String::from_utf8_lossy(args[2]), &value)?;
         call.client_mut().lib_version = value;
     } else {
         return Err(CommandError::err(format_args!(

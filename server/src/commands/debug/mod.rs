@@ -288,7 +288,9 @@ fn populate(call: &mut Call<'_>, count: &[u8], rest: &[&[u8]]) -> Result {
     let number = |word: &[u8]| {
         parse_i64(word)
             .and_then(|n| usize::try_from(n).ok())
-            .ok_or(CommandError::OutOfRange)
+            .ok_or(CommandError::fixed(
+                "ERR value is out of range, must be positive",
+            ))
     };
     let count = number(count)?;
     let prefix = rest.first().map_or(b"key".to_vec(), |p| p.to_vec());

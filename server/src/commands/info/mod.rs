@@ -70,6 +70,7 @@ fn info(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
         call.reply.verbatim("txt", b"");
         return Ok(Answer::Now);
     }
+    let as_node = call.core.clients.get(call.conn).is_some_and(|c| c.cluster);
     Ok(
         call.gather(report::Report::of, move |core, reply, reports| {
             let config = lock(&core.shared.config).clone();
@@ -78,6 +79,7 @@ fn info(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
                 config: &config,
                 all: report::Report::sum(&reports),
                 reports: &reports,
+                as_node,
             };
             let mut out = String::new();
             for (at, section) in text::SECTIONS.iter().enumerate() {

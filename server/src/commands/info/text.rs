@@ -16,6 +16,8 @@ pub struct View<'a> {
     pub config: &'a Config,
     pub all: Report,
     pub reports: &'a [Report],
+    /// Whether it is told through a shard's port: such a client talks to a node of a cluster.
+    pub as_node: bool,
 }
 
 pub struct Section {
@@ -43,6 +45,7 @@ pub const SECTIONS: &[Section] = &[
     section("Clients", ByDefault, clients),
     section("Memory", ByDefault, memory),
     section("Persistence", ByDefault, persistence),
+    section("Threads", ByDefault, threads),
     section("Stats", ByDefault, stats),
     section("Replication", ByDefault, replication),
     section("CPU", ByDefault, cpu),
@@ -83,7 +86,8 @@ fn server(v: &View<'_>, out: &mut String) {
     line!(out, "redis_git_sha1", "00000000");
     line!(out, "redis_git_dirty", 0);
     line!(out, "redis_build_id", env!("CARGO_PKG_VERSION"));
-    line!(out, "redis_mode", "standalone");
+    let mode = if v.as_node { "cluster" } else { "standalone" };
+    line!(out, "redis_mode", mode);
     line!(out, "os", system::kernel());
     line!(out, "arch_bits", usize::BITS);
     line!(out, "monotonic_clock", "POSIX clock_gettime");
@@ -375,6 +379,17 @@ fn persistence(v: &View<'_>, out: &mut String) {
     }
 }
 
+/// What Redis says of its io threads: here each of them is a shard.
+fn threads(v: &View<'_>, out: &mut String) {
+    for (id, r) in v.reports.iter().enumerate() {
+        let _ = write!(
+            out,
+            "io_thread_{id}:clients={},reads={},writes={}\r\n",
+            r.clients, r.reads, r.writes
+        );
+    }
+}
+
 fn stats(v: &View<'_>, out: &mut String) {
     let (all, shared) = (&v.all, &v.core.shared);
     let spent: u64 = all.commands.iter().map(|c| c.spent).sum();
@@ -416,6 +431,9 @@ fn stats(v: &View<'_>, out: &mut String) {
     line!(out, "evicted_clients", all.evicted_clients);
     line!(out, "keyspace_hits", all.hits);
     line!(out, "keyspace_misses", all.misses);
+    // A snapshot is made by the process itself.
+    line!(out, "latest_fork_usec", 0);
+    line!(out, "total_forks", 0);
     let names = shared.directory.read();
     let refused = v.core.shared.acl.log();
     line!(out, "acl_access_denied_auth", refused.total(Reason::Auth));
@@ -554,8 +572,8 @@ fn latencystats(v: &View<'_>, out: &mut String) {
     }
 }
 
-fn cluster(_: &View<'_>, out: &mut String) {
-    line!(out, "cluster_enabled", 0);
+fn cluster(v: &View<'_>, out: &mut String) {
+    line!(out, "cluster_enabled", u8::from(v.as_node));
 }
 
 /// As in Redis before its first look at a database, `avg_ttl=0` says that the mean is not known.
