@@ -156,6 +156,7 @@ fn measure(args: &Args, data: &Data, peer: &Peer) -> Result<Vec<Sample>> {
         cpus: split.server,
         shards,
         shard_ports,
+        snapshot: None,
     };
     let mut server = Server::start(peer, &setup)?;
     let outcome = os::pinned(&split.load, || {

@@ -21,6 +21,7 @@ mod idle;
 mod keys;
 mod latency;
 mod load;
+mod loading;
 mod members;
 mod memory;
 mod os;
@@ -67,6 +68,8 @@ enum Command {
     Growth(Box<growth::Args>),
     /// Measure the longest stall while a large collection grows and goes
     Stalls(Box<stalls::Args>),
+    /// Measure how long the start with a large snapshot takes
+    Loading(Box<loading::Args>),
     /// Measure what idle connections cost
     Idle(Box<idle::Args>),
     /// Measure the latency of one connection
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Command::Members(args) => members::run(args),
         Command::Evict(args) => evict::run(args),
         Command::Growth(args) => growth::run(args),
+        Command::Loading(args) => loading::run(args),
         Command::Stalls(args) => stalls::run(args),
         Command::Idle(args) => idle::run(args),
         Command::Latency(args) => latency::run(args),

@@ -252,6 +252,8 @@ pub struct Setup {
     pub shards: usize,
     /// A port per shard too, from `port + 1`.
     pub shard_ports: bool,
+    /// It begins with this snapshot, which may take so long.
+    pub snapshot: Option<(PathBuf, Duration)>,
 }
 
 impl Setup {
@@ -262,6 +264,7 @@ impl Setup {
             cpus,
             shards,
             shard_ports: false,
+            snapshot: None,
         }
     }
 }
@@ -276,6 +279,7 @@ pub struct Server {
     child: Child,
     dir: PathBuf,
     title: String,
+    start_limit: Duration,
 }
 
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -335,6 +339,11 @@ impl Server {
         ));
         fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         let log = File::create(dir.join("log")).context("the server's log")?;
+        let mut start_limit = START_LIMIT;
+        if let Some((snapshot, limit)) = &setup.snapshot {
+            std::os::unix::fs::symlink(snapshot, dir.join("dump.rdb")).context("the snapshot")?;
+            start_limit = *limit;
+        }
         command
             .current_dir(&dir)
             .stdin(Stdio::null())
@@ -352,11 +361,12 @@ impl Server {
             child,
             dir,
             title: title.to_string(),
+            start_limit,
         })
     }
 
     fn wait_until_ready<T>(&mut self, ready: impl Fn(&Target) -> Result<T>) -> Result<T> {
-        let deadline = Instant::now() + START_LIMIT;
+        let deadline = Instant::now() + self.start_limit;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 bail!(
@@ -501,6 +511,7 @@ mod tests {
             cpus: vec![0, 1],
             shards: 2,
             shard_ports: true,
+            snapshot: None,
         };
         let line = |style| arguments(style, &setup).join(" ");
         assert!(
@@ -533,6 +544,7 @@ mod tests {
             cpus: vec![],
             shards: 1,
             shard_ports: false,
+            snapshot: None,
         };
         let mut server = Server::spawn(command, "Test", &setup).unwrap();
         let dir = server.dir.clone();

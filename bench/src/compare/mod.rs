@@ -246,6 +246,7 @@ fn measure_server(
         cpus: variant.split.server.clone(),
         shards: variant.shards,
         shard_ports: variant.face == Face::ShardPorts,
+        snapshot: None,
     };
     let mut server = Server::start(&variant.peer, &setup)?;
     let mut plan = base_plan(args, data, &variant.split)?;
