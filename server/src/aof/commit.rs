@@ -13,7 +13,7 @@
 //!
 //! In the simulation, which has no threads, a flight takes some turns, and the core syncs itself when it lands.
 
-use super::LogFile;
+use super::{LogFile, State};
 use crate::config::enums::AppendFsync;
 use crate::core::{Control, Core};
 use crate::io::{ConnId, Io};
@@ -38,13 +38,14 @@ pub struct Job {
 }
 
 impl Job {
-    fn sync(&self) -> Result<()> {
+    fn sync(&self, state: &State) -> Result<()> {
+        state.settle_file(&self.file)?;
         self.file.sync_beside(self.flight as usize % FLIGHTS)
     }
     /// Syncs, and tells the core.
     fn carry_out(&self, post: &Post, core: usize) {
         let began = Instant::now();
-        let result = self.sync();
+        let result = self.sync(&post.shared.aof);
         let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let synced = Synced {
             flight: self.flight,
@@ -73,13 +74,21 @@ pub struct Waits {
 #[derive(Debug)]
 struct Flight {
     number: u64,
+    file: Arc<LogFile>,
     /// The file's end then.
     written: u64,
     has_landed: bool,
     clients: Vec<Waits>,
     mail: Seal,
-    /// In the simulation: the file, and how many turns it still takes.
-    simulated: Option<(Arc<LogFile>, u64)>,
+    /// In the simulation: how many turns it still takes.
+    simulated: Option<u64>,
+}
+
+impl Flight {
+    /// It brings all of a file to the disk: another one may have the same length.
+    fn brings(&self, file: &Arc<LogFile>, written: u64) -> bool {
+        Arc::ptr_eq(&self.file, file) && self.written == written
+    }
 }
 
 /// The syncs under way, and who waits for them.
@@ -246,7 +255,7 @@ impl Core {
         let written = file.written.load(Relaxed);
         let under_way = &self.log.flights.under_way;
         if let Some(last) = under_way.back()
-            && last.written == written
+            && last.brings(&file, written)
         {
             // There is nothing new to be synced: what was read waits for the last one.
             let clients = self.seal_replies();
@@ -268,6 +277,7 @@ impl Core {
         self.log.flights.last += 1;
         let mut flight = Flight {
             number: self.log.flights.last,
+            file: file.clone(),
             written,
             has_landed: false,
             clients,
@@ -279,7 +289,7 @@ impl Core {
             flight: flight.number,
         };
         match self.shared.aof.syncers.get() {
-            None => flight.simulated = Some((job.file, self.turn_number() % 3)),
+            None => flight.simulated = Some(self.turn_number() % 3),
             Some(syncers) => syncers.sync(self.id, job),
         }
         self.log.flights.under_way.push_back(flight);
@@ -367,9 +377,9 @@ impl Core {
         let mut landed = Vec::new();
         for flight in &mut self.log.flights.under_way {
             match &mut flight.simulated {
-                Some((_, turns)) if *turns > 0 => *turns -= 1,
-                Some((file, _)) if !flight.has_landed => landed.push(Job {
-                    file: file.clone(),
+                Some(turns) if *turns > 0 => *turns -= 1,
+                Some(_) if !flight.has_landed => landed.push(Job {
+                    file: flight.file.clone(),
                     flight: flight.number,
                 }),
                 _ => {}
@@ -378,7 +388,7 @@ impl Core {
         for job in landed {
             let synced = Synced {
                 flight: job.flight,
-                result: job.sync(),
+                result: job.sync(&self.shared.aof),
                 took_ns: 0,
             };
             self.synced(synced);
@@ -389,10 +399,27 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{Disk, sim::SimDisk};
+    use std::path::Path;
 
+    #[test]
+    fn a_flight_of_the_old_file_is_none_of_the_new_one() {
+        let flights = flights(1);
+        let flight = &flights.under_way[0];
+        assert!(flight.brings(&flight.file, 0));
+        assert!(!flight.brings(&flight.file, 1) && !flight.brings(&file(), 0));
+    }
+
+    fn file() -> Arc<LogFile> {
+        let disk = Disk::Simulated(SimDisk::new(1));
+        let file = disk.create(Path::new("/log")).expect("there is room");
+        Arc::new(LogFile::new(file, 1, 0, true))
+    }
     fn flights(count: u64) -> Flights {
+        let file = file();
         let flight = |number| Flight {
             number,
+            file: file.clone(),
             written: 0,
             has_landed: false,
             clients: Vec::new(),

@@ -1,11 +1,13 @@
 //! A core's end of the log: what a command did, what a transaction did, and writing it down.
 
+use super::ahead::Way;
 use super::{LogFile, parts};
 use crate::config::enums::AppendFsync;
 use crate::core::{Core, Shared};
 use crate::mailbox::Mail;
 use crate::registry::Registry;
 use crate::request::DataCall;
+use crossbeam_channel::bounded;
 use ringwood_protocol::command::{Route, WRITE};
 use ringwood_shard::ctx::{Args, Log};
 use ringwood_shard::log::{Owner, Record, group};
@@ -17,10 +19,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::Duration;
+
+use std::time::{Duration, Instant};
 
 /// How long a write waits for a sync under way, as in Redis.
 const SYNC_PATIENCE_NS: u64 = 2_000_000_000;
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How soon a failed write is tried again.
 const RETRY_NS: u64 = 1_000_000_000;
 /// A buffer larger than this is not kept.
@@ -241,7 +245,7 @@ impl Core {
     pub fn start_logging(&mut self) {
         self.shard.loading = false;
         let generation = self.shared.aof.first_generation();
-        match self.shared.aof.take_file(generation, self.id as u16, &[]) {
+        match self.shared.aof.first_file(self.id as u16) {
             Ok(file) => self.log.file = Some(file),
             Err(error) => {
                 tracing::error!("Opening the append only file: {error}");
@@ -329,7 +333,7 @@ impl Core {
             return;
         }
         let always = self.config.appendfsync == AppendFsync::Always;
-        if self.log.must_wait(now) && !always {
+        if !always && self.log.must_wait(&self.shared, now) {
             return;
         }
         let spared = self.config.no_appendfsync_on_rewrite;
@@ -338,7 +342,11 @@ impl Core {
             AppendFsync::Everysec => !spared,
             AppendFsync::No => false,
         };
-        match self.log.write(&self.shared, self.id as u16, ordered) {
+        let way = Way {
+            strict: always,
+            ordered,
+        };
+        match self.log.write(&self.shared, self.id as u16, way) {
             Ok(()) if self.log.failing => {
                 self.log.failing = false;
                 self.shared.aof.failing.fetch_sub(1, Relaxed);
@@ -375,7 +383,11 @@ impl Core {
     }
 
     fn sync_log(&mut self) {
-        let synced = self.log.file.as_ref().map_or(Ok(()), |file| file.sync());
+        let sync = |file: &Arc<LogFile>| {
+            self.shared.aof.settle_file(file)?;
+            file.sync()
+        };
+        let synced = self.log.file.as_ref().map_or(Ok(()), sync);
         if let Err(error) = synced {
             self.cannot_sync(&error);
         }
@@ -393,8 +405,9 @@ impl Core {
         if !self.log.queue.is_empty() {
             tracing::error!("The log ends without its last changes: they could not be written");
         }
+        let settled = self.shared.aof.settle();
         if let Some(file) = &self.log.file
-            && let Err(error) = file.sync()
+            && let Err(error) = settled.and_then(|()| file.sync())
         {
             tracing::error!("Fail to fsync the AOF file: {error}");
         }
@@ -423,7 +436,7 @@ impl Core {
 }
 
 /// An error as clients are told it: without the number.
-fn cause(error: &Error) -> String {
+pub(super) fn cause(error: &Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
         Some((text, _)) => text.to_owned(),
@@ -487,33 +500,32 @@ impl CoreLog {
     }
 
     /// True while a sync is under way that a write might have to wait for, up to a limit.
-    fn must_wait(&mut self, now: u64) -> bool {
+    fn must_wait(&mut self, shared: &Shared, now: u64) -> bool {
         let syncing = self.file.as_ref().is_some_and(|f| f.syncing.load(Acquire));
-        let syncing = syncing && !self.hurries;
-        match (syncing, self.waits_since_ns) {
-            (false, _) => {
+        match (syncing && !self.hurries, self.waits_since_ns) {
+            (true, 0) => self.waits_since_ns = now,
+            (true, since) if now < since + SYNC_PATIENCE_NS => {}
+            (still, _) => {
                 self.waits_since_ns = 0;
-                false
+                if still {
+                    tracing::info!(
+                        "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for fsync to complete, this may slow down Redis."
+                    );
+                    shared.aof.delayed.fetch_add(1, Relaxed);
+                }
+                return false;
             }
-            (true, 0) => {
-                self.waits_since_ns = now;
-                true
-            }
-            (true, since) => now < since + SYNC_PATIENCE_NS,
         }
+        true
     }
 
-    /// `ordered`: nothing of a generation may be on disk without what was before it. A file that a failing machine cut short
-    /// would otherwise lack changes on which those in the next one build.
-    fn write(&mut self, shared: &Shared, core: u16, ordered: bool) -> Result<()> {
+    fn write(&mut self, shared: &Shared, core: u16, way: Way) -> Result<()> {
         while let Some(piece) = self.queue.front_mut() {
             match piece {
                 Piece::Generation(command) => {
-                    if let Some(file) = self.file.as_ref().filter(|_| ordered) {
-                        file.sync()?;
-                    }
                     let next = self.generation + 1;
-                    let file = shared.aof.take_file(next, core, command)?;
+                    let old = self.file.as_ref();
+                    let file = shared.aof.next_file(next, core, command, old, way)?;
                     self.file = Some(file);
                     self.generation = next;
                 }
@@ -540,12 +552,22 @@ impl CoreLog {
     }
 }
 
-/// Syncs the files about once a second, for `appendfsync everysec`.
+/// Syncs the files about once a second, for `appendfsync everysec`, and settles what cores have made ahead of the disk.
 pub fn start_syncing(shared: &Arc<Shared>) -> Result<()> {
     let shared = shared.clone();
+    let (settler, asked) = bounded(1);
+    // Done once.
+    let _ = shared.aof.settler.set(settler);
     let sync = move || {
+        let mut due = Instant::now() + SYNC_EVERY;
         while !shared.stopping.load(Acquire) {
-            std::thread::sleep(Duration::from_secs(1));
+            let is_due = asked.recv_deadline(due).is_err();
+            // What goes wrong is in the log and in the clients' errors.
+            let _ = shared.aof.settle();
+            if !is_due {
+                continue;
+            }
+            due = Instant::now() + SYNC_EVERY;
             let config = crate::commands::lock(&shared.config).clone();
             let spared = config.no_appendfsync_on_rewrite && shared.persistence.running().is_some();
             if config.appendfsync == AppendFsync::Everysec && !spared {
@@ -562,7 +584,11 @@ pub fn start_syncing(shared: &Arc<Shared>) -> Result<()> {
 /// Syncs every file. What a sync did not bring to the disk no later one does (Linux takes it for written), so after one that failed writes are
 /// refused until the log was rewritten, which does not need those files.
 pub fn sync_all(shared: &Shared) {
-    for file in shared.aof.open_files() {
+    if shared.aof.settle().is_err() {
+        return;
+    }
+    let files = shared.aof.open_files();
+    for file in files.into_iter().filter(|file| file.is_settled()) {
         file.syncing.store(true, Release);
         let result = file.sync();
         file.syncing.store(false, Release);

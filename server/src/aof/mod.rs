@@ -5,11 +5,12 @@
 //!   reply of the turn leaves. With `appendfsync always` replies and mail wait until it is on disk ([`commit`]).
 //! - Each core has a file of its own. A key's changes are all in one core's file, so the files can be read one after the other (Redis) or at the
 //!   same time (Ringwood). What changes keys in all files (FLUSHALL, SWAPDB) begins a new *generation* of files and stands once, before
-//!   all of it.
+//!   all of it. No core waits for the disk on its way there: see [`ahead`].
 //! - A transaction over several cores is in each of their files, with copies: see [`parts`].
 //! - A snapshot makes it short again: see [`rewrite`].
 //! - At the start the files are looked through, then each core is sent the commands of a file as by a client ([`replay`]); [`reload`] does it once more.
 
+pub mod ahead;
 pub mod commit;
 pub mod info;
 pub mod log;
@@ -35,12 +36,15 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug)]
 pub struct LogFile {
     file: DiskFile,
+    generation: u64,
     /// Bytes that are whole commands.
     pub written: AtomicU64,
     /// How many of them are on disk.
     pub synced: AtomicU64,
     /// It is being synced in the background: a write might have to wait for that.
     pub syncing: AtomicBool,
+    /// The manifest on disk tells of it, or needs not to.
+    settled: AtomicBool,
     /// A sync failed, and nobody has taken that up.
     spoiled: AtomicBool,
     /// One at a time through [`LogFile::file`]: the kernel tells of a failure once only, and each sync has to know.
@@ -50,12 +54,15 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    fn new(file: DiskFile, written: u64) -> Self {
+    /// `settled`: it is on disk, and the manifest will be.
+    fn new(file: DiskFile, generation: u64, written: u64, settled: bool) -> Self {
         Self {
             file,
+            generation,
             written: written.into(),
-            synced: written.into(),
+            synced: if settled { written } else { 0 }.into(),
             syncing: AtomicBool::new(false),
+            settled: settled.into(),
             spoiled: AtomicBool::new(false),
             turn: Mutex::default(),
             seats: Default::default(),
@@ -80,16 +87,31 @@ impl LogFile {
     }
     fn sync_through(&self, file: &DiskFile, written: u64) -> Result<()> {
         if self.synced.load(Ordering::Relaxed) < written {
-            if self.spoiled.load(Ordering::Acquire) {
-                return Err(std::io::Error::other("an earlier sync failed"));
-            }
-            if let Err(error) = file.sync_data() {
-                self.spoiled.store(true, Ordering::Release);
-                return Err(error);
-            }
+            self.sync_bytes(file)?;
             self.synced.fetch_max(written, Ordering::Release);
         }
         Ok(())
+    }
+    fn sync_bytes(&self, file: &DiskFile) -> Result<()> {
+        if self.spoiled.load(Ordering::Acquire) {
+            return Err(std::io::Error::other("an earlier sync failed"));
+        }
+        let synced = file.sync_data();
+        if synced.is_err() {
+            self.spoiled.store(true, Ordering::Release);
+        }
+        synced
+    }
+    /// The same, but while the manifest does not tell of the file nothing in it counts as being on disk.
+    fn sync_in_order(&self) -> Result<()> {
+        if self.is_settled() {
+            return self.sync();
+        }
+        let _turn = crate::commands::lock(&self.turn);
+        self.sync_bytes(&self.file)
+    }
+    fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
     /// Something that was written may not be on disk.
     pub fn is_behind(&self) -> bool {
@@ -105,7 +127,14 @@ impl LogFile {
 pub struct State {
     /// Where it lies.
     pub disk: Disk,
+    /// Who holds it does not wait for the disk for the sake of `everysec`.
     files: Mutex<Option<Files>>,
+    /// Who writes the manifest has this, and takes it before `files`.
+    turn: Mutex<()>,
+    /// To whom settles what cores have made ahead of the disk; in the simulation there is nobody.
+    settler: std::sync::OnceLock<crossbeam_channel::Sender<()>>,
+    /// That failed.
+    unsettled: AtomicBool,
     /// The log is being read: clients are told so.
     pub loading: AtomicBool,
     /// Cores that have not read all of theirs.
@@ -156,6 +185,17 @@ pub struct Files {
     is_announced: bool,
     /// `aof-disable-auto-gc`: files that are given up stay.
     keeps_history: bool,
+    /// The last incremental file that was made.
+    last_made: u64,
+    /// The last of which the manifest on disk tells, and its generation.
+    settled_seq: u64,
+    settled: u64,
+    /// Up to this generation the manifest is to tell, now or soon: who goes on in one of them syncs what he leaves.
+    settling: u64,
+    /// What is left has to be on disk before the manifest tells of what follows.
+    is_ordered: bool,
+    /// Who makes these files.
+    life: Option<String>,
     /// Files that the manifest on disk may name, and the next one does not: they go when that is there.
     given_up: Vec<Entry>,
     /// The generation with which what the base lacks begins. Cores that could not write may have earlier ones still before them.
@@ -174,7 +214,9 @@ impl State {
     /// Writes are refused: the log cannot be written.
     #[inline]
     pub fn refuses_writes(&self) -> bool {
-        self.failing.load(Ordering::Relaxed) > 0 || self.sync_failed.load(Ordering::Relaxed)
+        self.failing.load(Ordering::Relaxed) > 0
+            || self.sync_failed.load(Ordering::Relaxed)
+            || self.unsettled.load(Ordering::Relaxed)
     }
     /// On this disk.
     pub fn on(disk: Disk) -> Self {
@@ -202,20 +244,15 @@ impl State {
         }
     }
 
-    /// The file of a core in a generation. The first core that comes makes the generation, with `global` before all else.
-    fn take_file(&self, generation: u64, core: u16, global: &[u8]) -> Result<Arc<LogFile>> {
+    /// The file with which a core begins.
+    fn first_file(&self, core: u16) -> Result<Arc<LogFile>> {
         let mut files = self.files();
-        let Some(files) = files.as_mut() else {
-            return Err(std::io::Error::other("the log is off"));
-        };
-        if files.generation < generation {
-            files.begin_generation(global)?;
-        }
-        let file = files.ready.remove(&(generation, core));
-        file.ok_or_else(|| std::io::Error::other("a core's file of the log is not there"))
+        let files = files.as_mut().ok_or_else(is_off)?;
+        files.take(files.first, core)
     }
     /// Begins to log: the generation that the cores take their first files from.
     pub fn start(&self, mut files: Files) -> Result<()> {
+        let _turn = self.turn();
         files.begin_generation(&[])?;
         files.first = files.generation;
         *self.files() = Some(files);
@@ -259,6 +296,17 @@ impl State {
     }
 }
 
+fn is_off() -> std::io::Error {
+    std::io::Error::other("the log is off")
+}
+
+/// Files of a generation that nobody knows yet.
+struct Made {
+    manifest: Manifest,
+    files: Vec<Arc<LogFile>>,
+    last: u64,
+}
+
 impl Files {
     pub fn new(
         disk: &Disk,
@@ -271,6 +319,12 @@ impl Files {
         disk.make_folder(&dir)?;
         Ok(Self {
             disk: disk.clone(),
+            last_made: 0,
+            settled_seq: manifest.last_seq(),
+            settled: generation,
+            settling: generation,
+            is_ordered: false,
+            life: ahead::life(disk),
             given_up: Vec::new(),
             failed_bases: 0,
             cut: 0,
@@ -296,7 +350,10 @@ impl Files {
         let path = files.dir.join(format!("{}.manifest", files.name));
         match disk.read(&path) {
             Ok(text) => match Manifest::parse(&text) {
-                Ok(manifest) => files.manifest = manifest,
+                Ok(manifest) => {
+                    files.settled_seq = manifest.last_seq();
+                    files.manifest = manifest;
+                }
                 Err(broken) => return Err(std::io::Error::other(broken.to_string())),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -323,11 +380,31 @@ impl Files {
         Ok(())
     }
 
-    /// Makes the next file of every core, and says so in the manifest before anything is written into them.
+    fn take(&mut self, generation: u64, core: u16) -> Result<Arc<LogFile>> {
+        let file = self.ready.remove(&(generation, core));
+        file.ok_or_else(|| std::io::Error::other("a core's file of the log is not there"))
+    }
+    /// Makes the next file of every core, and says so in the manifest before anything is written into them. All before them are settled.
     fn begin_generation(&mut self, global: &[u8]) -> Result<()> {
+        let made = self.make_files(global, true)?;
+        if self.is_announced {
+            // A manifest must not be there after a crash without the files that it names.
+            self.disk.sync_folder(&self.dir)?;
+            self.write_manifest(&made.manifest)?;
+            let given_up = std::mem::take(&mut self.given_up);
+            self.delete_unnamed(&made.manifest, given_up);
+        }
+        self.settled_seq = made.last;
+        self.add_generation(made);
+        (self.settled, self.settling) = (self.generation, self.generation);
+        Ok(())
+    }
+    /// Makes the next file of every core, on disk if `settled`.
+    fn make_files(&self, global: &[u8], settled: bool) -> Result<Made> {
         let generation = self.generation + 1;
         let mut manifest = self.manifest.clone();
         let mut made = Vec::new();
+        let mut last = 0;
         for core in 0..self.cores {
             let seq = manifest.next_seq();
             let name = format!("{}.{seq}.incr.aof", self.name);
@@ -338,14 +415,27 @@ impl Files {
                 core,
                 cores: self.cores,
             };
-            let mut bytes = head.to_line().into_bytes();
+            let mut rest = Vec::new();
             if core == 0 && !global.is_empty() {
-                bytes.extend_from_slice(parts::global_line(global.len()).as_bytes());
-                bytes.extend_from_slice(global);
+                rest.extend_from_slice(parts::global_line(global.len()).as_bytes());
+                rest.extend_from_slice(global);
             }
+            let mut bytes = head.to_line().into_bytes();
+            if let Some(life) = &self.life {
+                bytes.extend_from_slice(ahead::life_line(life, rest.len()).as_bytes());
+            }
+            bytes.append(&mut rest);
             file.write_all(&bytes)?;
-            file.sync_data()?;
-            made.push(Arc::new(LogFile::new(file, bytes.len() as u64)));
+            if settled {
+                file.sync_data()?;
+            }
+            last = seq;
+            made.push(Arc::new(LogFile::new(
+                file,
+                generation,
+                bytes.len() as u64,
+                settled,
+            )));
             if generation < self.cut {
                 // The base has what comes in here: it must not be read behind it.
                 let kind = Kind::History;
@@ -355,33 +445,42 @@ impl Files {
                 manifest.incremental.push(Entry { name, seq, kind });
             }
         }
-        if self.is_announced {
-            // A manifest must not be there after a crash without the files that it names.
-            self.disk.sync_folder(&self.dir)?;
-            self.write_manifest(&manifest)?;
-            for entry in std::mem::take(&mut self.given_up) {
-                // What stays is passed over: no manifest names it. A name may have been taken again.
-                if manifest
-                    .incremental
-                    .iter()
-                    .all(|new| new.name != entry.name)
-                {
-                    self.delete(&entry);
-                }
-            }
-        }
+        let files = made;
+        Ok(Made {
+            manifest,
+            files,
+            last,
+        })
+    }
+    fn add_generation(&mut self, made: Made) {
+        self.generation += 1;
+        let generation = self.generation;
         self.first_seqs.insert(generation, self.manifest.next_seq());
-        self.manifest = manifest;
-        self.generation = generation;
-        for (core, file) in made.into_iter().enumerate() {
+        (self.manifest, self.last_made) = (made.manifest, made.last);
+        for (core, file) in made.files.into_iter().enumerate() {
             self.open.push(file.clone());
             self.ready.insert((generation, core as u16), file);
         }
-        Ok(())
     }
 
+    /// What stays is passed over: no manifest names it. A name may have been taken again.
+    fn delete_unnamed(&self, manifest: &Manifest, given_up: Vec<Entry>) {
+        for entry in given_up {
+            let named = &manifest.incremental;
+            if named.iter().all(|new| new.name != entry.name) {
+                self.delete(&entry);
+            }
+        }
+    }
+
+    fn manifest_path(&self) -> PathBuf {
+        self.dir.join(format!("{}.manifest", self.name))
+    }
     fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let path = self.dir.join(format!("{}.manifest", self.name));
-        crate::files::replace_on(&self.disk, &path, manifest.to_text().as_bytes())
+        crate::files::replace_on(
+            &self.disk,
+            &self.manifest_path(),
+            manifest.to_text().as_bytes(),
+        )
     }
 }

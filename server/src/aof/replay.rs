@@ -137,6 +137,7 @@ pub fn prepare(disk: &Disk, config: &Config, cores: u16) -> Result<(Plan, Files)
         }
         None => adopt(disk, config, &dir, &name)?,
     };
+    let adopts = super::ahead::adopt(disk, &dir, &name, &mut manifest);
     let look = look(disk, config, &dir, &manifest)?;
     if is_new && manifest.base.is_none() {
         manifest.base = Some(empty_base(disk, config, &dir, &name)?);
@@ -144,7 +145,7 @@ pub fn prepare(disk: &Disk, config: &Config, cores: u16) -> Result<(Plan, Files)
     for (path, end) in &look.cut_off {
         cut(disk, path, *end)?;
     }
-    if config.appendfsync != AppendFsync::No {
+    if config.appendfsync != AppendFsync::No || adopts {
         // What follows builds on it, so it must not be lost once that is on disk.
         let generations = look.plan.generations.iter();
         for source in generations.flat_map(|generation| &generation.sources) {
@@ -152,6 +153,18 @@ pub fn prepare(disk: &Disk, config: &Config, cores: u16) -> Result<(Plan, Files)
             let synced = file.and_then(|file| file.sync_data());
             synced.map_err(|e| io(&source.path, e))?;
         }
+    }
+    if adopts {
+        for entry in &manifest.incremental {
+            let path = dir.join(&entry.name);
+            let synced = disk.open_to_change(&path).and_then(|file| file.sync_all());
+            synced.map_err(|e| io(&path, e))?;
+        }
+        let path = dir.join(format!("{name}.manifest"));
+        let text = manifest.to_text();
+        let settled = disk.sync_folder(&dir);
+        let settled = settled.and_then(|()| crate::files::replace_on(disk, &path, text.as_bytes()));
+        settled.map_err(|e| io(&path, e))?;
     }
     let last = manifest.incremental.last().map(|entry| entry.seq);
     let without = |entry: &manifest::Entry| look.empty.contains(&entry.seq);

@@ -3,6 +3,7 @@
 //!
 //! Switching the log on goes the same way: it begins at the snapshot's point, and the manifest speaks of it when the snapshot is there.
 
+use super::ahead::Base;
 use super::manifest::{Entry, Kind, Manifest};
 use super::{Files, State};
 use crate::commands::lock;
@@ -101,7 +102,7 @@ impl State {
 
 impl Files {
     /// The next base file, a snapshot or commands.
-    fn next_base(&self, as_commands: bool) -> Entry {
+    pub(super) fn next_base(&self, as_commands: bool) -> Entry {
         let last = self.manifest.base.as_ref().map_or(0, |base| base.seq);
         let seq = 1 + last + self.failed_bases;
         let ending = base_ending(as_commands);
@@ -111,7 +112,7 @@ impl Files {
     }
 
     /// The new base is there: what was written before its point is given up, all that is of an earlier generation than `cut`.
-    fn take_base(&mut self, base: Entry, cut: u64, size: u64) -> Result<()> {
+    pub(super) fn take_base(&mut self, base: Entry, cut: u64, size: u64) -> Result<()> {
         let first = self.first_seqs.get(&cut).copied().unwrap_or(u64::MAX);
         // What is known of the files changes only when it is on disk: a full disk must not make them forgotten.
         let known = self.manifest.clone();
@@ -129,7 +130,7 @@ impl Files {
             history: history.chain(known.history).collect(),
             incremental: new,
         };
-        if let Err(error) = self.write_manifest(&manifest) {
+        if let Err(error) = self.write_manifest(&self.settled_part(&manifest)) {
             // It may be there all the same, with files that are read behind this base: no other one may get the name.
             self.failed_bases += 1;
             return Err(error);
@@ -152,7 +153,7 @@ impl Files {
         let history = std::mem::take(&mut self.manifest.history);
         let stays = history.into_iter().filter(|entry| !self.delete(entry));
         self.manifest.history = stays.collect();
-        if let Err(error) = self.write_manifest(&self.manifest) {
+        if let Err(error) = self.write_manifest(&self.settled_part(&self.manifest)) {
             // It names history that is gone, which nobody misses; the next one does not.
             tracing::warn!("Error writing the manifest of the append-only file: {error}");
         }
@@ -284,7 +285,11 @@ impl Core {
     fn base_written(&mut self, why: Why, spoils: u64, snapshot: &Snapshot, outcome: Outcome) {
         let written = match outcome {
             Ok(_) => self.give_up_old_files(why, snapshot).map_err(Failure::Io),
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                // The files of its point stay. What goes wrong is in the log and in the clients' errors.
+                let _ = self.shared.aof.settle();
+                Err(failure)
+            }
         };
         let aof = &self.shared.aof;
         // One that was cancelled may end when the next has begun.
@@ -333,14 +338,12 @@ impl Core {
             let base = files.next_base(snapshot.as_commands);
             return files.take_base(base, u64::MAX, size);
         }
-        match aof.files().as_mut() {
-            Some(files) => {
-                files.keeps_history = self.config.aof_disable_auto_gc;
-                let base = files.next_base(snapshot.as_commands);
-                files.take_base(base, aof.cut.load(Acquire), size)
-            }
-            None => Err(std::io::Error::other("the log was switched off")),
-        }
+        let cut = aof.cut.load(Acquire);
+        aof.settle_base(|files| {
+            files.keeps_history = self.config.aof_disable_auto_gc;
+            let entry = files.next_base(snapshot.as_commands);
+            Base { entry, cut, size }
+        })
     }
 
     /// The snapshot's point: what comes from here on stands in files that outlive the rewrite.
@@ -358,7 +361,16 @@ impl Core {
         if self.id != 0 || self.config.aof_disable_auto_gc {
             return;
         }
-        if let Some(files) = self.shared.aof.files().as_mut()
+        let aof = &self.shared.aof;
+        if !aof
+            .files()
+            .as_ref()
+            .is_some_and(|files| files.keeps_history)
+        {
+            return;
+        }
+        let _turn = aof.turn();
+        if let Some(files) = aof.files().as_mut()
             && std::mem::take(&mut files.keeps_history)
             && !files.manifest.history.is_empty()
         {
@@ -462,11 +474,13 @@ impl Core {
 impl State {
     /// The log is off; nobody sees that before the guard goes.
     fn end(&self) -> MutexGuard<'_, Option<Files>> {
+        let _turn = self.turn();
         let mut files = self.files();
         if let Some(old) = files.take() {
             old.remove_unannounced();
         }
         self.sync_failed.store(false, Relaxed);
+        self.unsettled.store(false, Relaxed);
         files
     }
 }

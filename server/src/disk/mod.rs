@@ -6,6 +6,7 @@
 pub mod sim;
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Result, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -113,6 +114,25 @@ impl Disk {
         match self {
             Self::Real => File::open(folder)?.sync_all(),
             Self::Simulated(disk) => disk.sync_folder(folder),
+        }
+    }
+    /// Names the time since the machine started: as long as it is the same, what processes have written is there, synced or not.
+    pub fn boot(&self) -> Option<String> {
+        match self {
+            Self::Real => {
+                let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+                let id = id.trim();
+                let is_word = !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic());
+                is_word.then(|| id.to_owned())
+            }
+            Self::Simulated(disk) => Some(disk.boots().to_string()),
+        }
+    }
+    /// A number that nobody else gets.
+    pub fn unique(&self) -> u64 {
+        match self {
+            Self::Real => RandomState::new().build_hasher().finish(),
+            Self::Simulated(disk) => disk.unique(),
         }
     }
     /// Where a link leads to.

@@ -45,6 +45,9 @@ struct Inner {
     faults: Faults,
     /// Of the machine: files that a life before opened are not to be used any more.
     life: u32,
+    /// How often it has failed.
+    boots: u32,
+    uniques: u64,
     /// Changes until the machine fails.
     until_off: Option<u64>,
 }
@@ -61,6 +64,8 @@ impl Default for Inner {
             chance: Chance::new(0),
             faults: Faults::default(),
             life: 0,
+            boots: 0,
+            uniques: 0,
             until_off: None,
         }
     }
@@ -197,6 +202,7 @@ impl SimDisk {
         let mut inner = self.inner();
         let inner = &mut *inner;
         inner.life += 1;
+        inner.boots += 1;
         (inner.faults, inner.until_off) = (Faults::default(), None);
         for change in std::mem::take(&mut inner.changes) {
             if inner.chance.one_in(2) {
@@ -215,6 +221,14 @@ impl SimDisk {
         (inner.faults, inner.until_off) = (Faults::default(), None);
     }
 
+    pub fn boots(&self) -> u32 {
+        self.inner().boots
+    }
+    pub fn unique(&self) -> u64 {
+        let mut inner = self.inner();
+        inner.uniques += 1;
+        inner.uniques
+    }
     /// The paths of all files.
     pub fn files(&self) -> Vec<PathBuf> {
         self.inner().names.keys().cloned().collect()

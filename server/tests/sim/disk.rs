@@ -510,7 +510,10 @@ impl Life {
             self.machine.net.borrow_mut().mono_ns += 50_000_000;
             self.receive(workers);
             if self.wait == Wait::Reply || !self.machine.shared.aof.refuses_writes() {
-                let idle = self.clients.iter().all(|client| client.waiting.is_empty());
+                // What was refused before may not have been told yet.
+                let all = self.clients.iter().chain([&self.other]);
+                let waiting = all.map(|client| client.waiting.len()).sum::<usize>();
+                let idle = waiting == 0;
                 if idle && !self.machine.shared.aof.refuses_writes() {
                     self.faulty = false;
                     (0..WORKERS).for_each(|w| self.send(w, &workers[w], chance));
@@ -677,14 +680,81 @@ fn simulate(seed: u64) -> Ending {
     Ending::Right
 }
 
+/// A server of one core with `everysec`, and a client.
+fn lives_on(disk: &SimDisk) -> (Machine, usize) {
+    let policy = AppendFsync::Everysec;
+    let machine = Machine::start(disk, 1, policy, &mut Chance::new(1));
+    let machine = machine.expect("a server");
+    let pipe = machine.net.borrow_mut().connect();
+    (machine, pipe)
+}
+
+/// A disk on which every sync fails shows that there is none before the reply; what a killed process leaves has all of it.
+#[test]
+fn a_flush_waits_for_no_sync_and_is_not_lost_with_the_process() {
+    let disk = SimDisk::new(1);
+    let (mut machine, pipe) = lives_on(&disk);
+    disk.set_faults(Faults {
+        sync_fails: true,
+        ..Faults::default()
+    });
+    for line in ["SET a 1", "FLUSHALL", "SET b 1", "SWAPDB 0 1", "SET c 1"] {
+        let reply = machine.ask(pipe, line);
+        assert_eq!(reply.as_deref(), Some("+OK\r\n"), "{line}");
+    }
+    assert_eq!(machine.cores[0].log_waits(), 0);
+    machine.cores.clear();
+    disk.kill();
+    let (mut machine, pipe) = lives_on(&disk);
+    for (line, reply) in [
+        ("EXISTS a", ":0\r\n"),
+        ("EXISTS b", ":0\r\n"),
+        ("EXISTS c", ":1\r\n"),
+        ("SELECT 1", "+OK\r\n"),
+        ("EXISTS b", ":1\r\n"),
+    ] {
+        assert_eq!(machine.ask(pipe, line).as_deref(), Some(reply), "{line}");
+    }
+}
+
+/// Files that the manifest cannot tell of keep nothing safe: writes are refused until it does.
+#[test]
+fn writes_are_refused_while_new_files_cannot_be_settled() {
+    let disk = SimDisk::new(1);
+    let (mut machine, pipe) = lives_on(&disk);
+    assert_eq!(machine.ask(pipe, "FLUSHALL").as_deref(), Some("+OK\r\n"));
+    disk.set_faults(Faults {
+        room: Some(0),
+        ..Faults::default()
+    });
+    sync_all(&machine.shared);
+    let refused = machine.ask(pipe, "SET a 1").expect("a reply");
+    assert!(refused.starts_with("-MISCONF"), "{refused}");
+    disk.set_faults(Faults::default());
+    sync_all(&machine.shared);
+    assert_eq!(machine.ask(pipe, "SET a 1").as_deref(), Some("+OK\r\n"));
+}
+
+#[test]
+fn a_write_that_has_waited_for_a_sync_for_long_is_counted() {
+    let (mut machine, pipe) = lives_on(&SimDisk::new(1));
+    for file in machine.shared.aof.open_files() {
+        file.syncing.store(true, SeqCst);
+    }
+    for delayed in 1..3 {
+        assert_eq!(machine.ask(pipe, "SET a 1").as_deref(), Some("+OK\r\n"));
+        assert!(machine.cores[0].log_waits() > 0);
+        machine.net.borrow_mut().mono_ns += 2_000_000_000;
+        machine.round().expect("the disk is whole");
+        assert_eq!(machine.cores[0].log_waits(), 0);
+        assert_eq!(machine.shared.aof.delayed.load(SeqCst), delayed);
+    }
+}
+
 /// As SIGTERM ends it.
 #[test]
 fn the_end_writes_what_waits_for_a_sync() {
-    let disk = SimDisk::new(1);
-    let policy = AppendFsync::Everysec;
-    let machine = Machine::start(&disk, 1, policy, &mut Chance::new(1));
-    let mut machine = machine.expect("a server");
-    let pipe = machine.net.borrow_mut().connect();
+    let (mut machine, pipe) = lives_on(&SimDisk::new(1));
     for file in machine.shared.aof.open_files() {
         file.syncing.store(true, SeqCst);
     }
