@@ -35,6 +35,7 @@ pub(crate) fn lines(core: &Core, out: &mut String) {
         &if rewrite.has_failed() { "err" } else { "ok" },
     );
     line("aof_rewrites", &rewrite.count);
+    line("aof_rewrites_consecutive_failures", &rewrite.failures);
     let write_status = if state.refuses_writes() { "err" } else { "ok" };
     line("aof_last_write_status", &write_status);
     if let Some((current, base)) = sizes {

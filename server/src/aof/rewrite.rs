@@ -34,7 +34,7 @@ pub struct Status {
     /// When the last one failed, by the cores' monotonic clock.
     failed: Option<u64>,
     /// How many have failed since one did not.
-    failures: u32,
+    pub failures: u32,
     /// The log tells that the next has to wait for that.
     told: bool,
     pub count: u64,

@@ -310,12 +310,6 @@ mod tests {
                 "shutdown options SAVE and NOSAVE can't be used simultaneously",
             ),
             (
-                "activedefrag",
-                "yes",
-                "Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified \
-                 Jemalloc like the one shipped by default with the Redis source distribution",
-            ),
-            (
                 "proc-title-template",
                 "{x}",
                 "template format is invalid or contains unknown variables",

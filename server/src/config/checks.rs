@@ -95,13 +95,3 @@ pub fn proc_title_template(value: &[u8]) -> Result<(), String> {
     }
     if remains { Ok(()) } else { Err(refuse()) }
 }
-
-pub fn no_active_defrag(value: &[u8]) -> Result<(), String> {
-    if value.eq_ignore_ascii_case(b"yes") {
-        // The allocator is not jemalloc; Redis answers this too when it was built without its own.
-        return Err("Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified \
-                    Jemalloc like the one shipped by default with the Redis source distribution"
-            .into());
-    }
-    Ok(())
-}

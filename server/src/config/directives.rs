@@ -191,7 +191,7 @@ directives! {
         "How long expired keys are searched for; here none are searched, as their times are known.";
     "activerehashing" [] activerehashing: bool = "yes", ANY, MUTABLE | IGNORED,
         "Grow tables in idle time; here growth never waits.";
-    "activedefrag" [] activedefrag: bool = "no", ANY.check(checks::no_active_defrag), MUTABLE | IGNORED,
+    "activedefrag" [] activedefrag: bool = "no", ANY, MUTABLE | IGNORED,
         "jemalloc's defragmentation.";
     "active-defrag-ignore-bytes" [] active_defrag_ignore_bytes: u64 = "100mb",
         memory(1, I64), MUTABLE | IGNORED,
