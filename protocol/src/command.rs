@@ -105,6 +105,8 @@ pub const BARRIER: u64 = 1 << 40;
 pub const RINGWOOD_ONLY: u64 = 1 << 41;
 /// Runs a Lua script.
 pub const LUA: u64 = 1 << 42;
+/// Is about several databases, of which a cluster's node has one.
+pub const NOT_IN_CLUSTER: u64 = 1 << 43;
 
 /// Flags as COMMAND INFO names them, in Redis's order of output.
 pub const FLAG_NAMES: &[(u64, &str)] = &[

@@ -6,7 +6,7 @@
 
 use crate::commands::{self, ConnHandler};
 use ringwood_protocol::command::{
-    BLOCKING, BeginSearch, Command, FAST, FindKeys, KeySpec, LUA, Route, WRITE, acl,
+    BLOCKING, BeginSearch, Command, FAST, FindKeys, KeySpec, LUA, NOT_IN_CLUSTER, Route, WRITE, acl,
 };
 use ringwood_shard::ctx::Handler;
 use std::collections::BTreeMap;
@@ -361,7 +361,7 @@ impl Registry {
         let heavy = !light || spec.flags & BLOCKING != 0;
         let plain = matches!((&spec.run, keys), (Run::Shard(_), Keys::One(_)))
             && spec.route == Route::Owner
-            && spec.flags & (BLOCKING | LUA) == 0
+            && spec.flags & (BLOCKING | LUA | NOT_IN_CLUSTER) == 0
             && subcommands.is_empty();
         let waited_for = acl::LIST | acl::SORTEDSET | acl::STREAM | acl::GEO;
         let only_ends = matches!(

@@ -352,6 +352,9 @@ fn differs_on_purpose(directive: &str, value: &str) -> Option<&'static str> {
         ("maxmemory-samples", _) => Some("8.2's and Valkey's range"),
         ("notify-keyspace-events", "no") => Some("8.2's class o"),
         ("save", "4 ") => Some("a missing number of changes is no zero here"),
+        ("activedefrag", _) if value.eq_ignore_ascii_case("yes") => {
+            Some("Redis with its own allocator, which most have, takes it; so does this")
+        }
         _ => None,
     }
 }

@@ -10,7 +10,9 @@ use crate::io::ConnId;
 use crate::mailbox::{Reads, Ticket};
 use crate::pubsub;
 use crate::registry::{Entry, Run};
-use ringwood_protocol::command::{BARRIER, BLOCKING, DENYOOM, LOADING, LUA, NO_AUTH, WRITE};
+use ringwood_protocol::command::{
+    BARRIER, BLOCKING, DENYOOM, LOADING, LUA, NO_AUTH, NOT_IN_CLUSTER, WRITE,
+};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
@@ -59,6 +61,10 @@ impl Core {
                 break 'run self.reject(conn, entry.filter(known), error);
             }
             let entry = entry.expect("admitted");
+            if client.cluster && entry.has(NOT_IN_CLUSTER) {
+                let error = format_args!("{} is not allowed in cluster mode", entry.spec.name);
+                break 'run self.refuse(conn, Some(entry), CommandError::err(error));
+            }
             if client.restricted
                 && let Some(error) = self.forbidden(conn, entry, args)
             {

@@ -29,6 +29,14 @@ fn a_node_serves_its_own_slots_and_speaks_for_itself() {
     for (node, count) in nodes.iter_mut().zip([3, 0, 1]) {
         node.check("DBSIZE", &format!(":{count}\r\n"));
         node.check("SELECT 1", "-ERR SELECT is not allowed in cluster mode\r\n");
+        // It would swap the databases of one core.
+        for line in ["SWAPDB 0 1", "MOVE a 1"] {
+            let name = line.split(' ').next().expect("a name");
+            node.check(
+                line,
+                &format!("-ERR {name} is not allowed in cluster mode\r\n"),
+            );
+        }
     }
     nodes[2].check("SCAN 0 COUNT 100", "*2\r\n$1\r\n0\r\n*1\r\n$3\r\nfoo\r\n");
     nodes[1].check("SCAN 0", "*2\r\n$1\r\n0\r\n*0\r\n");

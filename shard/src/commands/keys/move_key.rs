@@ -7,7 +7,7 @@ use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 
 pub const MOVE: Command<Handler> = command("MOVE", exactly(3), move_command as Handler)
-    .flags(WRITE | FAST)
+    .flags(WRITE | FAST | NOT_IN_CLUSTER)
     .acl(acl::KEYSPACE)
     .keys(&[at(1).flags(RW | ACCESS | UPDATE)])
     .doc(

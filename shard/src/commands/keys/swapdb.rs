@@ -7,7 +7,7 @@ use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 
 pub const SWAPDB: Command<Handler> = command("SWAPDB", exactly(3), swapdb as Handler)
-    .flags(WRITE | FAST | BARRIER)
+    .flags(WRITE | FAST | BARRIER | NOT_IN_CLUSTER)
     .acl(acl::KEYSPACE | acl::DANGEROUS)
     .doc(
         "Exchanges two databases.",
