@@ -152,11 +152,8 @@ fn measure(args: &Args, data: &Data, peer: &Peer) -> Result<Vec<Sample>> {
         .split(if peer.takes_shards() { shards } else { 1 })?;
     let shard_ports = forward && peer.takes_shard_ports();
     let setup = Setup {
-        port: args.peers.base_port,
-        cpus: split.server,
-        shards,
         shard_ports,
-        snapshot: None,
+        ..Setup::new(args.peers.base_port, split.server, shards)
     };
     let mut server = Server::start(peer, &setup)?;
     let outcome = os::pinned(&split.load, || {

@@ -507,11 +507,8 @@ mod tests {
     #[test]
     fn arguments_of_each_style() {
         let setup = Setup {
-            port: 7000,
-            cpus: vec![0, 1],
-            shards: 2,
             shard_ports: true,
-            snapshot: None,
+            ..Setup::new(7000, vec![0, 1], 2)
         };
         let line = |style| arguments(style, &setup).join(" ");
         assert!(
@@ -539,13 +536,7 @@ mod tests {
     fn a_failed_start_shows_the_log() {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo no luck >&2; exit 3"]);
-        let setup = Setup {
-            port: 1,
-            cpus: vec![],
-            shards: 1,
-            shard_ports: false,
-            snapshot: None,
-        };
+        let setup = Setup::new(1, vec![], 1);
         let mut server = Server::spawn(command, "Test", &setup).unwrap();
         let dir = server.dir.clone();
         let connect = |target: &Target| Client::connect(target, &Greeting::default(), START_LIMIT);

@@ -7,7 +7,7 @@
 use ringwood_shard::memory::{self, untouched::Untouched};
 use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The way to it. In the simulation there is none, and nothing is touched beforehand.
 #[derive(Default)]
@@ -16,7 +16,7 @@ pub struct Touching(OnceLock<SyncSender<Untouched>>);
 /// So much may wait. What is more the cores touch themselves.
 const WAITING_MAX: usize = 64;
 
-/// How often memory is given back, at least.
+/// How often memory is given back.
 const GIVE_BACK: Duration = Duration::from_secs(1);
 
 /// This thread works where nobody else wants the CPU: it is there to spare the cores' time, not to take it.
@@ -34,8 +34,9 @@ impl Touching {
         let (sender, receiver) = sync_channel::<Untouched>(WAITING_MAX);
         let work = move || {
             give_way();
+            let mut due = Instant::now() + GIVE_BACK;
             loop {
-                match receiver.recv_timeout(GIVE_BACK) {
+                match receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                     Ok(untouched) => {
@@ -45,7 +46,10 @@ impl Touching {
                         }
                     }
                 }
-                memory::give_back();
+                if Instant::now() >= due {
+                    memory::give_back();
+                    due = Instant::now() + GIVE_BACK;
+                }
             }
         };
         std::thread::Builder::new()

@@ -241,12 +241,10 @@ fn measure_server(
     runs: &mut Vec<Run>,
 ) -> Result<()> {
     let name = variant.name(args.forward);
+    let cpus = variant.split.server.clone();
     let setup = Setup {
-        port: args.peers.base_port,
-        cpus: variant.split.server.clone(),
-        shards: variant.shards,
         shard_ports: variant.face == Face::ShardPorts,
-        snapshot: None,
+        ..Setup::new(args.peers.base_port, cpus, variant.shards)
     };
     let mut server = Server::start(&variant.peer, &setup)?;
     let mut plan = base_plan(args, data, &variant.split)?;

@@ -19,7 +19,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
 use std::time::{Duration, Instant};
 
 /// How long a write waits for a sync under way, as in Redis.
