@@ -14,6 +14,7 @@ use crate::multi::Watcher;
 use crate::multi::exclusive::{Under, UnderDone};
 use crate::observe::command_log::Record;
 use crate::registry::Entry;
+use crate::scripts::Lack;
 use crate::sleeper::{Sleeper, published};
 use crate::transaction::{Loan, Part};
 use crossbeam_channel::{Receiver, Sender};
@@ -216,8 +217,9 @@ impl Parcel {
 
 /// A script that starts again, for a client of the receiver.
 #[derive(Debug)]
-pub struct WideScript {
+pub struct AgainScript {
     pub ticket: Ticket,
+    pub lack: Lack,
     pub entry: &'static Entry,
     pub words: Words,
     pub db: usize,
@@ -269,7 +271,7 @@ pub enum Mail {
     /// A client watches keys of the receiver; the last owner to take note answers the ticket.
     Watch(Arc<Watcher>, Ticket),
     /// A script of one of the receiver's clients needs more than its keys' owner has: it starts again there.
-    Wide(Box<WideScript>),
+    Again(Box<AgainScript>),
     Unwatch(Arc<Watcher>),
     Tracking(crate::tracking::Message),
     /// A line for the receiver's monitoring clients.

@@ -28,7 +28,7 @@ use crate::aside::{Away, Long};
 use crate::blocking::Waiter;
 use crate::core::{Conclude, Core, Question};
 use crate::gather::Gathered;
-use crate::mailbox::{Mail, Parcel, Ticket, Words};
+use crate::mailbox::{AgainScript, Mail, Parcel, Ticket, Words};
 use crate::multi::exclusive::Exclusive;
 use crate::multi::{Exec, Watcher};
 use crate::pubsub::Change;
@@ -424,8 +424,15 @@ impl Core {
                     self.within.runs_for(Ticket::NOBODY);
                     self.locks.release(order);
                     match done {
-                        true => self.answer(ticket, reply),
-                        false => self.send_wide(ticket, entry, words, db, version),
+                        Ok(()) => self.answer(ticket, reply),
+                        Err(lack) => self.send_again(AgainScript {
+                            ticket,
+                            lack,
+                            entry,
+                            words,
+                            db,
+                            version,
+                        }),
                     }
                 }
                 Waiting::Part(part) => {
@@ -582,8 +589,8 @@ impl Core {
                 self.shard.guests.clear();
                 self.end_log_group(t.number);
                 self.give_back(borrowed, None);
-                if let Some(exec) = again {
-                    self.start_exclusive(t.ticket, exec);
+                if let Some((exec, lack)) = again {
+                    self.start_again(t.ticket, exec, lack);
                 }
                 return;
             }

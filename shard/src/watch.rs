@@ -33,6 +33,9 @@ pub struct Attention {
     pub guests_changed: Option<Vec<Name>>,
     /// Clients' caches.
     pub tracking: crate::tracking::Tracking,
+    /// A script runs a command that it may have to take back: nobody hears of its changes before it is known that it does not.
+    pub withholds: bool,
+    withheld: Vec<(Name, u32)>,
 }
 
 impl Attention {
@@ -59,6 +62,9 @@ impl Attention {
             return;
         }
         let name = (db, Box::from(key));
+        if self.withholds {
+            return self.withheld.push((name, class));
+        }
         // An expired key counts as missing: who watched none sees none go. SWAPDB can bring one.
         let gone = class == notify::EXPIRED;
         for w in self.watched.get(&name).into_iter().flatten() {
@@ -71,6 +77,15 @@ impl Attention {
         }
         if self.waited.contains_key(&name) {
             self.touched.push(name);
+        }
+    }
+
+    /// What was withheld is told, but for what happened to keys that are `undone`.
+    pub fn tell_withheld(&mut self, undone: impl Fn(&Name) -> bool) {
+        for (name, class) in std::mem::take(&mut self.withheld) {
+            if !undone(&name) {
+                self.changed(name.0, &name.1, class, |_| true);
+            }
         }
     }
 

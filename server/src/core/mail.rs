@@ -102,7 +102,7 @@ impl Core {
                 Mail::Forget(waiter) => self.dequeue(&waiter),
                 Mail::Published(number) => self.published(number),
                 Mail::InVain(waiter) => self.serve_behind(&waiter),
-                Mail::Wide(script) => self.widen_script(*script),
+                Mail::Again(script) => self.take_script_again(*script),
                 Mail::Watch(watcher, ticket) => self.watches.push((watcher, ticket)),
                 Mail::Tracking(message) => self.take_tracking(message),
                 Mail::Monitor(line) => self.take_monitor_line(&line),

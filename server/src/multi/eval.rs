@@ -4,11 +4,11 @@ use super::{Exec, Queued};
 use crate::cluster::CROSS_SLOT;
 use crate::core::Core;
 use crate::io::{ConnId, Io};
-use crate::mailbox::{Mail, Ticket, WideScript, Words};
+use crate::mailbox::{AgainScript, Mail, Ticket, Words};
 use crate::registry::Entry;
 use crate::request::Flow;
 use crate::scripts::debug::Mode;
-use ringwood_protocol::reply::Version;
+use crate::scripts::{Access, Lack};
 use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::Key;
 
@@ -140,7 +140,7 @@ impl Core {
         let begins = self.begin_log_group();
         let mut reply = std::mem::take(&mut self.scripts.reply);
         reply.clear();
-        let result = self.run_script(entry, args, db, version, None, &mut reply);
+        let result = self.run_script(entry, args, db, version, Access::Keys(&[]), &mut reply);
         match result {
             Ok(()) => {
                 // It may have closed its own client.
@@ -151,13 +151,13 @@ impl Core {
                     self.serve_blocked();
                 }
             }
-            Err(crate::scripts::Wide) => {
+            Err(lack) => {
                 if self.clients.get(conn).is_some_and(|c| c.id == id) {
                     let words = Words::new(args.iter().copied());
                     let commands = vec![Queued::script(entry, words)];
                     let exec = Exec::bare(commands, caller, db, version, None);
                     let ticket = self.hold_client(conn);
-                    self.start_exclusive(ticket, exec);
+                    self.start_again(ticket, exec, lack);
                 }
             }
         }
@@ -170,8 +170,8 @@ impl Core {
         }
     }
 
-    /// Runs a script all of whose declared keys are here; it comes back if it has to start again, with every core held.
-    pub(super) fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<Exec> {
+    /// Runs a script all of whose declared keys are here; it comes back if it has to start again.
+    pub(super) fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<(Exec, Lack)> {
         self.acting = exec.user.clone();
         let Queued { entry, words, .. } = &exec.commands[0];
         let args = words.slices();
@@ -179,7 +179,8 @@ impl Core {
         // One that runs at once is timed like any command.
         let began = ticket.map(|_| self.io.mono_ns());
         let mut reply = Vec::new();
-        let result = self.run_script(entry, &args, exec.db, exec.version, None, &mut reply);
+        let access = Access::Keys(&exec.found);
+        let result = self.run_script(entry, &args, exec.db, exec.version, access, &mut reply);
         if let (Some(began), Ok(())) = (began, &result) {
             self.note_nested(began, entry, &args, reply.len());
         }
@@ -188,7 +189,7 @@ impl Core {
                 Some(ticket) => self.answer(ticket, reply),
                 None => self.write_reply(&exec, |r| r.raw(&reply)),
             },
-            Err(crate::scripts::Wide) => return Some(exec),
+            Err(lack) => return Some((exec, lack)),
         }
         if !self.shard.attention.touched.is_empty() {
             self.serve_blocked();
@@ -196,46 +197,24 @@ impl Core {
         None
     }
 
-    /// A script of another core's client cannot run here: that core runs it with every core held.
-    pub(crate) fn send_wide(
-        &mut self,
-        ticket: Ticket,
-        entry: &'static Entry,
-        words: Words,
-        db: usize,
-        version: Version,
-    ) {
-        let wide = WideScript {
-            ticket,
-            entry,
-            words,
-            db,
-            version,
-        };
-        self.mailbox
-            .send(ticket.core as usize, Mail::Wide(Box::new(wide)));
+    /// A script of another core's client lacks something: that core starts it again.
+    pub(crate) fn send_again(&mut self, script: AgainScript) {
+        let core = script.ticket.core as usize;
+        self.mailbox.send(core, Mail::Again(Box::new(script)));
     }
 
-    pub(crate) fn widen_script(&mut self, script: WideScript) {
-        let WideScript {
+    pub(crate) fn take_script_again(&mut self, script: AgainScript) {
+        let AgainScript {
             ticket,
+            lack,
             entry,
             words,
             db,
             version,
         } = script;
-        let exec = Exec {
-            commands: vec![Queued::script(entry, words)],
-            watchers: Vec::new(),
-            conn: ticket.conn,
-            client: ticket.client,
-            db,
-            version,
-            reads: ticket.reads,
-            bare: true,
-            // Scripts of others are not sent to other cores.
-            user: None,
-        };
-        self.start_exclusive(ticket, exec);
+        let commands = vec![Queued::script(entry, words)];
+        // Scripts of restricted users are not sent to other cores.
+        let exec = Exec::bare(commands, ticket, db, version, None);
+        self.start_again(ticket, exec, lack);
     }
 }

@@ -14,6 +14,7 @@ use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
 use crate::request::Mode;
 use crate::request::cursor;
+use crate::scripts::Access;
 use crate::transaction::{Kind, Loan};
 use ringwood_protocol::command::{LUA, Merge, Route, WRITE};
 use ringwood_protocol::reply::Version;
@@ -97,6 +98,7 @@ impl Exclusive {
 }
 
 impl Core {
+    /// Holds every core for the transaction.
     pub(crate) fn start_exclusive(&mut self, ticket: Ticket, exec: Exec) {
         if exec.bare && self.shared.scripts.busy.any() {
             // It found out on the way that it needs every core.
@@ -179,8 +181,9 @@ impl Core {
                     let args = words.slices();
                     let began = self.io.mono_ns();
                     let mut reply = Vec::new();
-                    self.run_script(entry, &args, db, version, Some(transaction), &mut reply)
-                        .expect("nothing is wider than every core");
+                    let access = Access::All(transaction);
+                    self.run_script(entry, &args, db, version, access, &mut reply)
+                        .expect("who holds every core lacks nothing");
                     self.note_nested(began, entry, &args, reply.len());
                     match all.exec.bare {
                         true => self.answer(ticket, reply),

@@ -37,6 +37,7 @@ use crate::mailbox::{Mail, Reads, Ticket, Words};
 use crate::merge::merge_replies;
 use crate::registry::{Entry, Run};
 use crate::request::{DataCall, Flow, Paused, run};
+use crate::scripts::{Access, Lack, TRIES_MAX};
 use crate::transaction::{Borrowed, Kind, Loan, Waiting};
 pub(crate) use plan::Plan;
 use ringwood_protocol::command::{LUA, NO_MULTI, Route};
@@ -45,6 +46,7 @@ use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::{Args, Null, Wants};
 use ringwood_shard::keyspace::Key;
 use ringwood_shard::locks::Slots;
+use ringwood_shard::watch::Name;
 use std::sync::Arc;
 
 /// A command that waits for EXEC.
@@ -109,6 +111,9 @@ pub struct Exec {
     bare: bool,
     /// Whose it is, if there is something that they may not do.
     user: Option<Arc<User>>,
+    /// Keys beside those that it declares which a script turned out to need, and how often it has started again with more of them.
+    found: Vec<Name>,
+    tries: u32,
 }
 
 impl Exec {
@@ -145,6 +150,8 @@ impl Exec {
             reads: caller.reads,
             bare: true,
             user,
+            found: Vec::new(),
+            tries: 0,
         }
     }
     pub fn is_script(&self) -> bool {
@@ -334,11 +341,38 @@ impl Core {
             self.borrow_for_exec(ticket, exec, plan);
         } else if self.is_busy(&plan) {
             let ticket = self.hold_client(conn);
-            let slots = Slots::of(plan.slots(self.id).to_vec());
-            let exec = Box::new(exec);
-            self.locks.defer(slots, Waiting::Exec { ticket, exec });
+            self.defer_exec(ticket, exec, &plan);
         } else {
             self.run_exec(exec, None);
+        }
+    }
+    fn defer_exec(&mut self, ticket: Ticket, exec: Exec, plan: &Plan) {
+        let slots = Slots::of(plan.slots(self.id).to_vec());
+        let exec = Box::new(exec);
+        self.locks.defer(slots, Waiting::Exec { ticket, exec });
+    }
+    /// A script starts again with what it lacked.
+    pub(crate) fn start_again(&mut self, ticket: Ticket, mut exec: Exec, lack: Lack) {
+        let Lack::Keys(names) = lack else {
+            return self.start_exclusive(ticket, exec);
+        };
+        exec.tries += 1;
+        if exec.tries > TRIES_MAX {
+            // Others change what it finds its keys by.
+            return self.start_exclusive(ticket, exec);
+        }
+        exec.found.extend(names);
+        let mut plan = self.plan(&exec.commands, exec.db, false, &[]);
+        plan.add(self, &exec.found);
+        if self.shared.scripts.busy.any()
+            && let Some(error) = self.busy_plan(&plan, false)
+        {
+            return self.refuse_exec(ticket, exec, &error);
+        }
+        match plan.is_here(self.id) {
+            false => self.borrow_for_exec(ticket, exec, plan),
+            // Its core has them: they were in use.
+            true => self.defer_exec(ticket, exec, &plan),
         }
     }
     /// True when a slot that is here and in the plan is in use.
@@ -365,6 +399,8 @@ impl Core {
             reads,
             bare: false,
             user,
+            found: Vec::new(),
+            tries: 0,
         }
     }
     /// DISCARD, and whatever else ends a transaction without running it.
@@ -407,11 +443,11 @@ impl Core {
         if exec.bare {
             let conn = exec.conn;
             let client = exec.client;
-            if let Some(exec) = self.run_bare(exec, ticket)
+            if let Some((exec, lack)) = self.run_bare(exec, ticket)
                 && self.clients.get(conn).is_some_and(|c| c.id == client)
             {
                 let ticket = ticket.unwrap_or_else(|| self.hold_client(conn));
-                self.start_exclusive(ticket, exec);
+                self.start_again(ticket, exec, lack);
             }
             return;
         }
@@ -442,7 +478,8 @@ impl Core {
                     self.monitor_queued(exec.conn, entry, words);
                     out.clear();
                     let words = words.slices();
-                    self.run_script(entry, &words, exec.db, exec.version, None, &mut out)
+                    let access = Access::Keys(&[]);
+                    self.run_script(entry, &words, exec.db, exec.version, access, &mut out)
                         .expect("one core has everything");
                     self.write_reply(&exec, |r| r.raw(&out));
                 }
@@ -661,7 +698,7 @@ impl Core {
 
     /// All keys are here and all slots are locked.
     /// A script that needs more comes back.
-    pub(crate) fn run_exec_borrowed(&mut self, ticket: Ticket, exec: Exec) -> Option<Exec> {
+    pub(crate) fn run_exec_borrowed(&mut self, ticket: Ticket, exec: Exec) -> Option<(Exec, Lack)> {
         let client = self.clients.get(exec.conn);
         if client.is_none_or(|c| c.id != exec.client) {
             // As if EXEC had not arrived: nothing of it has happened yet.

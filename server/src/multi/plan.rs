@@ -76,17 +76,27 @@ impl Core {
         for name in watchers.iter().flat_map(|w| &w.keys) {
             plan.share(self, &name.1).watched.push(name.clone());
         }
-        for share in &mut plan.shares {
-            share.slots.sort_unstable();
-            share.slots.dedup();
-            share.keys.sort_unstable();
-            share.keys.dedup();
-        }
+        plan.tidy();
         plan
     }
 }
 
 impl Plan {
+    /// These keys too.
+    pub fn add(&mut self, core: &Core, names: &[Name]) {
+        for name in names {
+            self.share(core, &name.1).keys.push(name.clone());
+        }
+        self.tidy();
+    }
+    fn tidy(&mut self) {
+        for share in &mut self.shares {
+            share.slots.sort_unstable();
+            share.slots.dedup();
+            share.keys.sort_unstable();
+            share.keys.dedup();
+        }
+    }
     /// The share of a key's owner, with the key's slot in it.
     fn share(&mut self, core: &Core, key: &[u8]) -> &mut Share {
         let slot = key_slot(key);

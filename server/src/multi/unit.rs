@@ -6,6 +6,7 @@ use crate::io::ConnId;
 use crate::mailbox::Ticket;
 use crate::registry::Entry;
 use crate::request::Flow;
+use crate::scripts::{Access, Lack};
 use ringwood_protocol::command::LUA;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
@@ -78,7 +79,7 @@ impl Core {
         slots
     }
 
-    /// Runs a transaction or a script that came from another core. False for a script that needs more than this core has.
+    /// Runs a transaction or a script that came from another core. `Err`: the script must start again, with what it lacks.
     pub(crate) fn run_unit(
         &mut self,
         caller: Ticket,
@@ -87,20 +88,20 @@ impl Core {
         db: usize,
         version: Version,
         out: &mut Vec<u8>,
-    ) -> bool {
+    ) -> Result<(), Lack> {
         self.caller = caller;
         // Only who may do everything has transactions run elsewhere.
         self.acting = None;
         self.begin_log_group();
         let done = if entry.has(LUA) {
-            self.run_script(entry, args, db, version, None, out).is_ok()
+            self.run_script(entry, args, db, version, Access::Keys(&[]), out)
         } else {
             let commands = self.unit(args);
             Reply::new(out, version).array(commands.len());
             for (entry, words) in commands {
                 self.run_data(entry, words, db, version, out);
             }
-            true
+            Ok(())
         };
         self.end_log_group(0);
         if !self.shard.attention.touched.is_empty() {

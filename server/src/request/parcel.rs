@@ -3,7 +3,7 @@
 use super::batch::GROUP;
 use super::run::{DataCall, run};
 use crate::core::Core;
-use crate::mailbox::{Item, Parcel, Ticket, Words};
+use crate::mailbox::{AgainScript, Item, Parcel, Ticket, Words};
 use crate::registry::{Entry, Keys, Run};
 use crate::stats::Histogram;
 use crate::transaction::Waiting;
@@ -269,10 +269,18 @@ impl Core {
         self.within.runs_for(ticket);
         let done = self.run_unit(ticket, entry, &args, db, version, reply);
         self.within.runs_for(Ticket::NOBODY);
-        if !done {
-            self.send_wide(ticket, entry, words.clone(), db, version);
-        }
-        done
+        let Err(lack) = done else {
+            return true;
+        };
+        self.send_again(AgainScript {
+            ticket,
+            lack,
+            entry,
+            words: words.clone(),
+            db,
+            version,
+        });
+        false
     }
 
     /// A parcel has come back: its replies go to their clients.

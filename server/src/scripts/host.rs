@@ -1,6 +1,7 @@
 //! What a running script reaches: `redis.call` and the rest of [`Host`].
 
 use super::busy::Slow;
+use super::scout::{Course, Lack};
 use crate::commands::{Answer, Call, ConnHandler};
 use crate::core::{Control, Core};
 use crate::io::Io;
@@ -19,6 +20,7 @@ use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::entry::Parts;
 use ringwood_shard::shard::KeyEvent;
 use ringwood_shard::watch::Name;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -48,6 +50,8 @@ pub(super) enum Reach {
         alone: bool,
         /// What to put back if the script must start again. Its key events wait until it is known that it need not.
         undo: Vec<Before>,
+        /// Keys that it used though it did not declare them. When it starts again they are to be locked too.
+        strays: HashSet<Name>,
         /// What it has published: sent when it is known that it need not start again.
         messages: Vec<Counted>,
     },
@@ -62,8 +66,9 @@ pub(super) struct ScriptHost<'a> {
     called: Vec<(usize, &'static Entry, Words)>,
     /// Commands that need memory are refused, until the script has written something: then it may not be stopped half-way.
     no_memory: bool,
-    /// It reached for more: nothing that it does from now on counts.
-    wide: bool,
+    course: Course,
+    /// What it wrote into the server's log, shown when it is known that it need not start again.
+    lines: Vec<(LogLevel, Box<[u8]>)>,
     /// It has called a command that writes.
     wrote: bool,
     /// What all cores know of it once it has run for long.
@@ -95,10 +100,10 @@ impl Core {
     pub(crate) fn answer_script(&mut self, reply: Vec<u8>) {
         self.scripts.asking.reply = Some(reply);
     }
-    /// Shows MONITOR what a script called, unless it starts again.
-    fn monitor_calls(&mut self, called: Vec<(usize, &'static Entry, Words)>, wide: bool) {
-        for (db, entry, words) in called.iter().filter(|_| !wide) {
-            self.monitor(*db, "lua", entry, &words.slices());
+    /// Shows MONITOR what a script called.
+    fn monitor_calls(&mut self, called: Vec<(usize, &'static Entry, Words)>) {
+        for (db, entry, words) in called {
+            self.monitor(db, "lua", entry, &words.slices());
         }
     }
     /// Waits for that. `None`: the server ends.
@@ -142,7 +147,8 @@ impl<'a> ScriptHost<'a> {
             read_only,
             called: Vec::new(),
             no_memory: false,
-            wide: false,
+            course: Course::Sound,
+            lines: Vec::new(),
             wrote: false,
             slow: None,
             function,
@@ -169,50 +175,87 @@ impl<'a> ScriptHost<'a> {
         self.refused
     }
 
-    /// The script has ended. True when it must start again with every core held; then its writes are undone.
-    pub fn finish(self) -> bool {
+    /// The script has ended. What it lacked, if it must start again; then its writes are undone.
+    pub fn finish(mut self) -> Option<Lack> {
+        let Reach::Declared {
+            messages, strays, ..
+        } = &mut self.reach
+        else {
+            self.end();
+            return None;
+        };
+        if self.course == Course::Sound
+            && !messages.is_empty()
+            && !self.core.publish_counted(messages)
+        {
+            self.course.lacks_everything();
+        }
+        let lack = std::mem::take(&mut self.course).lack(strays);
+        match lack {
+            None => self.end(),
+            Some(_) => self.undo(),
+        }
+        lack
+    }
+    fn end(self) {
         let Self {
             core,
-            reach,
-            wide,
             called,
             slow,
-            logged,
+            lines,
             ..
         } = self;
         core.shard.in_script = false;
         if let Some(slow) = slow {
             core.shared.scripts.busy.end(&slow);
         }
-        let Reach::Declared { undo, messages, .. } = reach else {
-            core.monitor_calls(called, wide);
-            return wide;
+        for (level, text) in lines {
+            log(level, &text);
+        }
+        core.shard.attention.tell_withheld(|_| false);
+        core.monitor_calls(called);
+        core.send_events();
+    }
+    /// Takes back what the script has done.
+    fn undo(self) {
+        let Self {
+            core,
+            reach: Reach::Declared { undo, .. },
+            slow,
+            logged,
+            ..
+        } = self
+        else {
+            panic!("a script that has everything does not start again")
         };
-        let wide = wide || !messages.is_empty() && !core.publish_counted(&messages);
-        core.monitor_calls(called, wide);
-        if wide {
-            core.stats.take_back(&core.scripts.calls);
-            // What was not undone (a key that was read, and whose time was over) stays told.
-            let undone = |e: &KeyEvent| undo.iter().any(|b| b.name.0 == e.db && b.name.1 == e.key);
-            core.shard.events.retain(|e| e.modified && !undone(e));
-            core.shard.log.undo(logged);
-            for Before {
-                name: (db, key),
-                parts,
-            } in undo.into_iter().rev()
-            {
-                core.shard.undo(db, &key, parts);
-            }
+        core.shard.in_script = false;
+        if let Some(slow) = slow {
+            core.shared.scripts.busy.end(&slow);
+        }
+        core.stats.take_back(&core.scripts.calls);
+        // What was not undone (a key that was read, and whose time was over) stays told.
+        let undone = |e: &KeyEvent| undo.iter().any(|b| b.name.0 == e.db && b.name.1 == e.key);
+        core.shard.events.retain(|e| e.modified && !undone(e));
+        core.shard.log.undo(logged);
+        let is_undone = |name: &Name| undo.iter().any(|b| b.name == *name);
+        core.shard.attention.tell_withheld(is_undone);
+        for Before {
+            name: (db, key),
+            parts,
+        } in undo.into_iter().rev()
+        {
+            core.shard.undo(db, &key, parts);
         }
         core.send_events();
-        wide
     }
 
     /// Runs a data command.
     fn data(&mut self, entry: &'static Entry, args: Args<'_>, version: Version, out: &mut Vec<u8>) {
         let all = matches!(entry.spec.route, Route::AllShards(_) | Route::Cursor);
-        let unnamed = entry.widens() && args.len() > 2;
+        // What MIGRATE has moved nobody takes back.
+        let unnamed = entry.widens() && args.len() > 2 || entry.spec.name == "MIGRATE";
         let logged = self.core.shard.log.position();
+        let mut is_missing = false;
         match &mut self.reach {
             Reach::Everything => {
                 self.core.run_data(entry, args, self.db, version, out);
@@ -225,29 +268,50 @@ impl<'a> ScriptHost<'a> {
                 }
             }
             Reach::Declared {
-                slots, alone, undo, ..
+                slots,
+                alone,
+                undo,
+                strays,
+                ..
             } => {
                 let core = &*self.core;
-                let mine = |slot: u16| slots.contains(&slot) || *alone && !core.locks.in_use(slot);
+                let mut mine = |slot: u16, key: &[u8]| {
+                    if slots.contains(&slot) {
+                        return true;
+                    }
+                    let is_free = *alone && !core.locks.in_use(slot);
+                    if is_free {
+                        strays.insert((self.db, key.into()));
+                    }
+                    is_free
+                };
                 // One that reads one key of this core: nearly every call.
                 let plainly = match (entry.keys, all || unnamed || entry.has(WRITE)) {
                     (Keys::One(at), false) => args.get(at).is_some_and(|key| {
                         let slot = key_slot(key);
-                        core.owner(slot) as usize == core.id && mine(slot)
+                        core.owner(slot) as usize == core.id && mine(slot, key)
                     }),
                     _ => false,
                 };
                 if !plainly {
                     let mut names = core.key_names(entry, args, self.db);
-                    let has = |(db, key): &Name| {
+                    let mut has = |(db, key): &Name| {
                         let slot = key_slot(key);
                         match core.owner(slot) as usize == core.id {
-                            true => mine(slot),
+                            true => mine(slot, key),
                             false => core.shard.guests.contains(&(*db, key.clone())),
                         }
                     };
-                    if all || unnamed || !names.iter().all(has) {
-                        self.wide = true;
+                    if all || unnamed {
+                        return self.course.lacks_everything();
+                    }
+                    let missing: Vec<Name> =
+                        names.iter().filter(|name| !has(name)).cloned().collect();
+                    if !missing.is_empty() {
+                        self.course.misses(missing);
+                        is_missing = true;
+                    }
+                    if self.course.is_over() {
                         return;
                     }
                     if entry.has(WRITE) {
@@ -259,7 +323,12 @@ impl<'a> ScriptHost<'a> {
                     }
                 }
                 let core = &mut *self.core;
-                core.run_data_quietly(entry, args, self.db, version, out);
+                core.shard.attention.withholds = true;
+                match is_missing {
+                    false => core.run_data_quietly(entry, args, self.db, version, out),
+                    true => core.scout_data(entry, args, self.db, version, out),
+                }
+                core.shard.attention.withholds = false;
             }
         }
         // What concerns all keys is logged by every core by itself.
@@ -367,8 +436,7 @@ impl<'a> ScriptHost<'a> {
                 if let Reach::Declared { messages, .. } = &mut self.reach {
                     // Notifications of keys and messages keep their order where both go out at once.
                     if self.core.shard.listening {
-                        self.wide = true;
-                        return;
+                        return self.course.lacks_everything();
                     }
                     let told = self.core.count_audience(kind, args[1]);
                     let (channel, text) = (args[1].into(), args[2].into());
@@ -415,6 +483,10 @@ impl<'a> ScriptHost<'a> {
 
     /// Tells all cores that this script is slow, and what it holds.
     fn begin_slow(&mut self, elapsed: Duration) {
+        // Who wonders what it does reads the log.
+        for (level, text) in std::mem::take(&mut self.lines) {
+            log(level, &text);
+        }
         let id = self.core.id;
         let (held, lenders) = match &self.reach {
             Reach::Held(_) => (u128::MAX, 0),
@@ -489,7 +561,8 @@ impl<'a> ScriptHost<'a> {
                 return Reply::new(reply, version).error(KILLED);
             }
         }
-        if !self.wide {
+        self.course.calls(entry);
+        if !self.course.is_over() {
             match entry.spec.run {
                 Run::Server(handler) => {
                     self.server(entry, handler, args, &mut Reply::new(reply, version));
@@ -497,7 +570,7 @@ impl<'a> ScriptHost<'a> {
                 Run::Shard(_) => self.data(entry, args, version, reply),
             }
         }
-        if self.core.monitors.any() && !self.wide {
+        if self.core.monitors.any() && self.course == Course::Sound {
             let words = Words::new(args.iter().copied());
             self.called.push((self.db, entry, words));
         }
@@ -564,7 +637,7 @@ impl<'a> ScriptHost<'a> {
         let answer = handler(&mut call, args);
         match answer {
             Ok(Answer::Now) => {}
-            Ok(Answer::Later) if !core.scripts.asking.allowed => self.wide = true,
+            Ok(Answer::Later) if !core.scripts.asking.allowed => self.course.lacks_everything(),
             Ok(Answer::Later) => match core.await_answers() {
                 Some(answer) => reply.raw(&answer),
                 None => reply.error(ENDING),
@@ -617,7 +690,7 @@ impl Host for ScriptHost<'_> {
         let from = reply.len();
         let entry = self.core.registry.resolve(args);
         self.carry_out(entry, args, version, reply);
-        if self.wide {
+        if self.course.is_over() {
             reply.truncate(from);
             return Reply::new(reply, version).error("ERR the script starts again");
         }
@@ -625,14 +698,24 @@ impl Host for ScriptHost<'_> {
     }
 
     fn abandons(&self) -> bool {
-        self.wide
+        self.course.is_over()
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
-        log(level, message);
+        match self.reach {
+            Reach::Declared { .. } if self.slow.is_none() => {
+                self.lines.push((level, message.into()));
+            }
+            _ => log(level, message),
+        }
     }
 
     fn interrupt(&mut self, elapsed: Duration) -> Interrupt {
+        if self.course != Course::Sound {
+            // It knows more than it will by waiting for a key that it cannot see.
+            self.course.end();
+            return Interrupt::Kill;
+        }
         let threshold = self.core.config.busy_reply_threshold;
         if threshold == 0 || elapsed < Duration::from_millis(threshold) {
             return Interrupt::Continue;

@@ -3,9 +3,9 @@
 //! A script is planned and locked like a transaction of one command ([`crate::multi`]), by the keys that it declares. It
 //! runs on one core's [`Vm`], synchronously. Then:
 //!
-//! - *Narrow*: it reaches the declared keys, and if those are all of this core, any other of this core that nobody holds. Where it asks for anything else
-//!   (a key of another core, DBSIZE), its writes are undone and it starts again, *wide*. Who has been wide once starts wide.
-//! - *Wide*: every core is held ([`crate::multi::exclusive`]), so every key can be had at once: the owners do nothing but
+//! - It reaches the declared keys, and if those are all of this core, any other of this core that nobody holds. Where it asks for other keys, its writes
+//!   are undone and it starts again with these lent, too ([`scout`]).
+//! - Where it asks for what is in no key (DBSIZE), it starts again *wide*, and from then on it starts so: every core is held ([`crate::multi::exclusive`]), so every key can be had at once: the owners do nothing but
 //!   answer, and this core waits for each answer with the script on its stack.
 //! - On one core there is nothing to tell apart.
 //!
@@ -17,6 +17,7 @@ pub mod functions;
 mod host;
 mod memory;
 mod narrow;
+mod scout;
 
 use crate::core::Core;
 use crate::registry::Entry;
@@ -28,6 +29,9 @@ use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_scripting::{Budget, Cache, Function, Origin, Script, Sha, Versions, Vm, Watchdog};
 use ringwood_shard::ctx::Args;
+use ringwood_shard::watch::Name;
+pub use scout::Lack;
+pub(crate) use scout::TRIES_MAX;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -93,7 +97,7 @@ pub(crate) struct Scripts {
     by_text: HashMap<u64, Arc<Script>, RandomState>,
     /// Those of them that can use no keys but the declared ones.
     narrow: HashSet<Sha, RandomState>,
-    /// Scripts that needed more than they declared.
+    /// Scripts that needed every core.
     wide: HashSet<Sha, RandomState>,
     /// The same of functions, by their names in lower case.
     wide_functions: HashSet<Vec<u8>, RandomState>,
@@ -108,9 +112,14 @@ pub(crate) struct Scripts {
     flushes: u64,
 }
 
-/// A script reached for something that this core does not have. Nothing of it has happened.
-#[derive(Debug)]
-pub(crate) struct Wide;
+/// What a script may use beside the keys that it declares.
+#[derive(Clone, Copy)]
+pub(crate) enum Access<'a> {
+    /// These, which are locked and here.
+    Keys(&'a [Name]),
+    /// All: this transaction of ours holds every core.
+    All(u32),
+}
 
 /// A script's keys and arguments within the words of its command.
 pub(crate) struct Parameters<'a> {
@@ -242,7 +251,7 @@ impl Core {
         flags.is_some_and(|f| f.no_writes)
     }
 
-    /// True when the script of this command has needed more than it declared.
+    /// True when the script of this command has needed every core.
     pub(crate) fn is_wide_script(&mut self, entry: &Entry, args: Args<'_>) -> bool {
         if self.cores() == 1 {
             return false;
@@ -260,16 +269,16 @@ impl Core {
         sha.is_some_and(|sha| self.scripts.wide.contains(&sha))
     }
 
-    /// Runs a script's command; its reply goes to the end of `out`. `exclusive`: every core is held, by this transaction of ours.
+    /// Runs a script's command; its reply goes to the end of `out`. `Err`: it must start again, with what it lacks.
     pub(crate) fn run_script(
         &mut self,
         entry: &'static Entry,
         args: Args<'_>,
         db: usize,
         version: Version,
-        exclusive: Option<u32>,
+        access: Access<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<(), Wide> {
+    ) -> Result<(), Lack> {
         let from = out.len();
         self.stats.called(entry);
         crate::crash::note_command(entry, 0);
@@ -322,16 +331,18 @@ impl Core {
         }
         self.vm();
         let mut vm = self.scripts.vm.take().expect("made just now");
-        let reach = match exclusive {
+        let reach = match access {
             _ if self.cores() == 1 => Reach::Everything,
-            Some(transaction) => Reach::Held(transaction),
-            None => {
-                let slots = keys.iter().map(|k| ringwood_protocol::slot::key_slot(k));
-                let slots: Vec<u16> = slots.collect();
+            Access::All(transaction) => Reach::Held(transaction),
+            Access::Keys(found) => {
+                let found = found.iter().map(|(_, key)| &**key);
+                let names = keys.iter().copied().chain(found);
+                let slots: Vec<u16> = names.map(ringwood_protocol::slot::key_slot).collect();
                 Reach::Declared {
                     alone: slots.iter().all(|s| self.owner(*s) as usize == self.id),
                     slots,
                     undo: Vec::new(),
+                    strays: HashSet::default(),
                     messages: Vec::new(),
                 }
             }
@@ -346,21 +357,22 @@ impl Core {
             Target::Script(script) => vm.run(script, keys, argv, version, &mut host, out),
             Target::Function(f) => vm.call_function(f, keys, argv, version, &mut host, out),
         };
-        let wide = host.finish();
+        let lack = host.finish();
         self.scripts.vm = Some(vm);
-        if wide {
+        if let Some(lack) = lack {
             out.truncate(from);
             // It is counted when it runs again.
             let calls = &mut self.stats.commands[entry.index].calls;
             *calls = calls.saturating_sub(1);
-            match &target {
-                Target::Script(script) => self.scripts.wide.insert(script.sha),
-                Target::Function(_) => {
+            match (&lack, &target) {
+                (Lack::Keys(_), _) => false,
+                (Lack::Everything, Target::Script(script)) => self.scripts.wide.insert(script.sha),
+                (Lack::Everything, Target::Function(_)) => {
                     let name = args[1].to_ascii_lowercase();
                     self.scripts.wide_functions.insert(name)
                 }
             };
-            return Err(Wide);
+            return Err(lack);
         }
         if let Err(error) = result {
             match error.counted {

@@ -127,6 +127,35 @@ fn what_a_slow_script_does_not_hold_goes_on() {
 }
 
 #[test]
+fn what_a_script_of_undeclared_keys_does_not_reach_goes_on() {
+    for setup in setups(&[4]) {
+        let server = start(setup);
+        let mut clients: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+        let mut runner = server.connect();
+        // At first it does not have them, and its loop comes to nothing.
+        let body = "redis.call('GET', 'b') redis.call('GET', 'c') while true do end";
+        runner.send(&request(&["EVAL", body, "0"]));
+        for key in ["b", "c"] {
+            until_busy(&mut clients[0], key);
+        }
+        let busy: Vec<usize> = ["d", "a"]
+            .iter()
+            .map(|key| {
+                let got = clients.iter_mut().map(|c| c.call(&["INCR", key]));
+                got.filter(|v| is_error(v, "BUSY")).count()
+            })
+            .collect();
+        // The core where it runs has one of the two at most; its own clients, two, hear it whatever they want.
+        assert!(busy.contains(&2), "{setup:?} {busy:?}");
+        assert_eq!(clients[5].call(&["SCRIPT", "KILL"]), ok());
+        assert!(is_error(&runner.read(), "ERR Script killed"));
+        for key in KEYS {
+            assert!(matches!(runner.call(&["INCR", key]), Value::Int(_)));
+        }
+    }
+}
+
+#[test]
 fn who_has_written_is_not_killed_and_functions_have_their_own_command() {
     for setup in setups(&[1, 2]) {
         let mut server = start(setup);

@@ -1,5 +1,6 @@
 //! EVAL over one core and several: whatever keys a script uses, declared or not.
 
+use crate::blocking::await_blocked;
 use crate::harness::{Server, setups};
 use crate::resp::{Client, Value, bulk, ok, request};
 use std::thread;
@@ -183,6 +184,85 @@ fn scripts_are_atomic_with_each_other_and_with_commands() {
                 assert_eq!(values.iter().map(number).sum::<i64>(), 0, "{setup:?}");
             }
         });
+    }
+}
+
+#[test]
+fn keys_are_found_that_only_other_keys_name() {
+    for setup in setups(&[1, 2, 4]) {
+        let server = Server::start(setup);
+        let mut c = server.connect();
+        // A list of 40 keys all over the cores, each of which names the next: it takes many tries.
+        for n in 0..40 {
+            c.call(&["SET", &format!("link{n}"), &format!("link{}", n + 1)]);
+        }
+        let follow = "local key, steps = KEYS[1] or 'link0', 0 \
+                      repeat local next = redis.call('GET', key) steps = steps + 1 \
+                      redis.call('APPEND', 'seen:' .. key, steps) key = next until not key or steps > 1000 \
+                      return steps";
+        for (words, steps) in [
+            (&["1", "link38"][..], 3),
+            (&["1", "link30"], 11),
+            (&["0"], 41),
+            (&["1", "link38"], 3),
+        ] {
+            assert_eq!(eval(&mut c, follow, words), Value::Int(steps), "{setup:?}");
+        }
+        // What the tries wrote that came to nothing is not there.
+        for (key, seen) in [("link40", "311413"), ("link31", "232"), ("link1", "2")] {
+            let got = c.call(&["GET", &format!("seen:{key}")]);
+            assert_eq!(got, bulk(seen), "{setup:?} {key}");
+        }
+        assert_eq!(c.call(&["DBSIZE"]), Value::Int(40 + 41), "{setup:?}");
+        // One that waits for a key, which it thinks is not there, ends all the same.
+        c.call(&["SET", "flag", "1"]);
+        let wait = "local n = 0 while not redis.call('GET', 'flag') do n = n + 1 end return n";
+        for key in ["b", "c", "d", "a"] {
+            assert_eq!(eval(&mut c, wait, &["1", key]), Value::Int(0), "{setup:?}");
+        }
+        // And one whose calls depend on what is in it.
+        let push = "for i = 1, redis.call('LLEN', 'queue') do redis.call('LMOVE', 'queue', 'done' .. i % 3, 'LEFT', 'RIGHT') end \
+                    return redis.call('LLEN', 'done0') + redis.call('LLEN', 'done1') + redis.call('LLEN', 'done2')";
+        for n in 0..10 {
+            c.call(&["RPUSH", "queue", &n.to_string()]);
+        }
+        assert_eq!(eval(&mut c, push, &["0"]), Value::Int(10), "{setup:?}");
+        assert_eq!(c.call(&["EXISTS", "queue"]), Value::Int(0));
+    }
+}
+
+/// Seed 2394 of 2026-11-22: EXEC was refused for a change of a watched key that had been taken back.
+#[test]
+fn nobody_hears_of_what_a_try_has_written() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let (mut c, mut watches, mut waits) =
+            (server.connect(), server.connect(), server.connect());
+        let misled = "if not redis.call('GET', 'there') then \
+                      redis.call('SET', KEYS[1], 'x') redis.call('RPUSH', KEYS[2], 'x') end return 1";
+        c.call(&["SET", "there", "1"]);
+        let Value::Int(id) = waits.call(&["CLIENT", "ID"]) else {
+            panic!("a number")
+        };
+        let id = id.to_string();
+        for n in 0..16 {
+            let (key, list) = (format!("key{n}"), format!("list{n}"));
+            assert_eq!(watches.call(&["WATCH", &key]), ok());
+            waits.send(&request(&["BLPOP", &list, "0"]));
+            await_blocked(&mut c, 1);
+            let got = eval(&mut c, misled, &["2", &key, &list]);
+            assert_eq!(got, Value::Int(1), "{setup:?}");
+            watches.call(&["MULTI"]);
+            watches.call(&["GET", &key]);
+            assert_eq!(
+                watches.call(&["EXEC"]),
+                Value::Array(vec![Value::Null]),
+                "{setup:?} {n}"
+            );
+            assert_eq!(c.call(&["CLIENT", "UNBLOCK", &id]), Value::Int(1));
+            assert_eq!(waits.read(), Value::Null, "{setup:?} {n}");
+            assert_eq!(c.call(&["EXISTS", &key, &list]), Value::Int(0));
+        }
     }
 }
 

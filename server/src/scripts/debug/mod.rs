@@ -397,6 +397,7 @@ impl Core {
                         slots: Vec::new(),
                         alone: true,
                         undo: Vec::new(),
+                        strays: Default::default(),
                         messages: Vec::new(),
                     },
                 };
@@ -404,7 +405,7 @@ impl Core {
                 let mut host = ScriptHost::new(self, db, reach, true, None, &[]);
                 host.call(&words.slices(), version, &mut reply);
                 let refused = host.was_refused();
-                if host.finish() {
+                if host.finish().is_some() {
                     reply.clear();
                     let text =
                         "ERR a debugging session cannot ask all shards; SCRIPT DEBUG SYNC can";
