@@ -5,6 +5,7 @@ mod dtoa;
 pub mod error;
 pub mod glob;
 mod long_double;
+pub mod lossless;
 pub mod number;
 pub mod quote;
 pub mod reply;

@@ -5,6 +5,7 @@
 //! what a command had begun to write.
 
 use crate::error::CommandError;
+use crate::lossless;
 
 /// The protocol version a client speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,14 +121,17 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(text.as_bytes());
         self.out.extend_from_slice(b"\r\n");
     }
-    /// An error; line ends in the text become spaces, and those at its end nothing, as in Redis.
+    /// An error, with the bytes that clients sent as they came (see [`lossless`]); line ends in the text become spaces, and
+    /// those at its end nothing, as in Redis.
     pub fn error(&mut self, text: &str) {
         self.out.push(b'-');
-        self.out.extend(
-            text.trim_end_matches(['\r', '\n'])
-                .bytes()
-                .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
-        );
+        let from = self.out.len();
+        lossless::extend(self.out, text.trim_end_matches(['\r', '\n']));
+        for byte in &mut self.out[from..] {
+            if matches!(byte, b'\r' | b'\n') {
+                *byte = b' ';
+            }
+        }
         self.out.extend_from_slice(b"\r\n");
     }
     pub fn command_error(&mut self, error: &CommandError) {
@@ -350,6 +354,14 @@ mod tests {
             Reply::new(&mut out, Version::Resp2).integer(n);
             assert_eq!(out, format!("before:{n}\r\n").as_bytes());
         }
+    }
+
+    #[test]
+    fn errors_are_one_line_with_the_bytes_that_came() {
+        let mut out = Vec::new();
+        let text = format!("ERR '{}'\r\nwhat\n", lossless::text(b"\xff\xc3\xa4"));
+        Reply::new(&mut out, Version::Resp2).error(&text);
+        assert_eq!(out, b"-ERR '\xff\xc3\xa4'  what\r\n");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The first line of a script or library: `#!lua name=… flags=…`.
 
-use ringwood_protocol::quote;
+use ringwood_protocol::{lossless, quote};
 
 /// What a script declares about itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(crate) fn of_script(body: &[u8]) -> Result<(Option<Flags>, usize), String> {
     if engine != b"#!lua" {
         return Err(format!(
             "ERR Unexpected engine in script shebang: {}",
-            String::from_utf8_lossy(engine)
+            lossless::text(engine)
         ));
     }
     let mut flags = Flags::default();
@@ -72,7 +72,7 @@ pub(crate) fn of_script(body: &[u8]) -> Result<(Option<Flags>, usize), String> {
         let Some(names) = option.strip_prefix(b"flags=") else {
             return Err(format!(
                 "ERR Unknown lua shebang option: {}",
-                String::from_utf8_lossy(option)
+                lossless::text(option)
             ));
         };
         if names.is_empty() {
@@ -82,7 +82,7 @@ pub(crate) fn of_script(body: &[u8]) -> Result<(Option<Flags>, usize), String> {
             if !flags.set(name) {
                 return Err(format!(
                     "ERR Unexpected flag in script shebang: {}",
-                    String::from_utf8_lossy(name)
+                    lossless::text(name)
                 ));
             }
         }
@@ -120,7 +120,7 @@ pub(crate) fn of_library(code: &[u8]) -> Result<LibraryHead, String> {
         let value = match option.split_at_checked(5) {
             Some((key, value)) if key.eq_ignore_ascii_case(b"name=") => value,
             _ => {
-                let given = String::from_utf8_lossy(option);
+                let given = lossless::text(option);
                 return error(&format!("Invalid metadata value given: {given}"));
             }
         };
@@ -137,7 +137,7 @@ pub(crate) fn of_library(code: &[u8]) -> Result<LibraryHead, String> {
     }
     let engine = &engine[2..];
     if !engine.eq_ignore_ascii_case(b"lua") {
-        let engine = String::from_utf8_lossy(engine);
+        let engine = lossless::text(engine);
         return error(&format!("Engine '{engine}' not found"));
     }
     Ok(LibraryHead {

@@ -13,6 +13,7 @@ use crate::watchdog::{Registration, WatchdogHandle};
 use crate::{
     Host, Interrupt, Versions, cjson, cmsgpack, native, random, redis, register, structure,
 };
+use ringwood_protocol::lossless;
 use ringwood_protocol::reply::Version;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int};
@@ -165,7 +166,7 @@ impl Vm {
     /// Pops an error's text.
     fn message(&self) -> String {
         let text = self.lua.bytes(-1).unwrap_or(b"unknown error");
-        let text = String::from_utf8_lossy(error::until_nul(text)).into_owned();
+        let text = lossless::text(error::until_nul(text)).into_owned();
         self.lua.pop(1);
         text
     }
@@ -311,7 +312,7 @@ impl Vm {
             self.release(registered.iter().map(|(_, function)| *function));
             Err(format!(
                 "ERR Error registering functions: {}",
-                String::from_utf8_lossy(&error::text(lua))
+                lossless::text(&error::text(lua))
             ))
         };
         lua.set_top(slot::COUNT);

@@ -5,6 +5,7 @@
 //! while. The target may have closed it meanwhile: so a transfer that fails before the first answer, and not for time, is tried once more
 //! over a new one.
 
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 use ringwood_shard::commands::keys::migrate::{Failed, Migration, Outcome, Transfer};
 use ringwood_shard::log::write_command;
@@ -146,7 +147,7 @@ fn left(timeout: Duration, begun: Instant) -> std::io::Result<Duration> {
 
 fn error_of(line: &[u8]) -> Option<String> {
     let text = line.strip_prefix(b"-")?;
-    Some(String::from_utf8_lossy(text).into_owned())
+    Some(lossless::text(text).into_owned())
 }
 
 impl Links {

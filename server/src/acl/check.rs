@@ -6,6 +6,7 @@ use crate::registry::Entry;
 use ringwood_protocol::command::{
     ACCESS, DELETE, INSERT, NO_AUTH, NOT_KEY, OW, RO, RW, UPDATE, VARIABLE_FLAGS,
 };
+use ringwood_protocol::lossless;
 
 /// What stood in the way. The later in this order, the further the command came, and the better the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +22,8 @@ pub enum Denied {
 impl Denied {
     /// The error without its code. `verbose` names the key or channel, which only who may see the rules is told.
     pub fn text(self, user: &User, entry: &Entry, args: &[&[u8]], verbose: bool) -> String {
-        let name = String::from_utf8_lossy(&user.name);
-        let word = |at: usize| String::from_utf8_lossy(args[at]);
+        let name = lossless::text(&user.name);
+        let word = |at: usize| lossless::text(args[at]);
         match self {
             Self::Command => format!(
                 "User {name} has no permissions to run the '{}' command",

@@ -5,6 +5,7 @@ use crate::scripts::functions::Listed;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::glob::glob_match_ignore_case;
+use ringwood_protocol::lossless;
 use ringwood_protocol::reply::Reply;
 use ringwood_scripting::{RestorePolicy, until_nul};
 use ringwood_shard::ctx::Args;
@@ -222,7 +223,7 @@ fn function_load(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandE
     for option in options {
         if !option.eq_ignore_ascii_case(b"REPLACE") {
             let option = until_nul(option);
-            let option = String::from_utf8_lossy(option);
+            let option = lossless::text(option);
             return Err(CommandError::err(format_args!(
                 "Unknown option given: {option}"
             )));
@@ -292,7 +293,7 @@ fn function_list(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandE
             pattern = Some(*words.next().ok_or(CommandError::err(text))?);
         } else {
             let word = until_nul(word);
-            let word = String::from_utf8_lossy(word);
+            let word = lossless::text(word);
             return Err(CommandError::err(format_args!("Unknown argument {word}")));
         }
     }

@@ -5,6 +5,7 @@
 use super::{Answer, Call, ConnHandler};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
@@ -73,7 +74,7 @@ fn hello(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
             let word = args[at].split(|&b| b == 0).next().unwrap_or_default();
             return Err(CommandError::err(format_args!(
                 "Syntax error in HELLO option '{}'",
-                String::from_utf8_lossy(word)
+                lossless::text(word)
             )));
         }
     }

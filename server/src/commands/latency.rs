@@ -7,6 +7,7 @@ use crate::registry::{Entry, Registry};
 use crate::stats::Histogram;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
 
@@ -146,7 +147,7 @@ fn latency_graph(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandE
     let Some((event, series)) = call.core.shared.latency.get(args[2]) else {
         return Err(CommandError::err(format_args!(
             "No samples available for event '{}'",
-            String::from_utf8_lossy(args[2])
+            lossless::text(args[2])
         )));
     };
     let drawn = latency::graph(event, &series, call.core.now.unix_ms / 1000);

@@ -33,6 +33,7 @@ use crate::mailbox::Ticket;
 use crate::registry::Entry;
 use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -164,7 +165,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The reply of a HELP subcommand: `lines` between Redis's head and foot.
 /// `args`: the request, which knows the name that clients call the container by.
 pub fn help_reply(reply: &mut Reply<'_>, args: Args<'_>, lines: &[&str]) {
-    let name = String::from_utf8_lossy(args[0]).to_uppercase();
+    let name = lossless::text(args[0]).to_uppercase();
     reply.array(lines.len() + 3);
     reply.simple(&format!(
         "{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
@@ -180,8 +181,8 @@ pub fn help_reply(reply: &mut Reply<'_>, args: Args<'_>, lines: &[&str]) {
 pub fn wrong_words(args: Args<'_>) -> CommandError {
     CommandError::err(format_args!(
         "unknown subcommand or wrong number of arguments for '{:.128}'. Try {} HELP.",
-        String::from_utf8_lossy(args[1]),
-        String::from_utf8_lossy(args[0]).to_uppercase()
+        lossless::text(args[1]),
+        lossless::text(args[0]).to_uppercase()
     ))
 }
 

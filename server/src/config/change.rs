@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::glob::glob_match_ignore_case;
+use ringwood_protocol::lossless;
 
 use super::directives::{Config, DIRECTIVES};
 
@@ -33,14 +34,14 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Unknown { name } => {
-                let name = String::from_utf8_lossy(name);
+                let name = lossless::text(name);
                 write!(
                     f,
                     "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
                 )
             }
             ConfigError::Refused { name, reason } => {
-                let name = String::from_utf8_lossy(name);
+                let name = lossless::text(name);
                 write!(
                     f,
                     "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"

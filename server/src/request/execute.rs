@@ -14,6 +14,7 @@ use ringwood_protocol::command::{
     BARRIER, BLOCKING, DENYOOM, LOADING, LUA, NO_AUTH, NOT_IN_CLUSTER, WRITE,
 };
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::Key;
@@ -455,7 +456,7 @@ fn is_script(client: &Client, entry: &Entry) -> bool {
 /// A client's word as Redis shows it in errors: up to a zero byte, and no longer than `most`.
 fn shown(word: &[u8], most: usize) -> Cow<'_, str> {
     let word = word.split(|&b| b == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(&word[..word.len().min(most)])
+    lossless::text(&word[..word.len().min(most)])
 }
 
 /// Whether a word begins a line of a web browser's request: a page can have it sent here ("cross protocol scripting"). Every request
@@ -486,6 +487,6 @@ fn unknown_subcommand(args: Args<'_>) -> CommandError {
     CommandError::err(format!(
         "unknown subcommand '{}'. Try {} HELP.",
         shown(args[1], 128),
-        String::from_utf8_lossy(args[0]).to_uppercase()
+        lossless::text(args[0]).to_uppercase()
     ))
 }

@@ -107,3 +107,39 @@ fn a_browsers_request_ends_its_connection_before_its_body_is_run() {
         }
     }
 }
+
+/// Texts of errors pass through strings on their way, where such bytes have no place of their own.
+#[test]
+fn errors_name_bytes_that_are_no_text_as_they_came() {
+    let cases: &[(&[&[u8]], &[u8])] = &[
+        (
+            &[b"\xff\xfe", b"a\xc3"],
+            b"-ERR unknown command '\xff\xfe', with args beginning with: 'a\xc3' \r\n",
+        ),
+        (
+            &[b"OBJECT", b"\x80"],
+            b"-ERR unknown subcommand '\x80'. Try OBJECT HELP.\r\n",
+        ),
+        // The key is on any core, and so is where the text is made.
+        (
+            &[b"XREADGROUP", b"GROUP", b"\xfd", b"c", b"STREAMS", b"s\xfc", b">"],
+            b"-NOGROUP No such key 's\xfc' or consumer group '\xfd' in XREADGROUP with GROUP option\r\n",
+        ),
+        (
+            &[b"CONFIG", b"SET", b"\xf4\x8f\xbf\xbf", b"1"],
+            b"-ERR Unknown option or number of arguments for CONFIG SET - '\xf4\x8f\xbf\xbf'\r\n",
+        ),
+        (
+            &[b"ACL", b"SETUSER", b"u", b"+\xff"],
+            b"-ERR Error in ACL SETUSER modifier '+\xff': Unknown command or category name in ACL\r\n",
+        ),
+    ];
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut client = server.connect();
+        for (words, reply) in cases {
+            client.send(&request(words));
+            assert_eq!(client.read_raw(reply.len()), *reply);
+        }
+    }
+}

@@ -8,6 +8,7 @@ use crate::config::system_error;
 use crate::core::Core;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
 use std::path::PathBuf;
@@ -46,7 +47,7 @@ fn setuser(call: &mut Call<'_>, args: Args<'_>) -> Result {
         ));
     }
     let rules = join_selectors(&args[3..]).map_err(|open| {
-        let open = String::from_utf8_lossy(&open).into_owned();
+        let open = lossless::text(&open).into_owned();
         CommandError::err(format!(
             "Unmatched parenthesis in acl selector starting at '{open}'."
         ))
@@ -59,7 +60,7 @@ fn setuser(call: &mut Call<'_>, args: Args<'_>) -> Result {
         };
         for rule in &rules {
             user.apply(rule, all_channels).map_err(|refusal| {
-                let rule = String::from_utf8_lossy(rule);
+                let rule = lossless::text(rule);
                 let text = refusal.text();
                 CommandError::err(format!("Error in ACL SETUSER modifier '{rule}': {text}"))
             })?;

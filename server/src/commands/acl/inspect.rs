@@ -5,6 +5,7 @@ use crate::acl::hex;
 use crate::acl::selector::Selector;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::Reply;
 use ringwood_shard::ctx::Args;
@@ -80,7 +81,7 @@ pub(super) const ACL_DRYRUN: Command<ConnHandler> =
 
 fn dryrun(call: &mut Call<'_>, args: Args<'_>) -> Result {
     let users = call.core.shared.acl.users();
-    let shown = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+    let shown = |word: &[u8]| lossless::text(word).into_owned();
     let user = users
         .get(args[2])
         .ok_or_else(|| CommandError::err(format!("User '{}' not found", shown(args[2]))))?;
@@ -95,7 +96,11 @@ fn dryrun(call: &mut Call<'_>, args: Args<'_>) -> Result {
     }
     match user.check(entry, words) {
         Ok(()) => call.reply.ok(),
-        Err(denied) => call.reply.bulk_str(&denied.text(user, entry, words, true)),
+        Err(denied) => {
+            let mut text = Vec::new();
+            lossless::extend(&mut text, &denied.text(user, entry, words, true));
+            call.reply.bulk(&text);
+        }
     }
     Ok(Answer::Now)
 }

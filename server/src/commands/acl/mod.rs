@@ -7,6 +7,7 @@ use super::{Answer, Call, ConnHandler, help_reply};
 use crate::acl::rules::find_category;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 use ringwood_shard::ctx::Args;
 use std::io::Read;
@@ -60,7 +61,7 @@ fn cat(call: &mut Call<'_>, args: Args<'_>) -> Result {
         }
         [_, _, name] => {
             let (category, _) = find_category(name).ok_or_else(|| {
-                let name = String::from_utf8_lossy(name);
+                let name = lossless::text(name);
                 CommandError::err(format!("Unknown category '{name}'"))
             })?;
             let entries = call.core.registry.entries.iter();

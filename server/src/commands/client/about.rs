@@ -3,6 +3,7 @@
 use super::{Answer, Args, Call, CommandError, ConnHandler, on_off};
 use crate::client::ReplyMode;
 use ringwood_protocol::command::*;
+use ringwood_protocol::lossless;
 
 pub(super) const CLIENT_ID: Command<ConnHandler> =
     command("ID", exactly(2), client_id as ConnHandler)
@@ -93,15 +94,15 @@ pub(super) const CLIENT_SETINFO: Command<ConnHandler> =
 pub(super) fn client_setinfo(call: &mut Call<'_>, args: Args<'_>) -> Result<Answer, CommandError> {
     let value = args[3].to_vec();
     if args[2].eq_ignore_ascii_case(b"LIB-NAME") {
-        check_attribute(&String::from_utf8_lossy(args[2]), &value)?;
+        check_attribute(&lossless::text(args[2]), &value)?;
         call.client_mut().lib_name = value;
     } else if args[2].eq_ignore_ascii_case(b"LIB-VER") {
-        check_attribute(&String::from_utf8_lossy(args[2]), &value)?;
+        check_attribute(&lossless::text(args[2]), &value)?;
         call.client_mut().lib_version = value;
     } else {
         return Err(CommandError::err(format_args!(
             "Unrecognized option '{}'",
-            String::from_utf8_lossy(args[2])
+            lossless::text(args[2])
         )));
     }
     call.reply.ok();

@@ -6,6 +6,7 @@ use crate::acl::Users;
 use crate::client::{Client, Life};
 use crate::core::Core;
 use ringwood_protocol::command::*;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 
 /// Which clients are meant: those that fit all that is given.
@@ -45,7 +46,7 @@ impl Filter {
                 b"user" => {
                     return Err(CommandError::err(format_args!(
                         "No such user '{}'",
-                        String::from_utf8_lossy(value)
+                        lossless::text(value)
                     )));
                 }
                 b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.skip_me = true,

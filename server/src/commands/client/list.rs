@@ -9,6 +9,7 @@ use crate::core::Core;
 use crate::io::Io;
 use crate::pubsub::Kind as Sub;
 use ringwood_protocol::command::*;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::Version;
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ impl Kind {
             _ => {
                 return Err(CommandError::err(format_args!(
                     "Unknown client type '{}'",
-                    String::from_utf8_lossy(word)
+                    lossless::text(word)
                 )));
             }
         })

@@ -5,6 +5,7 @@ use crate::client::{Client, Life};
 use crate::core::Core;
 use crate::tracking::Tracker;
 use ringwood_protocol::command::*;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 use ringwood_shard::tracking::Reader;
 
@@ -105,8 +106,8 @@ fn check(wanted: &Tracker, has: Option<&Tracker>) -> Result<(), CommandError> {
     let error = |new: &[u8], what: &str, other: &[u8]| {
         CommandError::err(format_args!(
             "Prefix '{}' overlaps with {what} prefix '{}'. Prefixes for a single client must not overlap.",
-            String::from_utf8_lossy(new),
-            String::from_utf8_lossy(other)
+            lossless::text(new),
+            lossless::text(other)
         ))
     };
     for (at, prefix) in wanted.prefixes.iter().enumerate() {

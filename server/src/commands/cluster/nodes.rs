@@ -4,6 +4,7 @@
 use super::{Answer, Args, Call, CommandError, ConnHandler, enabled};
 use crate::cluster::{self, Node};
 use ringwood_protocol::command::*;
+use ringwood_protocol::lossless;
 use std::fmt::Write;
 
 /// The nodes as this client sees them.
@@ -16,9 +17,7 @@ fn named(call: &Call<'_>, id: &[u8]) -> Result<Node, CommandError> {
     nodes(call)
         .into_iter()
         .find(|node| node.id.as_bytes() == id)
-        .ok_or_else(|| {
-            CommandError::err(format_args!("Unknown node {}", String::from_utf8_lossy(id)))
-        })
+        .ok_or_else(|| CommandError::err(format_args!("Unknown node {}", lossless::text(id))))
 }
 
 pub(super) const CLUSTER_SLOTS: Command<ConnHandler> =

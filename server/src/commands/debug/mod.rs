@@ -14,6 +14,7 @@ use digest::Digest;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::glob::glob_match;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
@@ -89,7 +90,7 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
         }
         (b"PROTOCOL", [kind]) => protocol(&mut call.reply, kind),
         (b"ERROR", [text]) => {
-            call.reply.error(&String::from_utf8_lossy(text));
+            call.reply.error(&lossless::text(text));
             Ok(Answer::Now)
         }
         (b"LOG", [text]) => {
@@ -128,7 +129,7 @@ fn debug(call: &mut Call<'_>, args: Args<'_>) -> Result {
         (b"FAIL-SNAPSHOT", []) => fail_snapshot(call),
         (b"CHANGE-REPL-ID" | b"REPLICATE", _) => Err(CommandError::err(format!(
             "DEBUG {} needs replication, which Ringwood does not have yet",
-            String::from_utf8_lossy(&name)
+            lossless::text(&name)
         ))),
         (b"SEGFAULT", []) => {
             // SAFETY: none: the fault is what was asked for, to see what the process makes of it.

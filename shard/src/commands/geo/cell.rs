@@ -205,14 +205,23 @@ impl Cell {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Shape {
-    Circle { radius_m: f64 },
-    Box { width_m: f64, height_m: f64 },
+    Circle {
+        radius_m: f64,
+    },
+    Box {
+        width_m: f64,
+        height_m: f64,
+    },
+    /// Its corners. Lines between them are straight on the map, not on the globe.
+    Polygon {
+        corners: Vec<Place>,
+    },
 }
 
 /// What is searched for places.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Area {
     pub centre: Place,
     pub shape: Shape,
@@ -222,6 +231,7 @@ pub struct Area {
 }
 
 /// An area's rim, on the safe side.
+#[derive(Clone, Copy)]
 struct Rim {
     west: f64,
     east: f64,
@@ -229,11 +239,92 @@ struct Rim {
     north: f64,
 }
 
+impl Rim {
+    fn around(corners: &[Place]) -> Self {
+        let none = Self {
+            west: LONGITUDE.max,
+            east: LONGITUDE.min,
+            south: LATITUDE.max,
+            north: LATITUDE.min,
+        };
+        corners.iter().fold(none, |rim, corner| Self {
+            west: rim.west.min(corner.longitude),
+            east: rim.east.max(corner.longitude),
+            south: rim.south.min(corner.latitude),
+            north: rim.north.max(corner.latitude),
+        })
+    }
+    fn corners(self) -> [Place; 4] {
+        let at = |longitude, latitude| Place {
+            longitude,
+            latitude,
+        };
+        [
+            at(self.west, self.north),
+            at(self.east, self.north),
+            at(self.west, self.south),
+            at(self.east, self.south),
+        ]
+    }
+}
+
+/// The middle of the corners as points in space, seen from the middle of the earth.
+fn middle_of(corners: &[Place]) -> Place {
+    let (mut x, mut y, mut z) = (0.0, 0.0, 0.0);
+    for corner in corners {
+        let (longitude, latitude) = (corner.longitude * RADIANS, corner.latitude * RADIANS);
+        x += EARTH_RADIUS_M * latitude.cos() * longitude.cos();
+        y += EARTH_RADIUS_M * latitude.cos() * longitude.sin();
+        z += EARTH_RADIUS_M * latitude.sin();
+    }
+    let count = corners.len() as f64;
+    let (x, y, z) = (x / count, y / count, z / count);
+    Place {
+        longitude: y.atan2(x) / RADIANS,
+        latitude: z.atan2((x * x + y * y).sqrt()) / RADIANS,
+    }
+}
+
+/// Whether a line from the place to the east crosses an odd number of sides.
+fn is_within(corners: &[Place], place: Place) -> bool {
+    let crosses = |a: &Place, b: &Place| {
+        (a.latitude > place.latitude) != (b.latitude > place.latitude)
+            && place.longitude
+                < (b.longitude - a.longitude) * (place.latitude - a.latitude)
+                    / (b.latitude - a.latitude)
+                    + a.longitude
+    };
+    let before = corners.iter().cycle().skip(corners.len() - 1);
+    let sides = corners.iter().zip(before);
+    sides.filter(|(a, b)| crosses(a, b)).count() % 2 == 1
+}
+
 impl Area {
+    /// At least three corners.
+    pub fn polygon(corners: Vec<Place>) -> Self {
+        Self {
+            centre: middle_of(&corners),
+            shape: Shape::Polygon { corners },
+            half: (0.0, 0.0),
+            unit_m: 1.0,
+        }
+    }
+
+    /// How many times a circle's work it is to say whether a place is inside.
+    pub fn effort(&self) -> usize {
+        match &self.shape {
+            Shape::Polygon { corners } => 1 + corners.len() / 16,
+            _ => 1,
+        }
+    }
+
     /// The distance from the centre in metres of a place inside.
     #[inline]
     pub fn distance_of(&self, place: Place) -> Option<f64> {
         match self.shape {
+            Shape::Polygon { ref corners } => {
+                is_within(corners, place).then(|| self.centre.distance_m(place))
+            }
             Shape::Circle { radius_m } => {
                 // The way along the meridian is never longer than the direct one but by rounding, and much cheaper to know.
                 const SLACK: f64 = 1.0 + 1e-6;
@@ -259,6 +350,9 @@ impl Area {
     }
 
     fn rim(&self) -> Rim {
+        if let Shape::Polygon { corners } = &self.shape {
+            return Rim::around(corners);
+        }
         let Place {
             longitude,
             latitude,
@@ -287,6 +381,11 @@ impl Area {
             Shape::Box { .. } => {
                 let (x, y) = self.half;
                 (x * x + y * y).sqrt() * self.unit_m
+            }
+            Shape::Polygon { .. } => {
+                let corners = self.rim().corners();
+                let distances = corners.map(|corner| self.centre.distance_m(corner));
+                distances.into_iter().fold(0.0, f64::max)
             }
         };
         if radius_m == 0.0 {

@@ -16,16 +16,16 @@ pub const GEOSEARCH: Command<Handler> = command("GEOSEARCH", at_least(7), geosea
     .acl(acl::GEO)
     .keys(&[at(1).flags(RO | ACCESS)])
     .doc("Lists the places inside an area.", "O(N+log(M)) where N is the number of elements in the grid-aligned bounding box area around the shape provided as the filter and M is the number of items inside the shape", "6.2.0", "geo")
-    .history(&[("7.0.0", "Units may be in upper case.")])
-    .args(&[key("key", 0), one_of("from", &[string("member").token("FROMMEMBER"), block("fromlonlat", &[double("longitude"), double("latitude")]).token("FROMLONLAT")]), one_of("by", &[block("circle", &[double("radius").token("BYRADIUS"), one_of("unit", &[word("m", "M"), word("km", "KM"), word("ft", "FT"), word("mi", "MI")])]), block("box", &[double("width").token("BYBOX"), double("height"), one_of("unit", &[word("m", "M"), word("km", "KM"), word("ft", "FT"), word("mi", "MI")])])]), one_of("order", &[word("asc", "ASC"), word("desc", "DESC")]).optional(), block("count-block", &[integer("count").token("COUNT"), word("any", "ANY").optional()]).optional(), word("withcoord", "WITHCOORD").optional(), word("withdist", "WITHDIST").optional(), word("withhash", "WITHHASH").optional()]);
+    .history(&[("7.0.0", "Units may be in upper case."), ("9.0.0", "`BYPOLYGON`, of Valkey.")])
+    .args(&[key("key", 0), one_of("from", &[string("member").token("FROMMEMBER"), block("fromlonlat", &[double("longitude"), double("latitude")]).token("FROMLONLAT")]), one_of("by", &[block("circle", &[double("radius").token("BYRADIUS"), one_of("unit", &[word("m", "M"), word("km", "KM"), word("ft", "FT"), word("mi", "MI")])]), block("box", &[double("width").token("BYBOX"), double("height"), one_of("unit", &[word("m", "M"), word("km", "KM"), word("ft", "FT"), word("mi", "MI")])]), block("polygon", &[integer("num-vertices").token("BYPOLYGON"), block("vertices", &[double("longitude"), double("latitude")]).multiple()]).since("9.0.0")]), one_of("order", &[word("asc", "ASC"), word("desc", "DESC")]).optional(), block("count-block", &[integer("count").token("COUNT"), word("any", "ANY").optional()]).optional(), word("withcoord", "WITHCOORD").optional(), word("withdist", "WITHDIST").optional(), word("withhash", "WITHHASH").optional()]);
 
 pub const GEOSEARCHSTORE: Command<Handler> = command("GEOSEARCHSTORE", at_least(8), geosearchstore as Handler)
     .flags(WRITE | DENYOOM)
     .acl(acl::GEO)
     .keys(&[at(1).flags(OW | UPDATE), at(2).flags(RO | ACCESS)])
     .doc("Stores the places inside an area.", "O(N+log(M)) where N is the number of elements in the grid-aligned bounding box area around the shape provided as the filter and M is the number of items inside the shape", "6.2.0", "geo")
-    .history(&[("7.0.0", "Units may be in upper case.")])
-    .args(&[key("destination", 0), key("source", 1), one_of("from", &[string("member").token("FROMMEMBER"), block("fromlonlat", &[double("longitude"), double("latitude")]).token("FROMLONLAT")]), one_of("by", &[block("circle", &[double("radius").token("BYRADIUS"), one_of("unit", &[word("m", "M"), word("km", "KM"), word("ft", "FT"), word("mi", "MI")])]), block("box", &[double("width").token("BYBOX"), double("height"), one_of("unit", &[word("m", "M"), word("km", "KM"), word("ft", "FT"), word("mi", "MI")])])]), one_of("order", &[word("asc", "ASC"), word("desc", "DESC")]).optional(), block("count-block", &[integer("count").token("COUNT"), word("any", "ANY").optional()]).optional(), word("storedist", "STOREDIST").optional()]);
+    .history(&[("7.0.0", "Units may be in upper case."), ("9.0.0", "`BYPOLYGON`, of Valkey.")])
+    .args(&[key("destination", 0), key("source", 1), one_of("from", &[string("member").token("FROMMEMBER"), block("fromlonlat", &[double("longitude"), double("latitude")]).token("FROMLONLAT")]), one_of("by", &[block("circle", &[double("radius").token("BYRADIUS"), one_of("unit", &[word("m", "M"), word("km", "KM"), word("ft", "FT"), word("mi", "MI")])]), block("box", &[double("width").token("BYBOX"), double("height"), one_of("unit", &[word("m", "M"), word("km", "KM"), word("ft", "FT"), word("mi", "MI")])]), block("polygon", &[integer("num-vertices").token("BYPOLYGON"), block("vertices", &[double("longitude"), double("latitude")]).multiple()]).since("9.0.0")]), one_of("order", &[word("asc", "ASC"), word("desc", "DESC")]).optional(), block("count-block", &[integer("count").token("COUNT"), word("any", "ANY").optional()]).optional(), word("storedist", "STOREDIST").optional()]);
 
 pub const GEORADIUS: Command<Handler> = command("GEORADIUS", at_least(6), georadius as Handler)
     .flags(WRITE | DENYOOM | MOVABLEKEYS)
@@ -94,7 +94,7 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, source: usize, form: Form) -> CommandR
     let mut found = Found::default();
     if let (Some(view), Some(area)) = (view, &options.area) {
         let limit = if options.any { options.count } else { 0 };
-        if !found.search(view, area, limit, most) {
+        if !found.search(view, area, limit, most / area.effort()) {
             return ctx.step_aside();
         }
     }
@@ -103,7 +103,7 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, source: usize, form: Form) -> CommandR
         count => count.min(found.hits.len()),
     };
     found.arrange(options.order, count);
-    let unit_m = options.area.map_or(1.0, |area| area.unit_m);
+    let unit_m = options.area.as_ref().map_or(1.0, |area| area.unit_m);
     let Some(destination) = options.store else {
         found.reply(ctx, &options, count, unit_m);
         return Ok(());

@@ -4,6 +4,7 @@ use super::cell::{Area, Place, Shape};
 use super::{parse_place, parse_unit};
 use crate::commands::zset::view::View;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::{parse_f64, parse_i64};
 
 /// Which command it is.
@@ -73,6 +74,25 @@ fn rectangle(width: &[u8], height: &[u8], unit: &[u8]) -> Result<Sized, CommandE
     Ok((Shape::Box { width_m, height_m }, half, unit_m))
 }
 
+/// The corners of a polygon behind their number, and what follows them.
+fn polygon<'a, 'b>(
+    count: &[u8],
+    words: &'b [&'a [u8]],
+) -> Result<(Vec<Place>, &'b [&'a [u8]]), CommandError> {
+    let count = parse_i64(count)
+        .and_then(|count| i32::try_from(count).ok())
+        .ok_or(CommandError::fixed("ERR invalid number of vertices"))?;
+    let corners = usize::try_from(count).ok().filter(|count| *count >= 3);
+    let (corners, rest) = corners
+        .and_then(|count| words.split_at_checked(2 * count))
+        .ok_or(CommandError::fixed(
+            "ERR GEOSEARCH BYPOLYGON must have at least 3 vertices",
+        ))?;
+    let corners = corners.chunks_exact(2);
+    let corners: Result<_, _> = corners.map(|xy| parse_place(xy[0], xy[1])).collect();
+    Ok((corners?, rest))
+}
+
 /// The place of a member of a key that is there.
 fn place_of(view: View<'_>, member: &[u8]) -> Result<Place, CommandError> {
     view.score(member)
@@ -108,6 +128,8 @@ impl<'a> Options<'a> {
             Form::Around { store: true } | Form::AroundMember { store: true }
         );
         let (mut centre, mut sized) = (None, None);
+        // Valkey's third shape, which has its own centre.
+        let mut corners: Option<Vec<Place>> = None;
         // Members of a missing key are taken as they are.
         let (mut from_member, mut from_place) = (false, false);
         let mut rest = words;
@@ -129,6 +151,7 @@ impl<'a> Options<'a> {
             let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
             let by_box = matches!(sized, Some((Shape::Box { .. }, ..)));
             let by_radius = matches!(sized, Some((Shape::Circle { .. }, ..)));
+            let finds_centre = searches && corners.is_none();
             rest = more;
             match more {
                 _ if is("WITHDIST") => options.with_distance = true,
@@ -151,24 +174,35 @@ impl<'a> Options<'a> {
                     rest = more;
                 }
                 _ if form == Form::SearchStore && is("STOREDIST") => options.store_distance = true,
-                [member, more @ ..] if searches && !from_place && is("FROMMEMBER") => {
+                [member, more @ ..] if finds_centre && !from_place && is("FROMMEMBER") => {
                     if let Some(view) = view {
                         centre = Some(place_of(view, member)?);
                     }
                     from_member = true;
                     rest = more;
                 }
-                [x, y, more @ ..] if searches && !from_member && is("FROMLONLAT") => {
+                [x, y, more @ ..] if finds_centre && !from_member && is("FROMLONLAT") => {
                     centre = Some(parse_place(x, y)?);
                     from_place = true;
                     rest = more;
                 }
-                [radius, unit, more @ ..] if searches && !by_box && is("BYRADIUS") => {
+                [radius, unit, more @ ..] if finds_centre && !by_box && is("BYRADIUS") => {
                     sized = Some(circle(radius, unit)?);
                     rest = more;
                 }
-                [width, height, unit, more @ ..] if searches && !by_radius && is("BYBOX") => {
+                [width, height, unit, more @ ..] if finds_centre && !by_radius && is("BYBOX") => {
                     sized = Some(rectangle(width, height, unit)?);
+                    rest = more;
+                }
+                [count, _, ..]
+                    if searches
+                        && sized.is_none()
+                        && !from_member
+                        && !from_place
+                        && is("BYPOLYGON") =>
+                {
+                    let (found, more) = polygon(count, &rest[1..])?;
+                    corners = Some(found);
                     rest = more;
                 }
                 _ => return Err(CommandError::Syntax),
@@ -183,15 +217,15 @@ impl<'a> Options<'a> {
             }));
         }
         let exactly_one = |of: &str| {
-            let name = String::from_utf8_lossy(name);
+            let name = lossless::text(name);
             Err(CommandError::err(format_args!(
                 "exactly one of {of} can be specified for {name}"
             )))
         };
-        if searches && !from_member && !from_place {
+        if searches && !from_member && !from_place && corners.is_none() {
             return exactly_one("FROMMEMBER or FROMLONLAT");
         }
-        if searches && sized.is_none() {
+        if searches && sized.is_none() && corners.is_none() {
             return exactly_one("BYRADIUS and BYBOX");
         }
         if options.any && options.count == 0 {
@@ -211,6 +245,10 @@ impl<'a> Options<'a> {
                 unit_m,
             });
         }
+        options.area = match corners {
+            Some(corners) => Some(Area::polygon(corners)),
+            None => options.area,
+        };
         Ok(options)
     }
 }

@@ -168,3 +168,43 @@ fn what_is_refused() {
         }
     });
 }
+
+/// Expected values are Valkey 9.1.2's.
+#[test]
+fn polygons() {
+    each_encoding(|t| {
+        t.check(SICILY, ":2");
+        t.check("GEOADD g 2.349014 48.864716 Paris 12.5 41.9 Rome", ":2");
+        let sicily = "BYPOLYGON 3 12 38.5 16 38.5 15 36";
+        t.check(
+            &format!("GEOSEARCH g {sicily} ASC"),
+            "*2 $7 Catania $7 Palermo",
+        )
+        .check(
+            &format!("GEOSEARCH g {sicily} COUNT 1 WITHDIST"),
+            "*1 *2 $7 Catania $10 68637.3630",
+        )
+        .check(&format!("GEOSEARCHSTORE d g {sicily} STOREDIST"), ":2")
+        .check(&format!("GEOSEARCH missing {sicily}"), "*0");
+        for line in [
+            format!("GEOSEARCH g FROMMEMBER Palermo {sicily}"),
+            format!("GEOSEARCH g {sicily} FROMMEMBER Palermo"),
+            format!("GEOSEARCH g FROMLONLAT 0 0 {sicily}"),
+            format!("GEOSEARCH g {sicily} BYRADIUS 1 km"),
+            format!("GEOSEARCH g FROMLONLAT 0 0 BYRADIUS 1 km {sicily}"),
+        ] {
+            t.check(&line, "-ERR syntax error");
+        }
+        let few = "-ERR GEOSEARCH BYPOLYGON must have at least 3 vertices";
+        t.check("GEOSEARCH g BYPOLYGON 2 1 1 2 2 3 3", few)
+            .check("GEOSEARCH g BYPOLYGON 4 1 1 2 2 3 3", few)
+            .check(
+                "GEOSEARCH g BYPOLYGON x 1 1 2 2 3 3",
+                "-ERR invalid number of vertices",
+            )
+            .check(
+                "GEOSEARCH g BYPOLYGON 3 1 1 2 200 3 3",
+                "-ERR invalid longitude,latitude pair 2.000000,200.000000",
+            );
+    });
+}

@@ -456,3 +456,18 @@ proptest! {
         t.check("EXISTS h", &format!(":{}", (lasting > 0) as u8));
     }
 }
+
+/// Conditions on the key are Valkey's; with those on fields both must hold.
+#[test]
+fn hsetex_asks_whether_there_is_a_hash() {
+    for (mut t, _) in encodings() {
+        t.check("HSETEX h XX FIELDS 1 a 1", ":0")
+            .check("EXISTS h", ":0")
+            .check("HSETEX h NX NX EX 10 FIELDS 1 a 1", ":1")
+            .check("HSETEX h NX FIELDS 1 b 1", ":0")
+            .check("HSETEX h XX FNX FIELDS 1 a 2", ":0")
+            .check("HSETEX h FNX XX FIELDS 1 b 2", ":1")
+            .check("HSETEX h NX XX FIELDS 1 c 1", "-ERR syntax error");
+        t.check("HMGET h a b c", "*3 $1 1 $1 2 $-1");
+    }
+}

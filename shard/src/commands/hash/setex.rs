@@ -22,6 +22,9 @@ pub const HSETEX: Command<Handler> = command("HSETEX", at_least(6), hsetex as Ha
     )
     .args(&[
         key("key", 0),
+        one_of("key-condition", &[word("nx", "NX"), word("xx", "XX")])
+            .since("9.1.0")
+            .optional(),
         one_of("condition", &[word("fnx", "FNX"), word("fxx", "FXX")]).optional(),
         one_of(
             "expiration",
@@ -54,13 +57,15 @@ enum Condition {
 }
 
 struct Options<'a> {
+    /// Valkey's NX and XX: whether there must be a hash.
+    exists: Option<bool>,
     condition: Option<Condition>,
     ttl: Option<Ttl>,
     pairs: &'a [&'a [u8]],
 }
 
 fn parse<'a>(args: Args<'a>, now_ms: i64) -> Result<Options<'a>, CommandError> {
-    let (mut condition, mut ttl) = (None, None);
+    let (mut exists, mut condition, mut ttl) = (None, None, None);
     let mut at = 2;
     loop {
         let word = *args.get(at).ok_or(arity())?;
@@ -68,7 +73,11 @@ fn parse<'a>(args: Args<'a>, now_ms: i64) -> Result<Options<'a>, CommandError> {
         if is("FIELDS") {
             break;
         }
-        if is("FNX") || is("FXX") {
+        if is("NX") || is("XX") {
+            if exists.replace(is("XX")).is_some_and(|old| old != is("XX")) {
+                return Err(CommandError::Syntax);
+            }
+        } else if is("FNX") || is("FXX") {
             let new = if is("FNX") {
                 Condition::None
             } else {
@@ -107,6 +116,7 @@ fn parse<'a>(args: Args<'a>, now_ms: i64) -> Result<Options<'a>, CommandError> {
         return Err(arity());
     }
     Ok(Options {
+        exists,
         condition,
         ttl,
         pairs,
@@ -120,6 +130,7 @@ fn arity() -> CommandError {
 fn hsetex(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let now_ms = ctx.now_ms();
     let Options {
+        exists,
         condition,
         ttl,
         pairs,
@@ -134,7 +145,7 @@ fn hsetex(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         Some(Condition::None) => !fields().any(is_live),
         Some(Condition::All) => fields().all(is_live),
     };
-    if !allowed {
+    if !allowed || exists.is_some_and(|exists| exists != hash.is_some()) {
         ctx.reply.integer(0);
         return Ok(());
     }

@@ -7,6 +7,7 @@ use crate::object::{Encoding, Type};
 use crate::shard::notify;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use std::fmt::Write;
 
 pub const PFDEBUG: Command<Handler> = command("PFDEBUG", exactly(3), pfdebug as Handler)
@@ -62,7 +63,7 @@ fn pfdebug(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         let shown = what.split(|byte| *byte == 0).next().unwrap_or_default();
         return Err(CommandError::err(format_args!(
             "Unknown PFDEBUG subcommand '{}'",
-            String::from_utf8_lossy(shown)
+            lossless::text(shown)
         )));
     }
     Ok(())

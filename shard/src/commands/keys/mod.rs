@@ -25,9 +25,10 @@ use crate::ctx::{Args, Ctx, Handler};
 use matcher::Matcher;
 use ringwood_protocol::command::{Arg, Command, one_of, word};
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 pub use scan::LOCAL_CURSOR;
-pub(super) use scan::parse_cursor;
+pub(super) use scan::{parse_cursor, refuse_novalues};
 use std::borrow::Cow;
 
 /// When EXPIRE, HEXPIRE and the like set a time, as they declare it.
@@ -100,7 +101,7 @@ fn database(ctx: &Ctx<'_>, word: &[u8]) -> Result<usize, CommandError> {
 
 /// A client's word as Redis shows it in errors: up to a zero byte.
 pub(super) fn shown(word: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(word.split(|&b| b == 0).next().unwrap_or_default())
+    lossless::text(word.split(|&b| b == 0).next().unwrap_or_default())
 }
 
 /// What a container answers when it is called itself.

@@ -99,6 +99,16 @@ pub fn parse_cursor(word: &[u8]) -> Option<u64> {
     Some(if negative { n.wrapping_neg() } else { n })
 }
 
+/// The option that only HSCAN takes, at a place where an option may stand in the others.
+pub fn refuse_novalues(word: &[u8]) -> Result<(), CommandError> {
+    match word.eq_ignore_ascii_case(b"NOVALUES") {
+        true => Err(CommandError::fixed(
+            "ERR NOVALUES option can only be used in HSCAN",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// What a scan returns of what it looks at.
 struct Options<'a> {
     /// How many keys to look at.
@@ -116,6 +126,7 @@ impl<'a> Options<'a> {
             kind: None,
         };
         for pair in words.chunks(2) {
+            refuse_novalues(pair[0])?;
             let &[name, value] = pair else {
                 return Err(CommandError::Syntax);
             };

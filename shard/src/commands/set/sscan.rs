@@ -2,7 +2,7 @@
 
 use super::members::SetView;
 use crate::collections::listpack::Item;
-use crate::commands::keys::parse_cursor;
+use crate::commands::keys::{parse_cursor, refuse_novalues};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::object::Type;
 use ringwood_protocol::command::*;
@@ -30,6 +30,7 @@ fn sscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     };
     let (mut count, mut pattern) = (10, b"*".as_slice());
     for pair in args[3..].chunks(2) {
+        refuse_novalues(pair[0])?;
         match *pair {
             [name, value] if name.eq_ignore_ascii_case(b"COUNT") => {
                 count = parse_i64(value).ok_or(CommandError::NotInteger)?;

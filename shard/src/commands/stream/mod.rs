@@ -23,6 +23,7 @@ use crate::object::{Encoding, Object, Type};
 use crate::shard::Shard;
 use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
+use ringwood_protocol::lossless;
 use ringwood_protocol::number;
 use ringwood_protocol::reply::Reply;
 
@@ -149,7 +150,7 @@ fn is_word(text: &[u8], word: &str) -> bool {
 /// A name in an error's text, which Redis ends at a zero byte.
 fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     let end = bytes.iter().position(|&b| b == 0);
-    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())])
+    lossless::text(&bytes[..end.unwrap_or(bytes.len())])
 }
 /// What most commands say when key or group is missing.
 fn no_key_or_group(key: &[u8], group: &[u8]) -> CommandError {

@@ -1,6 +1,7 @@
 //! ZSCAN.
 
 use super::view::{View, packed_pairs};
+use crate::commands::keys::refuse_novalues;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -12,18 +13,23 @@ pub const ZSCAN: Command<Handler> = command("ZSCAN", at_least(3), zscan as Handl
     .acl(acl::SORTEDSET)
     .keys(&[at(1).flags(RO | ACCESS)])
     .doc("Walks through a sorted set in steps.", "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.", "2.8.0", "sorted-set")
-    .args(&[key("key", 0), integer("cursor"), pattern("pattern").token("MATCH").optional(), integer("count").token("COUNT").optional()])
+    .args(&[key("key", 0), integer("cursor"), pattern("pattern").token("MATCH").optional(), integer("count").token("COUNT").optional(), word("noscores", "NOSCORES").since("9.1.0").optional()])
     .tips(&["nondeterministic_output"]);
 
 fn zscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let mut cursor = parse_u64(args[2]).ok_or(CommandError::fixed("ERR invalid cursor"))?;
-    let (mut pattern, mut count): (Option<&[u8]>, _) = (None, 10);
+    let (mut pattern, mut count, mut with_scores): (Option<&[u8]>, _, _) = (None, 10, true);
     let key = ctx.key(args[1]);
     let view = View::read_key(ctx.shard, ctx.db, key)?;
     let mut rest = &args[3..];
     if view.is_some() {
-        while !rest.is_empty() {
+        while let Some(word) = rest.first() {
+            refuse_novalues(word)?;
             match rest {
+                [word, more @ ..] if word.eq_ignore_ascii_case(b"NOSCORES") => {
+                    with_scores = false;
+                    rest = more;
+                }
                 [word, number, more @ ..] if word.eq_ignore_ascii_case(b"COUNT") => {
                     count = parse_i64(number).ok_or(CommandError::NotInteger)?;
                     if count < 1 {
@@ -52,8 +58,11 @@ fn zscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
                     member.with_text(|text| {
                         if wanted(text) {
                             reply.bulk(text);
-                            reply.bulk(double_text(score).as_bytes());
-                            shown += 2;
+                            shown += 1;
+                            if with_scores {
+                                reply.bulk(double_text(score).as_bytes());
+                                shown += 1;
+                            }
                         }
                     });
                 }
@@ -64,8 +73,11 @@ fn zscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
                 cursor = set.scan(cursor, count, |member, score| {
                     if wanted(member) {
                         reply.bulk(member);
-                        reply.bulk(general_text(score).as_bytes());
-                        shown += 2;
+                        shown += 1;
+                        if with_scores {
+                            reply.bulk(general_text(score).as_bytes());
+                            shown += 1;
+                        }
                     }
                 });
             }
@@ -117,6 +129,11 @@ mod tests {
                 .check("ZSCAN z 0 MATCH b*", "*2 $1 0 *0");
             t.check("ZSCAN z x", "-ERR invalid cursor")
                 .check("ZSCAN z 0 COUNT 0", "-ERR syntax error");
+            t.check("ZSCAN z 0 NOSCORES MATCH a", "*2 $1 0 *1 $1 a")
+                .check(
+                    "ZSCAN z 0 NOVALUES",
+                    "-ERR NOVALUES option can only be used in HSCAN",
+                );
         });
     }
 
