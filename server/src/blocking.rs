@@ -23,7 +23,7 @@
 //! - A key that is lent has no queue: to who waits for any change it would look deleted. The core that has it says whether
 //!   it changed there, and its queue is served when it is home.
 
-use crate::client::{Life, Wait};
+use crate::client::{Client, Life, Wait};
 use crate::core::Core;
 use crate::io::{ConnId, Io};
 use crate::mailbox::{Mail, Ticket, Words};
@@ -587,6 +587,20 @@ impl Core {
             self.stats.error(entry, error);
         }
         ended
+    }
+    /// Ends the waits of clients that may no longer run what they wait with. Redis tells them when there is something for
+    /// them; owners, who would find that out here, know nothing of users.
+    pub(crate) fn end_forbidden_waits(&mut self) {
+        let restricted = |client: &&Client| client.restricted;
+        let waits = self.clients.iter().filter(restricted).filter_map(|client| {
+            let waiter = client.waiter().filter(|waiter| !waiter.keys.is_empty())?;
+            Some((client.conn, waiter.clone()))
+        });
+        for (conn, waiter) in waits.collect::<Vec<_>>() {
+            if let Some(error) = self.forbidden(conn, waiter.entry, &waiter.words.slices()) {
+                self.fail_wait(conn, &error);
+            }
+        }
     }
     fn forget_everywhere(&mut self, waiter: &Arc<Waiter>) {
         for &owner in &waiter.owners {

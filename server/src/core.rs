@@ -333,6 +333,7 @@ impl Core {
             // Replies that are on their way still go out, among them that of who did this.
             self.end(conn);
         }
+        self.end_forbidden_waits();
     }
 
     /// Runs until stopped.

@@ -1,7 +1,8 @@
 //! Users and what they may do, on every path of a command and over all cores.
 
+use crate::blocking::{await_blocked, words};
 use crate::harness::{Server, setups};
-use crate::resp::{Client, Value, bulk, ok};
+use crate::resp::{Client, Value, bulk, ok, request};
 
 fn denied(reply: &Value, part: &str) {
     match reply {
@@ -154,5 +155,32 @@ fn a_password_for_the_default_user() {
         assert_eq!(admin.call(&["ACL", "SETUSER", "default", "off"]), ok());
         let mut late = server.connect();
         assert!(matches!(late.call(&["PING"]), Value::Error(text) if text.starts_with("NOAUTH")));
+    }
+}
+
+/// Redis says so when there is something for the client; here at once. What it waited for is for others in both.
+#[test]
+fn who_may_no_longer_pop_no_longer_waits_to_pop() {
+    for setup in setups(&[1, 4]) {
+        let server = Server::start(setup);
+        let mut admin = server.connect();
+        let all = ["ACL", "SETUSER", "u", "on", ">secret", "~a*", "~b", "+@all"];
+        assert_eq!(admin.call(&all), ok());
+        let lines = ["BLPOP a1 b 0", "BZPOPMIN a2 0", "BLPOP a3 a4 0"];
+        let mut waiting: Vec<Client> = (0..3).map(|_| log_in(&server, "u")).collect();
+        for (n, (client, line)) in waiting.iter_mut().zip(lines).enumerate() {
+            client.send(&request(&words(line)));
+            await_blocked(&mut admin, n + 1);
+        }
+        let fewer = ["ACL", "SETUSER", "u", "resetkeys", "~a*", "-bzpopmin"];
+        assert_eq!(admin.call(&fewer), ok());
+        denied(&waiting[0].read(), "access a key");
+        denied(&waiting[1].read(), "'bzpopmin' command");
+        await_blocked(&mut admin, 1);
+        assert_eq!(admin.call(&["RPUSH", "a1", "x"]), Value::Int(1));
+        assert_eq!(admin.call(&["LLEN", "a1"]), Value::Int(1));
+        assert_eq!(admin.call(&["RPUSH", "a4", "x"]), Value::Int(1));
+        assert_eq!(waiting[2].read(), Value::Array(vec![bulk("a4"), bulk("x")]));
+        assert_eq!(waiting[0].call(&["PING"]), Value::Simple("PONG".into()));
     }
 }
