@@ -188,7 +188,31 @@ fn what_is_found_aside_is_what_is_found_at_once() {
             let id = format!("{}-1", n + 1);
             client.expect(&[bulk(&id), Value::Int(1), Value::Int(n + 1)]);
         }
+        assert_eq!(call(&mut client, "SETBIT bits 800000 1"), Value::Int(0));
+        assert_eq!(call(&mut client, "XGROUP CREATE x g 0"), ok());
+        // What is new to the group is told once.
+        let new = parts(call(
+            &mut client,
+            "XREADGROUP GROUP g c COUNT 1500 STREAMS x >",
+        ));
+        let entries = call(&mut client, "XRANGE x - + COUNT 1500");
+        assert_eq!(new, [Value::Array(vec![bulk("x"), entries])]);
+        let pending = parts(call(&mut client, "XPENDING x g"));
+        let span = [Value::Int(1500), bulk("1-1"), bulk("1500-1")];
+        assert_eq!(pending[..3], span);
         for line in [
+            "XREAD STREAMS x 0",
+            "XREAD STREAMS x y x 1990-1 0 100-1",
+            "XREAD COUNT 600 BLOCK 0 STREAMS x x 5 1500-1",
+            "XREADGROUP GROUP g c STREAMS x 0",
+            "XREADGROUP GROUP g c COUNT 1400 STREAMS x 7",
+            "BITOP NOT inverse bits",
+            "BITCOUNT inverse",
+            "BITCOUNT inverse 5 90000",
+            "BITPOS inverse 0",
+            "BITPOS bits 1 60000 -1",
+            "BITOP XOR all bits nothing inverse",
+            "BITCOUNT all",
             "XRANGE x - +",
             "XRANGE x 900-1 1400 COUNT 500",
             "XREVRANGE x 1900 30",

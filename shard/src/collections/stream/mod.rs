@@ -172,8 +172,12 @@ impl Stream {
     }
     /// True if there are more entries than that in a range, give or take those of its first and last block.
     pub fn range_exceeds(&self, start: StreamId, end: StreamId, most: u64) -> bool {
-        if self.len <= most || start > end {
-            return false;
+        self.len > most && self.range_len_within(start, end, most).is_none()
+    }
+    /// About how many entries a range has, none forgotten; `None` if that is more than `most`.
+    pub fn range_len_within(&self, start: StreamId, end: StreamId, most: u64) -> Option<u64> {
+        if start > end {
+            return Some(0);
         }
         let first = self.blocks.find(start);
         let (mut count, mut place) = (0, first.or_else(|| self.blocks.first_place()));
@@ -185,7 +189,7 @@ impl Stream {
             count += block.counts().0;
             place = self.blocks.next(here);
         }
-        count > most
+        (count <= most).then_some(count)
     }
     pub fn entry(&self, id: StreamId) -> Option<Entry<'_>> {
         let block = self.blocks.get(self.blocks.find(id)?)?;

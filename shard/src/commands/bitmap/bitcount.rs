@@ -1,6 +1,6 @@
 //! BITCOUNT.
 
-use super::{Unit, resolve, words};
+use super::{Unit, is_long, resolve, size_of, words};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::object::Type;
 use ringwood_protocol::command::*;
@@ -42,6 +42,14 @@ fn bitcount(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         [start, end, unit] => Some((integer(start)?, integer(end)?, Unit::parse(unit)?)),
         _ => return Err(CommandError::Syntax),
     };
+    let len = size_of(ctx, args[1]);
+    let bits = match range {
+        None => 0..len as u64 * 8,
+        Some((start, end, unit)) => resolve(start, end, unit, len),
+    };
+    if is_long(ctx, bits) {
+        return Ok(());
+    }
     let bytes = ctx
         .read_typed(args[1], Type::String)?
         .map_or(&[][..], |entry| entry.bytes());

@@ -1,6 +1,7 @@
 //! BITOP.
 
 use super::words::{self, Operation};
+use super::{is_long, size_of};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::keyspace::entry::{Parts, Value};
 use crate::object::{Encoding, Type};
@@ -69,6 +70,10 @@ fn bitop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         return Err(CommandError::err(format_args!(
             "BITOP {name} must be called with at least two source keys."
         )));
+    }
+    let bytes: usize = sources.iter().map(|source| size_of(ctx, source)).sum();
+    if is_long(ctx, 0..bytes as u64 * 8) {
+        return Ok(());
     }
     // First each as a read counts it, which may delete it; then all of them together.
     let mut keys = Vec::with_capacity(sources.len());

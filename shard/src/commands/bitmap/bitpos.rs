@@ -1,6 +1,6 @@
 //! BITPOS.
 
-use super::{Unit, resolve, words};
+use super::{Unit, is_long, resolve, size_of, words};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::object::Type;
 use ringwood_protocol::command::*;
@@ -61,6 +61,11 @@ fn bitpos(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         }
         _ => return Err(CommandError::Syntax),
     };
+    // Where the search ends is not known before.
+    let len = size_of(ctx, args[1]);
+    if is_long(ctx, resolve(start, end.unwrap_or(-1), unit, len)) {
+        return Ok(());
+    }
     let Some(entry) = ctx.read_typed(args[1], Type::String)? else {
         // Zeros without end.
         ctx.reply.integer(if bit { -1 } else { 0 });

@@ -7,8 +7,9 @@ mod bitpos;
 mod setbit;
 mod words;
 
-use crate::ctx::Handler;
+use crate::ctx::{Ctx, Handler};
 use crate::keyspace::EntryMut;
+use crate::object::Type;
 use crate::shard::Settings;
 use ringwood_protocol::command::Command;
 use ringwood_protocol::error::CommandError;
@@ -37,6 +38,19 @@ fn bit_offset(text: &[u8], settings: &Settings) -> Result<u64, CommandError> {
         }
         _ => Err(BAD_OFFSET),
     }
+}
+
+/// The bytes of a string, for [`is_long`]: 0 for what is none. Counts nothing as read.
+fn size_of(ctx: &Ctx<'_>, name: &[u8]) -> usize {
+    let entry = ctx.shard.keyspace.get(ctx.db, ctx.key(name));
+    let string = entry.filter(|entry| entry.kind() == Type::String);
+    string.map_or(0, |entry| entry.bytes().len())
+}
+
+/// True for so many bits to look at that others should not wait for it: see [`Ctx::is_long`].
+fn is_long(ctx: &mut Ctx<'_>, bits: Range<u64>) -> bool {
+    const AS_LONG_AS_AN_ELEMENT: u64 = 512 * 8;
+    ctx.is_long(((bits.end - bits.start) / AS_LONG_AS_AN_ELEMENT) as usize)
 }
 
 static ZEROS: [u8; 1024] = [0; 1024];

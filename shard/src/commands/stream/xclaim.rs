@@ -3,10 +3,11 @@
 use super::{
     changed_group, changed_group_with, is_word, log_consumer, log_pending, log_position,
     no_key_or_group, parse_id, parse_integer, parse_start, reply_entry, reply_id, stream_mut,
-    write_groups,
+    stream_of, write_groups,
 };
 use crate::collections::stream::{ConsumerId, Group, Pending, Stream, StreamId};
 use crate::ctx::{Args, CommandResult, Ctx, Handler, Log};
+use crate::object::Type;
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::number;
@@ -312,6 +313,14 @@ fn xautoclaim(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         at += 1;
     }
     let key = ctx.key(args[1]);
+    let count_max = usize::try_from(count).unwrap_or(usize::MAX);
+    let there = ctx.shard.keyspace.get(ctx.db, key);
+    let there = there.filter(|entry| entry.kind() == Type::Stream);
+    let group = there.and_then(|entry| stream_of(entry.object()).group(args[2]));
+    let claims = group.map_or(0, |group| group.pending().len().min(count_max));
+    if ctx.is_long(claims) {
+        return Ok(());
+    }
     let entry = write_groups(ctx.shard, ctx.db, key)?;
     let missing = || no_key_or_group(args[1], args[2]);
     let mut entry = entry.ok_or_else(missing)?;

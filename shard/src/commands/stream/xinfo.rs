@@ -112,8 +112,15 @@ fn reply_position(reply: &mut Reply<'_>, stream: &Stream, group: &Group) {
     reply_optional(reply, stream.lag(group));
 }
 
+/// Entries, and pending ones of groups and of their consumers. `count`: 0 for all.
+fn shown_in_full(stream: &Stream, count: u64) -> u64 {
+    let most = if count == 0 { u64::MAX } else { count };
+    let pending = |(_, group): (_, &Group)| 2 * most.min(group.pending().len() as u64);
+    most.min(stream.len()) + stream.groups().map(pending).sum::<u64>()
+}
+
 fn xinfo_stream(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    let key = ctx.key(args[2]);
+    let (key, most) = (ctx.key(args[2]), (ctx.reads_max() / 4) as u64);
     let stream = read(ctx.shard, ctx.db, key)?.ok_or(CommandError::NoSuchKey)?;
     let full = match &args[3..] {
         [] => None,
@@ -128,6 +135,9 @@ fn xinfo_stream(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             )));
         }
     };
+    if full.is_some_and(|count| shown_in_full(stream, count) > most) {
+        return ctx.step_aside();
+    }
     let reply = &mut ctx.reply;
     reply.map(if full.is_some() { 9 } else { 10 });
     reply.bulk_str("length");

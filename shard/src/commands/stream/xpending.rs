@@ -65,12 +65,23 @@ fn list(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let count = u64::try_from(parse_integer(args[at + 2])?).unwrap_or(0);
     let (start, end) = (parse_start(args[at])?, parse_end(args[at + 1])?);
     let consumer = args.get(at + 3);
-    let now_ms = ctx.now_ms();
+    let (now_ms, most) = (ctx.now_ms(), ctx.reads_max() / 4);
     let key = ctx.key(args[1]);
     let group = read(ctx.shard, ctx.db, key)?.and_then(|stream| stream.group(args[2]));
     let Some(group) = group else {
         return Err(no_key_or_group(args[1], args[2]));
     };
+    // Who asks for idle ones may look at all to find a few.
+    let looks = match idle_min > 0 {
+        true => group.pending().len() / 4,
+        false => group
+            .pending()
+            .len()
+            .min(usize::try_from(count).unwrap_or(usize::MAX)),
+    };
+    if looks > most {
+        return ctx.step_aside();
+    }
     let reply = &mut ctx.reply;
     let consumer = match consumer.map(|name| group.find_consumer(name)) {
         None => None,

@@ -1,7 +1,7 @@
 //! XREAD, and what it shares with XREADGROUP.
 
 use super::{is_word, parse_id, parse_integer, read, reply_entries, stream_of};
-use crate::collections::stream::StreamId;
+use crate::collections::stream::{Stream, StreamId};
 use crate::ctx::{Args, Block, CommandResult, Ctx, Handler, Null, Wake};
 use crate::object::Type;
 use ringwood_protocol::command::*;
@@ -93,6 +93,14 @@ impl<'a, 'b> Request<'a, 'b> {
             ));
         }
         Ok(request)
+    }
+
+    /// About how many entries from an ID on are asked for, `None` if more than `most`.
+    pub fn entries_within(&self, stream: &Stream, start: StreamId, most: u64) -> Option<u64> {
+        match stream.range_len_within(start, StreamId::MAX, most) {
+            Some(entries) => Some(entries.min(self.count)),
+            None => Some(self.count).filter(|count| *count <= most),
+        }
     }
 
     /// Nothing was there: waits if asked to, with these words if they are to be others than the client's.
@@ -200,6 +208,22 @@ fn xread(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     }
     if wrong_type {
         return Err(CommandError::WrongType);
+    }
+    // As with XRANGE.
+    let mut left = (ctx.reads_max() / 4) as u64;
+    if request.count > left / found.len() as u64 {
+        for &at in &found {
+            let key = ctx.key(request.keys[at]);
+            let entry = ctx.shard.keyspace.get(ctx.db, key);
+            let entries = entry.map_or(Some(0), |entry| {
+                let start = after[at].next().unwrap_or(StreamId::MAX);
+                request.entries_within(stream_of(entry.object()), start, left)
+            });
+            match entries {
+                Some(entries) => left -= entries,
+                None => return ctx.step_aside(),
+            }
+        }
     }
     let open = ctx.reply.begin_map_or_array(found.len());
     let count = found.len();

@@ -33,6 +33,8 @@ fn xreadgroup(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     };
     let mut wanted = Vec::with_capacity(request.keys.len());
     let mut served = 0;
+    // What is delivered is noted in two places besides.
+    let mut left = Some((ctx.reads_max() / 8) as u64);
     for (name, id) in request.keys.iter().zip(request.ids) {
         let key = ctx.key(name);
         let stream = read(ctx.shard, ctx.db, key)?;
@@ -57,7 +59,24 @@ fn xreadgroup(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
                 }
             },
         };
+        left = left.and_then(|left| {
+            let entries = match what {
+                Wanted::New => {
+                    let start = found.last_id.next().unwrap_or(StreamId::MAX);
+                    request.entries_within(stream, start, left)
+                }
+                Wanted::History(_) => {
+                    let id = found.find_consumer(consumer);
+                    let all = id.map_or(0, |id| found.consumer(id).pending().len());
+                    Some(request.count.min(all as u64))
+                }
+            };
+            left.checked_sub(entries?)
+        });
         wanted.push(what);
+    }
+    if left.is_none() {
+        return ctx.step_aside();
     }
     // The command itself is not logged: what it does depends on the time.
     ctx.log = Log::Nothing;
