@@ -6,6 +6,9 @@ use crate::config::compound::OutputBufferLimit;
 use crate::core::Core;
 use crate::io::ConnId;
 
+/// Redis writes so many bytes into a buffer that every client has, and which does not count.
+const UNCOUNTED: usize = 16 << 10;
+
 /// The limit that holds for a client, if there is one.
 #[inline]
 pub(crate) fn of(client: &Client, config: &Config) -> Option<OutputBufferLimit> {
@@ -22,7 +25,10 @@ impl OutputBufferLimit {
     /// Notes when the soft limit is passed, and says whether the client must go: at once beyond the hard limit, after its
     /// seconds beyond the soft one.
     pub(crate) fn is_exceeded(&self, client: &mut Client, now_ns: u64) -> bool {
-        let bytes = client.output_len() as u64;
+        let bytes = match client.output_len() {
+            ..=UNCOUNTED => 0,
+            bytes => bytes as u64,
+        };
         if self.soft_bytes == 0 || bytes < self.soft_bytes {
             client.over_soft_limit_since = 0;
         } else if client.over_soft_limit_since == 0 {
@@ -98,28 +104,40 @@ mod tests {
     #[test]
     fn the_hard_limit_acts_at_once() {
         let limit = OutputBufferLimit {
-            hard_bytes: 100,
+            hard_bytes: 20_000,
             soft_bytes: 0,
             soft_seconds: 0,
         };
-        assert!(!limit.is_exceeded(&mut client(99), 1));
-        assert!(limit.is_exceeded(&mut client(100), 1));
+        assert!(!limit.is_exceeded(&mut client(19_999), 1));
+        assert!(limit.is_exceeded(&mut client(20_000), 1));
+    }
+
+    #[test]
+    fn what_every_client_has_room_for_does_not_count() {
+        let limit = OutputBufferLimit {
+            hard_bytes: 1,
+            soft_bytes: 1,
+            soft_seconds: 0,
+        };
+        let mut c = client(UNCOUNTED);
+        assert!(!limit.is_exceeded(&mut c, 1) && !limit.is_exceeded(&mut c, SECOND));
+        assert!(limit.is_exceeded(&mut client(UNCOUNTED + 1), 1));
     }
 
     #[test]
     fn the_soft_limit_acts_after_its_time_without_a_pause() {
         let limit = OutputBufferLimit {
             hard_bytes: 0,
-            soft_bytes: 100,
+            soft_bytes: 20_000,
             soft_seconds: 2,
         };
-        let mut c = client(100);
+        let mut c = client(20_000);
         assert!(!limit.is_exceeded(&mut c, 10 * SECOND));
         assert!(!limit.is_exceeded(&mut c, 12 * SECOND));
         assert!(limit.is_exceeded(&mut c, 12 * SECOND + 1));
         c.out.truncate(50);
         assert!(!limit.is_exceeded(&mut c, 14 * SECOND));
-        c.out.resize(200, b'x');
+        c.out.resize(20_200, b'x');
         assert!(!limit.is_exceeded(&mut c, 15 * SECOND));
         assert!(limit.is_exceeded(&mut c, 17 * SECOND + 1));
     }

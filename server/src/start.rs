@@ -416,7 +416,7 @@ fn run_core(
         .lock()
         .unwrap_or_else(|e| e.into_inner())
         .clone();
-    let mut io = match World::start(engine) {
+    let mut io = match World::start(engine, shared.clients.len()) {
         Ok(io) => io,
         Err(error) => {
             let copy = Error::new(error.kind(), error.to_string());
@@ -433,6 +433,7 @@ fn run_core(
         .enumerate()
         .filter(|(_, o)| **o as usize == id);
     shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
+    shard.keyspace.set_own_slots(&shard.owned);
     let _ = out.send((id, Ok(io.waker())));
     let Ok(wakers) = started.recv() else {
         return Ok(());

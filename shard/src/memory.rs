@@ -65,6 +65,11 @@ pub fn thread_used() -> isize {
     COUNTER.with(|counter| counter.used.get())
 }
 
+/// Memory that this thread took from the system by itself, or gave back.
+pub fn count_mapped(bytes: isize) {
+    count(bytes);
+}
+
 /// What the threads use that have called [`begin_aside`].
 pub fn aside() -> isize {
     ASIDE.load(Relaxed)

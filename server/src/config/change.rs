@@ -249,6 +249,16 @@ mod tests {
                 "percentage argument must be less or equal to 100",
             ),
             (
+                "maxmemory",
+                "8589934592gb",
+                "argument must be greater or equal to 0",
+            ),
+            (
+                "maxmemory-clients",
+                "9223372036854775808",
+                "percentage argument must be less or equal to 100",
+            ),
+            (
                 "maxmemory-clients",
                 "-5",
                 "argument must be a memory or percent value",

@@ -269,7 +269,16 @@ fn number(
             .and_then(|text| i128::from_str_radix(text, 8).ok())
             .ok_or("argument couldn't be parsed as an octal number")?,
     };
-    if (min..=max).contains(&value) {
+    // Redis takes what does not fit 63 bits for a negative number.
+    let is_large = value > i128::from(i64::MAX);
+    if is_large && limits.unit == Unit::Memory {
+        Err("argument must be greater or equal to 0".into())
+    } else if is_large && limits.unit == Unit::MemoryOrPercent {
+        Err(format!(
+            "percentage argument must be less or equal to {}",
+            -min
+        ))
+    } else if (min..=max).contains(&value) {
         Ok(value)
     } else if limits.unit == Unit::Octal {
         Err(format!(

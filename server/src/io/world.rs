@@ -46,12 +46,13 @@ impl World {
             }
         }
     }
-    /// Opens the backend that [`World::choose`] chose, on the thread that will use it.
-    pub fn start(engine: IoEngine) -> std::io::Result<Self> {
+    /// Opens the backend that [`World::choose`] chose, on the thread of one of so many cores.
+    pub fn start(engine: IoEngine, cores: usize) -> std::io::Result<Self> {
         match engine {
             IoEngine::Epoll => Ok(Self::Epoll(epoll::Epoll::new()?)),
             IoEngine::Uring | IoEngine::Auto => {
-                Ok(Self::Uring(uring::Uring::new(&uring::Options::default())?))
+                let options = uring::Options::of_cores(cores);
+                Ok(Self::Uring(uring::Uring::new(&options)?))
             }
         }
     }

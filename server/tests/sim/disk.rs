@@ -109,6 +109,7 @@ impl Machine {
                 .enumerate()
                 .filter(|(_, o)| **o as usize == id);
             shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
+            shard.keyspace.set_own_slots(&shard.owned);
             shard.loading = reads;
             if let Some(base) = &plan.base {
                 load(&on, base, &mut shard, Twice::Refused, id == 0).map_err(stopped)?;

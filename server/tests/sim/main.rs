@@ -92,6 +92,7 @@ fn cores(count: usize, strict: bool, net: &SharedNet, chance: &mut Chance) -> Ve
                 .enumerate()
                 .filter(|(_, o)| **o as usize == id);
             shard.owned = SlotSet::from_slots(owned.map(|(slot, _)| slot as u16));
+            shard.keyspace.set_own_slots(&shard.owned);
             Core::new(id, io, shard, mailbox, shared.clone())
         })
         .collect()

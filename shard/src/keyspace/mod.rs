@@ -13,17 +13,20 @@ pub mod cut;
 pub mod entry;
 pub mod heap;
 mod open;
+mod roots;
 pub mod table;
 mod thin;
 
 use crate::memory::untouched::Untouched;
 use crate::object::{Encoding, Object, Type};
+use crate::slot_set::SlotSet;
 use cut::Cut;
 use entry::{Entry, Header, Parts, Value};
 use foldhash::quality::SeedableRandomState;
 use heap::Heap;
 pub use open::{EntryMut, EntryRef, Found};
 use ringwood_protocol::slot::{SLOT_COUNT, key_slot};
+use roots::{Pages, Roots};
 use std::hash::{BuildHasher, Hasher};
 use table::{Cell, Node};
 
@@ -61,7 +64,7 @@ pub struct Key<'a> {
 /// One database of one core.
 struct Db {
     /// By slot; made when the database gets its first key.
-    tables: Option<Box<[Node; SLOTS]>>,
+    tables: Option<Roots>,
     len: usize,
     expiring: usize,
     groups: [u32; SLOTS / GROUP],
@@ -81,13 +84,6 @@ impl Db {
     }
 }
 
-fn new_tables() -> Box<[Node; SLOTS]> {
-    let nodes: Box<[Node]> = vec![Node::default(); SLOTS].into_boxed_slice();
-    nodes
-        .try_into()
-        .unwrap_or_else(|_| unreachable!("made with this length"))
-}
-
 /// Values whose freeing may take long, and tables of flushed databases: freed in slices.
 #[derive(Default)]
 struct Graveyard {
@@ -99,7 +95,7 @@ struct Graveyard {
 
 /// The tables of a flushed database, freed from the first slot on.
 struct Flushed {
-    tables: Box<[Node; SLOTS]>,
+    tables: Roots,
     /// Entries in each group of slots, so that a small database is freed without a look at every slot.
     groups: [u32; SLOTS / GROUP],
     next: usize,
@@ -114,6 +110,8 @@ pub struct Keyspace {
     dbs: Vec<Db>,
     /// By uid: the database's index.
     by_uid: Vec<u16>,
+    /// Of the core's own slots.
+    own: Pages,
     heap: Heap,
     hasher: KeyHasher,
     graveyard: Graveyard,
@@ -132,13 +130,10 @@ impl Keyspace {
             databases <= 1 << 10,
             "the expiry wheel numbers databases with 10 bits"
         );
-        let mut dbs: Vec<Db> = (0..databases).map(|i| Db::new(i as u16)).collect();
-        if let Some(first) = dbs.first_mut() {
-            first.tables = Some(new_tables());
-        }
         Self {
-            dbs,
+            dbs: (0..databases).map(|i| Db::new(i as u16)).collect(),
             by_uid: (0..databases as u16).collect(),
+            own: Pages::default(),
             heap: Heap::default(),
             hasher,
             graveyard: Graveyard::default(),
@@ -149,6 +144,15 @@ impl Keyspace {
         }
     }
 
+    /// The core's slots: what their tables need is there before the first key, in the first database from now on.
+    pub fn set_own_slots(&mut self, slots: &SlotSet) {
+        let own = Pages::of(slots);
+        self.own = own;
+        if let Some(first) = self.dbs.first_mut() {
+            let tables = first.tables.get_or_insert_with(|| Roots::new(own));
+            tables.set_own(own);
+        }
+    }
     pub fn databases(&self) -> usize {
         self.dbs.len()
     }
@@ -267,13 +271,21 @@ impl Keyspace {
 
     fn link(&mut self, db: usize, key: Key<'_>, entry: Entry) -> EntryMut<'_> {
         let Self {
-            dbs, heap, hasher, ..
+            dbs,
+            own,
+            heap,
+            hasher,
+            ..
         } = self;
         let database = &mut dbs[db];
-        let tables = database.tables.get_or_insert_with(new_tables);
+        let tables = database.tables.get_or_insert_with(|| Roots::new(*own));
         let cell = tables[key.slot as usize].insert(heap, key.hash, entry, &|k| hasher.hash(k));
         database.len += 1;
-        database.groups[key.slot as usize / GROUP] += 1;
+        let group = &mut database.groups[key.slot as usize / GROUP];
+        *group += 1;
+        if *group == 1 {
+            tables.use_slot(key.slot as usize);
+        }
         database.expiring += entry.expire_at().is_some() as usize;
         EntryMut {
             keyspace: self,
@@ -469,7 +481,7 @@ impl Keyspace {
         // A database that had tables will need them again: their memory is the server's, not the first key's.
         new.tables = match self.dbs[db].len {
             0 => self.dbs[db].tables.take(),
-            _ => Some(new_tables()),
+            _ => Some(Roots::new(self.own)),
         };
         let old = std::mem::replace(&mut self.dbs[db], new);
         if let Some(tables) = old.tables.filter(|_| old.len > 0) {

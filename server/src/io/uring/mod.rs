@@ -61,6 +61,24 @@ pub struct Options {
     pub plain: bool,
 }
 
+impl Options {
+    /// For one of so many cores: what is ready at first is there however small the server's limit of memory is, so together they have no more than
+    /// one core, roughly.
+    pub fn of_cores(cores: usize) -> Self {
+        let Self {
+            buffer_count,
+            incremental_count,
+            ..
+        } = Self::default();
+        let cores = u16::try_from(cores).unwrap_or(u16::MAX).max(1);
+        Self {
+            buffer_count: (buffer_count / cores).max(8),
+            incremental_count: (incremental_count / cores).max(1),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {
