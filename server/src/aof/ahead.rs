@@ -67,9 +67,9 @@ impl Settlement {
     /// All but the manifest. A file whose sync fails keeps it from ever succeeding: what it lacks no later sync brings. Then only a
     /// new base helps, for which the file does not matter.
     fn sync(&self) -> Result<()> {
-        for file in self.files() {
-            file.sync_in_order()?;
-        }
+        let files: Vec<_> = self.files().collect();
+        self.disk
+            .at_once(files.len(), |at| files[at].sync_in_order())?;
         // A manifest must not be there after a crash without the files that it names.
         self.disk.sync_folder(&self.dir)
     }

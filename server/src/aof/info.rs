@@ -14,7 +14,9 @@ pub(crate) fn lines(core: &Core, out: &mut String) {
     };
     let sizes = state.sizes();
     let rewrite = state.rewrite_status();
-    line("aof_enabled", &u8::from(sizes.is_some()));
+    // Also while it cannot be written, and so waits for its beginning.
+    let enabled = sizes.is_some() || core.config.appendonly;
+    line("aof_enabled", &u8::from(enabled));
     line(
         "aof_rewrite_in_progress",
         &u8::from(rewrite.since.is_some()),

@@ -122,6 +122,15 @@ impl LogFile {
     }
 }
 
+/// Whether a log can be begun at all, for who asks for one.
+pub fn try_folder(disk: &Disk, config: &Config) -> Result<()> {
+    let dir = config.dir.path().join(config.appenddirname.as_path());
+    disk.make_folder(&dir)?;
+    let path = dir.join(format!("temp-{}.incr", config.appendfilename));
+    disk.create(&path)?;
+    disk.remove(&path)
+}
+
 /// What all cores know of the log.
 #[derive(Default)]
 pub struct State {
@@ -426,9 +435,6 @@ impl Files {
             }
             bytes.append(&mut rest);
             file.write_all(&bytes)?;
-            if settled {
-                file.sync_data()?;
-            }
             last = seq;
             made.push(Arc::new(LogFile::new(
                 file,
@@ -446,6 +452,10 @@ impl Files {
             }
         }
         let files = made;
+        if settled {
+            self.disk
+                .at_once(files.len(), |at| files[at].file.sync_data())?;
+        }
         Ok(Made {
             manifest,
             files,

@@ -135,7 +135,10 @@ pub fn prepare(disk: &Disk, config: &Config, cores: u16) -> Result<(Plan, Files)
             finish_adopting(disk, config, &dir, &name, &manifest)?;
             manifest
         }
-        None => adopt(disk, config, &dir, &name)?,
+        None => {
+            set_aside(disk, &dir, &name)?;
+            adopt(disk, config, &dir, &name)?
+        }
     };
     let adopts = super::ahead::adopt(disk, &dir, &name, &mut manifest);
     let look = look(disk, config, &dir, &manifest)?;
@@ -295,6 +298,35 @@ fn comes_behind(survey: &Survey, later: &Survey) -> bool {
         (Some(a), Some(b)) if a.cores == b.cores => a.core == b.core && later.has_own(),
         _ => later.has_something(),
     }
+}
+
+/// Without a manifest nobody knows what files are worth, and new ones would take their names: they get others.
+fn set_aside(disk: &Disk, dir: &Path, name: &str) -> Result<(), String> {
+    let names = disk.foreign_names(dir);
+    for file in names.map_err(|e| format!("{}: {e}", dir.display()))? {
+        let rest = file
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('.'));
+        let Some((seq, kind)) = rest.and_then(|rest| rest.split_once('.')) else {
+            continue;
+        };
+        let is_ours = matches!(kind, "base.rdb" | "base.aof" | "incr.aof");
+        if !is_ours || seq.parse::<u64>().is_err() {
+            continue;
+        }
+        let mut copies = (1..).map(|nth| dir.join(format!("{file}.unnamed-{nth}")));
+        let Some(to) = copies.find(|path| !path.exists()) else {
+            continue;
+        };
+        tracing::warn!(
+            "There is no manifest that names {file}: it is not read, and moved to {}",
+            to.display()
+        );
+        let path = dir.join(&file);
+        disk.rename(&path, &to)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// A log of before Redis 7, which was one file, becomes the base.

@@ -171,6 +171,12 @@ fn act(shared: &Shared, directive: &Directive, config: &Config) -> std::result::
             tracing::warn!("Unable to write oom_score_adj: {error}");
             "Failed to apply new oom_score_adj configuration, check server logs."
         })?,
+        "appendonly" if config.appendonly && !shared.aof.is_on() => {
+            crate::aof::try_folder(&shared.aof.disk, config).map_err(|error| {
+                tracing::warn!("Can't open the append-only file: {error}");
+                "Unable to turn on AOF. Check server logs."
+            })?;
+        }
         "maxclients" => raise_descriptor_limit(config.maxclients)?,
         "port" | "bind" => {
             let moved = lock(&shared.listening).follow(config);

@@ -381,7 +381,7 @@ mod tests {
             ("maxmemory", "1KB", "1024"),
             ("maxmemory", "2m", "2000000"),
             ("maxmemory", "", "0"),
-            ("maxmemory", "18446744073709551615", "18446744073709551615"),
+            ("maxmemory", "9223372036854775807", "9223372036854775807"),
             ("maxmemory-clients", "5%", "5%"),
             ("notify-keyspace-events", "KEA", "AKE"),
             ("notify-keyspace-events", "AKExn", "AKE"),

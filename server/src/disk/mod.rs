@@ -5,12 +5,17 @@
 
 pub mod sim;
 
+use crate::commands::lock;
+use ringwood_shard::memory::{count_mapped, thread_used};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Result, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
 
 #[derive(Clone, Debug, Default)]
 pub enum Disk {
@@ -28,6 +33,8 @@ pub enum DiskFile {
 
 /// The mode of new files, before the umask.
 const MODE: u32 = 0o666;
+/// So much is done at a time.
+const AT_ONCE: usize = 32;
 
 impl Disk {
     /// A new file in the place of whatever is there, to be written and read.
@@ -79,6 +86,15 @@ impl Disk {
             Self::Simulated(disk) => disk.open(path).is_ok(),
         }
     }
+    /// The names of files in a folder that others may have put there: in the simulation there are no others.
+    pub fn foreign_names(&self, folder: &Path) -> Result<Vec<String>> {
+        match self {
+            Self::Real => fs::read_dir(folder)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect(),
+            Self::Simulated(_) => Ok(Vec::new()),
+        }
+    }
     pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         match self {
             Self::Real => fs::rename(from, to),
@@ -115,6 +131,44 @@ impl Disk {
             Self::Real => File::open(folder)?.sync_all(),
             Self::Simulated(disk) => disk.sync_folder(folder),
         }
+    }
+    /// Does work for each of so many files, such as syncing them, for many at a time: most of it is waiting, and the file system puts into one
+    /// commit what comes together. All of it is done, also where some fails.
+    pub fn at_once(&self, count: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let failure = Mutex::new(None);
+        let run = || {
+            loop {
+                let at = next.fetch_add(1, Relaxed);
+                if at >= count {
+                    return;
+                }
+                if let Err(error) = work(at) {
+                    lock(&failure).get_or_insert(error);
+                }
+            }
+        };
+        let helpers = match self {
+            Self::Real => count.clamp(1, AT_ONCE) - 1,
+            // One after the other, so that a seed says it all.
+            Self::Simulated(_) => 0,
+        };
+        let used = thread_used();
+        thread::scope(|scope| {
+            for _ in 0..helpers {
+                let helper = thread::Builder::new().name("sync".into());
+                if helper.spawn_scoped(scope, run).is_err() {
+                    break;
+                }
+            }
+            run();
+        });
+        // What was made for the threads here they have freed.
+        if helpers > 0 {
+            count_mapped(used - thread_used());
+        }
+        let failure = failure.into_inner().unwrap_or_else(|e| e.into_inner());
+        failure.map_or(Ok(()), Err)
     }
     /// Names the time since the machine started: as long as it is the same, what processes have written is there, synced or not.
     pub fn boot(&self) -> Option<String> {
@@ -227,6 +281,40 @@ impl Seek for DiskFile {
         match self {
             Self::Real(file) => file.seek(to),
             Self::Simulated(file) => file.seek(to),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn what_is_done_at_once_is_all_done_and_waits_together() {
+        let all = Barrier::new(AT_ONCE);
+        let done = AtomicUsize::new(0);
+        let before = thread_used();
+        let result = Disk::Real.at_once(AT_ONCE, |_| {
+            // Nobody gets past it alone.
+            all.wait();
+            done.fetch_add(1, Relaxed);
+            Ok(())
+        });
+        assert!(result.is_ok() && done.load(Relaxed) == AT_ONCE);
+        assert_eq!(thread_used(), before);
+        for disk in [Disk::Real, Disk::Simulated(sim::SimDisk::new(1))] {
+            let done = AtomicUsize::new(0);
+            let result = disk.at_once(100, |at| {
+                done.fetch_add(1, Relaxed);
+                match at {
+                    7 => Err(std::io::Error::other("seven")),
+                    _ => Ok(()),
+                }
+            });
+            assert_eq!(result.unwrap_err().to_string(), "seven");
+            assert_eq!(done.load(Relaxed), 100);
+            disk.at_once(0, |_| unreachable!()).unwrap();
         }
     }
 }

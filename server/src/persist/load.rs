@@ -129,6 +129,10 @@ impl<R: Read, O: Fn(u16) -> Option<usize>> Finder<R, O> {
         }
     }
 
+    /// `rdbchecksum no`: a file is read though its checksum is wrong.
+    pub fn skip_checksum(&mut self) {
+        self.scanner.skip_checksum();
+    }
     /// Finds the next piece. False: the file has ended, and its checksum is right.
     pub fn next(&mut self, piece: &mut Piece) -> Result<bool, String> {
         piece.clear();

@@ -186,6 +186,9 @@ impl Source {
         let state = &shared.persistence;
         let owner = |slot: u16| Some(shared.owners[slot as usize] as usize);
         let mut finder = Finder::new(file, config.databases as usize, true, owner);
+        if !config.rdbchecksum {
+            finder.skip_checksum();
+        }
         loop {
             let mut piece = match self.free.pop() {
                 Some(piece) => piece,

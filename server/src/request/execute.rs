@@ -161,7 +161,7 @@ impl Core {
         flow
     }
 
-    /// Refuses a command that needs memory. In MULTI that is every command, since the queue does.
+    /// Refuses a command that needs memory, and EXEC if one of those queued does.
     #[cold]
     fn refuse_for_memory(&mut self, conn: ConnId, entry: &'static Entry) -> Option<Flow> {
         let multi = self.clients.get(conn)?.multi.as_ref();
@@ -169,8 +169,8 @@ impl Core {
             ("EXEC", Some(_)) if entry.parent.is_none() => {
                 self.refuse_exec_with(conn, entry, DENYOOM, &CommandError::OutOfMemory)
             }
-            ("DISCARD" | "QUIT" | "RESET", Some(_)) if entry.parent.is_none() => None,
-            (_, multi) => (multi.is_some() || entry.has(DENYOOM))
+            _ => entry
+                .has(DENYOOM)
                 .then(|| self.refuse(conn, Some(entry), CommandError::OutOfMemory)),
         }
     }

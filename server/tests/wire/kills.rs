@@ -133,7 +133,8 @@ fn disturb(workers: &[Worker], story: &Mutex<Story>, mut c: Client, mut random: 
                 loop {
                     let info = ask("INFO persistence")?;
                     let begun = info.contains("aof_enabled:1");
-                    if begun && info.contains("aof_rewrite_in_progress:0") {
+                    let waits = info.contains("aof_rewrite_scheduled:1");
+                    if begun && !waits && info.contains("aof_rewrite_in_progress:0") {
                         assert!(info.contains("aof_last_bgrewrite_status:ok"), "{info}");
                         break;
                     }

@@ -169,4 +169,8 @@ fn of_a_damaged_file_nothing_is_served() {
         assert!(log.contains("offset") && log.contains(word), "{log}");
         assert_eq!(fs::read(&path).expect("the file"), bad);
     }
+    // Who wants no checksums can read a file that is otherwise whole.
+    fs::write(&path, &damaged).expect("a damaged file");
+    let server = start(2, &options(&folder, &["--rdbchecksum", "no"]));
+    all_is_there(&mut server.client());
 }

@@ -479,6 +479,33 @@ fn a_damaged_file_is_refused_and_named() {
     }
 }
 
+/// Redis begins an empty log then, too, and writes over the files.
+#[test]
+fn without_a_manifest_files_are_neither_read_nor_lost() {
+    for shards in [1, 4] {
+        let (folder, path) = Folder::with_log(shards);
+        let bytes = std::fs::read(&path).expect("a file of the log");
+        let dir = folder.0.join("appendonlydir");
+        let remove = || std::fs::remove_file(dir.join("appendonly.aof.manifest"));
+        remove().expect("the manifest");
+        let (server, mut c) = folder.server(shards, &[]);
+        assert_eq!(c.call("DBSIZE"), ":0\r\n");
+        ok(&mut c, "SET k v");
+        drop(server);
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let kept = dir.join(format!("{name}.unnamed-1"));
+        assert_eq!(std::fs::read(&kept).expect("the file"), bytes);
+        remove().expect("the manifest");
+        let (server, _c) = folder.server(shards, &[]);
+        drop(server);
+        assert_eq!(std::fs::read(&kept).expect("the file"), bytes);
+        assert!(dir.join(format!("{name}.unnamed-2")).exists());
+        // What the new server writes is read again.
+        let (_server, mut c) = folder.server(shards, &[]);
+        assert_eq!(c.call("DBSIZE"), ":0\r\n");
+    }
+}
+
 #[test]
 fn a_file_that_was_cut_off_is_read_if_that_is_wanted() {
     for shards in [1, 4] {
@@ -742,4 +769,29 @@ fn a_log_that_cannot_be_written_can_be_switched_off() {
         wait_for(&mut c, "aof_enabled", "0");
         ok(&mut c, "SET k w");
     }
+}
+
+/// As Redis answers, rather than to say OK and have no log.
+#[test]
+fn a_log_that_cannot_begin_is_not_switched_on() {
+    let folder = TemporaryFolder::new("log");
+    let dir = folder.to_str().expect("a plain name");
+    // A file is where the log's folder would be.
+    let in_the_way = folder.join("appendonlydir");
+    std::fs::write(&in_the_way, "x").expect("a file");
+    let server = Server::start(2, &["--dir", dir, "--save", ""]);
+    let mut c = server.client();
+    let refused = c.call("CONFIG SET appendonly yes");
+    assert!(
+        refused.contains("Unable to turn on AOF. Check server logs."),
+        "{refused}"
+    );
+    assert_eq!(
+        c.call("CONFIG GET appendonly"),
+        "*2\r\n$10\r\nappendonly\r\n$2\r\nno\r\n"
+    );
+    wait_for(&mut c, "aof_enabled", "0");
+    std::fs::remove_file(&in_the_way).expect("the file");
+    ok(&mut c, "CONFIG SET appendonly yes");
+    wait_for(&mut c, "aof_enabled", "1");
 }
