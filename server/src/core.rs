@@ -271,6 +271,7 @@ impl Core {
             self.shared.acl.log().reset_totals();
             self.shared.total_connections.store(0, Ordering::Relaxed);
             self.shared.rejected_connections.store(0, Ordering::Relaxed);
+            self.shared.memory.reset_time_over_limit();
         }
     }
 

@@ -125,6 +125,7 @@ impl Core {
         let budget = budget_ns(self.config.maxmemory_eviction_tenacity);
         let owed = self.shared.memory.cores[self.id].owed.load(Relaxed);
         self.room.out = self.free_memory(owed, begun, budget);
+        self.note_limit();
         self.publish_memory();
         self.publish_candidates();
         // With the memory published, so that nobody sees it neither freed nor owed.
@@ -191,6 +192,11 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn note_limit(&self) {
+        let is_over = self.config.maxmemory > 0 && self.over() > 0;
+        self.shared.memory.note_limit(is_over, self.io.mono_ns());
     }
 
     fn evict_run(&mut self) -> Evicted {
@@ -264,6 +270,7 @@ impl Core {
     pub(crate) fn memory_cron(&mut self) {
         let limit = self.config.maxmemory;
         if limit == 0 {
+            self.note_limit();
             return;
         }
         self.look_at_others();
@@ -272,6 +279,7 @@ impl Core {
             self.publish_candidates();
         }
         self.make_room();
+        self.note_limit();
     }
 }
 

@@ -323,6 +323,9 @@ pub struct MemoryGauge {
     startup: Box<[AtomicI64]>,
     peak: AtomicU64,
     peak_unix_ms: AtomicI64,
+    /// Since when more is in use than `maxmemory` allows (monotonic nanoseconds), or 0; and for how long there was before.
+    over_since_ns: AtomicU64,
+    over_ns: AtomicU64,
 }
 
 impl MemoryGauge {
@@ -333,7 +336,36 @@ impl MemoryGauge {
             startup: zeros(),
             peak: AtomicU64::new(0),
             peak_unix_ms: AtomicI64::new(0),
+            over_since_ns: AtomicU64::new(0),
+            over_ns: AtomicU64::new(0),
         }
+    }
+    /// A core has seen whether more is in use than is allowed, and could not make it less at once.
+    pub fn note_limit(&self, is_over: bool, now_ns: u64) {
+        let since = self.over_since_ns.load(Ordering::Relaxed);
+        if is_over == (since > 0) {
+            return;
+        }
+        let next = if is_over { now_ns.max(1) } else { 0 };
+        let known = &self.over_since_ns;
+        let changed = known.compare_exchange(since, next, Ordering::Relaxed, Ordering::Relaxed);
+        if changed.is_ok() && !is_over {
+            let ns = now_ns.saturating_sub(since);
+            self.over_ns.fetch_add(ns, Ordering::Relaxed);
+        }
+    }
+    /// For how many milliseconds more has been in use than is allowed: in all, and this time.
+    pub fn time_over_limit(&self, now_ns: u64) -> (u64, u64) {
+        let current = match self.over_since_ns.load(Ordering::Relaxed) {
+            0 => 0,
+            since => now_ns.saturating_sub(since),
+        };
+        let before = self.over_ns.load(Ordering::Relaxed);
+        ((before + current) / 1_000_000, current / 1_000_000)
+    }
+    pub fn reset_time_over_limit(&self) {
+        self.over_since_ns.store(0, Ordering::Relaxed);
+        self.over_ns.store(0, Ordering::Relaxed);
     }
     fn sum(values: &[AtomicI64]) -> u64 {
         let sum: i64 = values.iter().map(|v| v.load(Ordering::Relaxed)).sum();
@@ -425,6 +457,23 @@ mod tests {
         // CONFIG RESETSTAT: the counter falls; that is no rate.
         meter.take(2_100_000_000, Sample::default());
         assert!(meter.rate().commands < 1000);
+    }
+
+    #[test]
+    fn time_over_the_limit_is_counted_once_for_all_cores() {
+        let gauge = MemoryGauge::new(2);
+        let ms = |ms: u64| ms * 1_000_000;
+        gauge.note_limit(false, ms(5));
+        gauge.note_limit(true, ms(10));
+        gauge.note_limit(true, ms(12));
+        assert_eq!(gauge.time_over_limit(ms(15)), (5, 5));
+        gauge.note_limit(false, ms(20));
+        gauge.note_limit(false, ms(25));
+        assert_eq!(gauge.time_over_limit(ms(30)), (10, 0));
+        gauge.note_limit(true, ms(40));
+        assert_eq!(gauge.time_over_limit(ms(41)), (11, 1));
+        gauge.reset_time_over_limit();
+        assert_eq!(gauge.time_over_limit(ms(50)), (0, 0));
     }
 
     #[test]
