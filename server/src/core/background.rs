@@ -16,6 +16,13 @@ const THIN_SLICE_NS: u64 = 200_000;
 
 const THIN_STEP: usize = 500;
 
+/// What is freed goes on in the next turn after so long.
+const FREE_SLICE_NS: u64 = 200_000;
+
+const FREE_STEP: usize = 50;
+
+const FREE_STEPS_MAX: usize = 10;
+
 impl Core {
     pub(super) fn background(&mut self) {
         if self.ending || self.locks.held_whole() {
@@ -35,7 +42,7 @@ impl Core {
         }
         self.look_for_flush();
         if !self.snapshot_waits() {
-            self.shard.keyspace.free_some(500);
+            self.free_slice();
         }
         self.snapshot_slice();
         self.thin_slice();
@@ -53,6 +60,18 @@ impl Core {
             self.cron();
         }
         self.publish_memory();
+    }
+
+    /// Frees some of what was deleted. How long a block takes depends on what lies in it and on where its neighbours are, so it is time
+    /// that bounds it, and a number only where there is no time to see (the simulation's stands still).
+    fn free_slice(&mut self) {
+        let begun = self.io.mono_ns();
+        for _ in 0..FREE_STEPS_MAX {
+            let all = self.shard.keyspace.free_some(FREE_STEP);
+            if all || self.io.mono_ns().saturating_sub(begun) >= FREE_SLICE_NS {
+                return;
+            }
+        }
     }
 
     /// Moves entries out of pages that hold little, with a quarter of this core's time at most.

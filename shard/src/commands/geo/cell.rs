@@ -310,6 +310,11 @@ impl Area {
         }
     }
 
+    /// A shape that Redis does not know.
+    pub fn is_of_valkey(&self) -> bool {
+        matches!(self.shape, Shape::Polygon { .. })
+    }
+
     /// How many times a circle's work it is to say whether a place is inside.
     pub fn effort(&self) -> usize {
         match &self.shape {

@@ -8,6 +8,7 @@ use crate::commands::zset::pairs::Pairs;
 use crate::commands::zset::view::View;
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use ringwood_protocol::command::*;
+use ringwood_protocol::number::double_text;
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
@@ -124,8 +125,25 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, source: usize, form: Form) -> CommandR
         _ => "georadiusstore",
     };
     edit::store(ctx, destination, &pairs, event);
+    if options.area.as_ref().is_some_and(Area::is_of_valkey) {
+        log_pairs(ctx, destination, &pairs);
+    }
     ctx.reply.integer(count as i64);
     Ok(())
+}
+
+/// Redis has to read the log, too, and does not know the words that the client used.
+fn log_pairs(ctx: &mut Ctx<'_>, destination: &[u8], pairs: &Pairs) {
+    ctx.log_as(&[b"DEL", destination]);
+    if !ctx.shard.logging || pairs.is_empty() {
+        return;
+    }
+    let scores: Vec<_> = pairs.iter().map(|(score, _)| double_text(score)).collect();
+    let mut words: Vec<&[u8]> = vec![b"ZADD", destination];
+    for (score, (_, member)) in scores.iter().zip(pairs.iter()) {
+        words.extend([score.as_bytes(), member]);
+    }
+    ctx.log_as(&words);
 }
 
 /// A place inside the area; its member lies in [`Found::members`].

@@ -184,7 +184,11 @@ fn polygons() {
             &format!("GEOSEARCH g {sicily} COUNT 1 WITHDIST"),
             "*1 *2 $7 Catania $10 68637.3630",
         )
-        .check(&format!("GEOSEARCHSTORE d g {sicily} STOREDIST"), ":2")
+        .check(&format!("GEOSEARCHSTORE d g {sicily}"), ":2")
+        .check_log(&[
+            "DEL d",
+            "ZADD d 3479099956230698 Palermo 3479447370796909 Catania",
+        ])
         .check(&format!("GEOSEARCH missing {sicily}"), "*0");
         for line in [
             format!("GEOSEARCH g FROMMEMBER Palermo {sicily}"),
