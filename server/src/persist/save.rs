@@ -7,7 +7,8 @@ use crate::mailbox::Ticket;
 use ringwood_protocol::error::CommandError;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Seconds after which a snapshot in the background is tried again that failed.
 const RETRY: i64 = 5;
@@ -64,10 +65,14 @@ impl Core {
         force: bool,
         failed: impl FnOnce(&mut Core) + 'static,
     ) {
+        let given_up = Arc::new(AtomicBool::new(false));
+        let seen = given_up.clone();
         let then = move |core: &mut Core, result: Result<(), Failure>| {
             if result.is_ok() || force {
                 return core.stop_all();
             }
+            // It may have failed before other cores come to their visit, which ends nothing then.
+            given_up.store(true, Release);
             let go_on = |core: &mut Core| {
                 core.ending = false;
                 Vec::new()
@@ -75,7 +80,8 @@ impl Core {
             let failed = |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| failed(core);
             core.ask_all(Ticket::NOBODY, Arc::new(go_on), Box::new(failed));
         };
-        self.save(claim, |core| core.ending = true, then);
+        let visit = move |core: &mut Core| core.ending = !seen.load(Acquire);
+        self.save(claim, visit, then);
     }
 
     /// Ends what is written in the background.
