@@ -243,7 +243,10 @@ fn keys_of(args: &[&[u8]]) -> std::result::Result<Found, CommandError> {
     let mut found = Vec::new();
     let mut fits = true;
     for spec in specs() {
+        let before = found.len();
         fits &= spec.each_key(args, |index| found.push((index, spec)));
+        // No keys are no wrong number only for a script.
+        fits &= found.len() > before || !matches!(spec.find, FindKeys::KeyNum { .. });
     }
     if !fits && entry.has(NO_MANDATORY_KEYS) {
         // A script without keys is one, so Redis takes a wrong number of them for none.
@@ -632,6 +635,9 @@ mod tests {
         assert_eq!(keys("eval x 2 a"), Ok(vec![]));
         refused("ping", "ERR The command has no key arguments");
         refused("spublish a b", "ERR The command has no key arguments");
+        for line in ["lmpop 0 a left", "zunionstore d 0 a", "sintercard 0 a"] {
+            refused(line, "ERR Invalid arguments specified for command");
+        }
         refused(
             "zunionstore d 3 a b",
             "ERR Invalid arguments specified for command",
