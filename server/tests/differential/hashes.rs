@@ -141,6 +141,7 @@ pub const SPECS: &[Spec] = &[
         "HSETEX",
         &[
             Key(H),
+            Maybe(&[OneOf(&[&[Word("NX")], &[Word("XX")]])]),
             Maybe(&[OneOf(&[&[Word("FNX")], &[Word("FXX")]])]),
             Maybe(&[OneOf(&[&[LIFE], &[Word("KEEPTTL")]])]),
             OneOf(&[
