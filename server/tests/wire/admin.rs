@@ -299,3 +299,24 @@ fn what_is_refused_took_no_time() {
     assert!(stat("latency_percentiles_usec_multi").is_some());
     assert_eq!(stat("errorstat_ERR"), Some("errorstat_ERR:count=5"));
 }
+
+/// Lengths are those that Redis 8.2.3 says.
+#[test]
+fn debug_object_says_how_long_a_value_is_in_a_file() {
+    for shards in [1, 4] {
+        let server = Server::start(shards, &["--enable-debug-command", "yes"]);
+        let mut client = server.client();
+        for (line, key, len) in [
+            ("SET s abc", "s", 4),
+            ("SET i 5", "i", 2),
+            ("RPUSH l a b c", "l", 19),
+            ("HSET h a 1", "h", 13),
+            ("SADD n 1", "n", 11),
+        ] {
+            client.call(line);
+            let text = client.call(&format!("DEBUG OBJECT {key}"));
+            let wanted = format!(" serializedlength:{len} ");
+            assert!(text.contains(&wanted), "{line}: {text}");
+        }
+    }
+}

@@ -27,6 +27,13 @@ pub fn dump(entry: EntryRef<'_>, compress: bool) -> Vec<u8> {
     sealed(writer.finish(), value::version_of(kind))
 }
 
+/// The bytes that a value takes in a file, its key and its kind aside.
+pub fn value_len(entry: EntryRef<'_>, compress: bool) -> usize {
+    let mut writer = Writer::new(compress);
+    value::write(&mut writer, entry);
+    writer.finish().len()
+}
+
 /// What DUMP answers with for a value of a file.
 pub fn payload(kind: u8, value: &[u8]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(1 + value.len() + FOOTER);

@@ -18,6 +18,7 @@ use ringwood_protocol::lossless;
 use ringwood_protocol::number::parse_i64;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
+use ringwood_shard::rdb::dump;
 use ringwood_shard::shard::{Expiry, Settings};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -221,7 +222,7 @@ fn object(call: &mut Call<'_>, key: &[u8]) -> Result {
                 "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
                 entry.key().as_ptr(),
                 entry.encoding().name(),
-                entry.memory(),
+                dump::value_len(entry, core.shard.settings.rdb_compression),
                 entry.access(),
                 core.shard.idle_seconds(entry.access()),
             ))
