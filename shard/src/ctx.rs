@@ -183,6 +183,20 @@ impl<'a> Ctx<'a> {
         let most = self.elements_max().saturating_mul(speed);
         count > most && self.size_of(key) > most && self.step_aside().is_ok()
     }
+    /// As [`Ctx::is_long_at`], for members by chance; with a negative count the same may come more than once.
+    pub fn is_long_by_chance(&mut self, key: &[u8], count: i64) -> bool {
+        let most = self.elements_max();
+        let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+        if wanted <= most {
+            return false;
+        }
+        let size = self.size_of(key);
+        let looks = match count < 0 && size > 0 {
+            true => wanted,
+            false => wanted.min(size),
+        };
+        looks > most && self.step_aside().is_ok()
+    }
     /// The elements of a collection in whatever encoding, for [`Ctx::is_long`]: 0 for a key that is missing. Counts nothing as read.
     pub fn size_of(&self, key: &[u8]) -> usize {
         let entry = self.shard.keyspace.get(self.db, self.shard.key(key));

@@ -179,6 +179,8 @@ fn what_is_found_aside_is_what_is_found_at_once() {
                 format!("XADD x {}-1 field {n}", n + 1),
                 format!("GEOADD g 13.{:04} 52.{:04} place:{n}", n * 7 % 10_000, n),
                 format!("RPUSH l {}", n * 31 % ENTRIES),
+                format!("SADD m member:{n}"),
+                format!("HSET h field:{n} {n}"),
             ] {
                 crate::resp::push_request(&mut bytes, &words(&line));
             }
@@ -186,10 +188,23 @@ fn what_is_found_aside_is_what_is_found_at_once() {
         client.send(&bytes);
         for n in 0..ENTRIES {
             let id = format!("{}-1", n + 1);
-            client.expect(&[bulk(&id), Value::Int(1), Value::Int(n + 1)]);
+            let new = Value::Int(1);
+            client.expect(&[bulk(&id), new.clone(), Value::Int(n + 1), new.clone(), new]);
         }
         assert_eq!(call(&mut client, "SETBIT bits 800000 1"), Value::Int(0));
         assert_eq!(call(&mut client, "XGROUP CREATE x g 0"), ok());
+        for (line, count) in [
+            ("SRANDMEMBER m -3000", 3_000),
+            ("SRANDMEMBER m 1900", 1_900),
+            ("SRANDMEMBER m 3000", 2_000),
+            ("HRANDFIELD h -3000 WITHVALUES", 6_000),
+            ("HRANDFIELD h 1900", 1_900),
+            ("ZRANDMEMBER g -3000", 3_000),
+            ("ZRANDMEMBER g 1900 WITHSCORES", 3_800),
+            ("SRANDMEMBER missing -3000", 0),
+        ] {
+            assert_eq!(parts(call(&mut client, line)).len(), count, "{line}");
+        }
         // What is new to the group is told once.
         let new = parts(call(
             &mut client,
@@ -206,6 +221,11 @@ fn what_is_found_aside_is_what_is_found_at_once() {
             "XREAD COUNT 600 BLOCK 0 STREAMS x x 5 1500-1",
             "XREADGROUP GROUP g c STREAMS x 0",
             "XREADGROUP GROUP g c COUNT 1400 STREAMS x 7",
+            "SSCAN m 0 COUNT 3000",
+            "HSCAN h 0 COUNT 3000",
+            "HSCAN h 0 COUNT 3000 NOVALUES",
+            "ZSCAN g 0 COUNT 3000",
+            "ZSCAN g 0 COUNT 600 NOSCORES",
             "BITOP NOT inverse bits",
             "BITCOUNT inverse",
             "BITCOUNT inverse 5 90000",

@@ -19,7 +19,7 @@ pub const HSCAN: Command<Handler> = command("HSCAN", at_least(3), hscan as Handl
 
 fn hscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let mut cursor = parse_cursor(args[2]).ok_or(CommandError::fixed("ERR invalid cursor"))?;
-    let key = ctx.key(args[1]);
+    let (key, most) = (ctx.key(args[1]), ctx.reads_max() / 4);
     let Some(hash) = value::view(ctx.shard, ctx.db, key)? else {
         ctx.reply.array(2);
         ctx.reply.bulk(b"0");
@@ -43,6 +43,12 @@ fn hscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             return Err(CommandError::Syntax);
         }
     }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if let Body::Table(table) = hash.body
+        && count.min(table.len()) > most
+    {
+        return ctx.step_aside();
+    }
     let mut found = Vec::new();
     let mut give = |field, value| {
         if pattern == b"*" || Item::with_text(field, |text| glob_match(pattern, text)) {
@@ -50,7 +56,6 @@ fn hscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         }
     };
     if let Body::Table(table) = hash.body {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
         cursor = table.scan(cursor, count, |item| {
             if !hash.is_over(item.expire_at) {
                 give(Item::Bytes(item.key), Item::Bytes(item.value));

@@ -56,6 +56,9 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         }
         count = Some(n);
     }
+    if count.is_some_and(|count| ctx.is_long_by_chance(args[1], count)) {
+        return Ok(());
+    }
     let key = ctx.key(args[1]);
     let mut state = ctx.shard.random() | 1;
     // The shard's own generator is not at hand while the hash is looked at.

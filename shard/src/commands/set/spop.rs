@@ -152,6 +152,9 @@ fn srandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         return Err(CommandError::Syntax);
     }
     let count = args.get(2).map(|word| any_count(word)).transpose()?;
+    if count.is_some_and(|count| ctx.is_long_by_chance(args[1], count)) {
+        return Ok(());
+    }
     let mut random = Chance(ctx.shard.random() | 1);
     let mut below = |n| random.below(n);
     ctx.read_typed(args[1], Type::Set)?;

@@ -21,7 +21,7 @@ pub const SSCAN: Command<Handler> = command("SSCAN", at_least(3), sscan as Handl
 fn sscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let mut cursor = parse_cursor(args[2]).ok_or(CommandError::fixed("ERR invalid cursor"))?;
     ctx.read_typed(args[1], Type::Set)?;
-    let key = ctx.key(args[1]);
+    let (key, most) = (ctx.key(args[1]), ctx.reads_max() / 4);
     let Some(set) = ctx.shard.keyspace.get(ctx.db, key).map(SetView::of) else {
         ctx.reply.array(2);
         ctx.reply.bulk(b"0");
@@ -42,10 +42,13 @@ fn sscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             _ => return Err(CommandError::Syntax),
         }
     }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if matches!(set, SetView::Table(_)) && count.min(set.len()) > most {
+        return ctx.step_aside();
+    }
     let mut found = Vec::new();
     let matches = |text: &[u8]| pattern == b"*" || glob_match(pattern, text);
     if let SetView::Table(table) = set {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
         cursor = table.scan(cursor, count, |entry| {
             if matches(entry.key) {
                 found.push(Item::Bytes(entry.key));

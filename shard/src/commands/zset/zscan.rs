@@ -19,7 +19,7 @@ pub const ZSCAN: Command<Handler> = command("ZSCAN", at_least(3), zscan as Handl
 fn zscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let mut cursor = parse_u64(args[2]).ok_or(CommandError::fixed("ERR invalid cursor"))?;
     let (mut pattern, mut count, mut with_scores): (Option<&[u8]>, _, _) = (None, 10, true);
-    let key = ctx.key(args[1]);
+    let (key, most) = (ctx.key(args[1]), ctx.reads_max() / 4);
     let view = View::read_key(ctx.shard, ctx.db, key)?;
     let mut rest = &args[3..];
     if view.is_some() {
@@ -45,6 +45,12 @@ fn zscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
             }
         }
     }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if let Some(View::Large(set)) = view
+        && count.min(set.len()) > most
+    {
+        return ctx.step_aside();
+    }
     let pattern = pattern.filter(|p| *p != b"*");
     let wanted = |member: &[u8]| pattern.is_none_or(|p| glob_match(p, member));
     let mut found: Vec<u8> = Vec::new();
@@ -69,7 +75,6 @@ fn zscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
                 cursor = 0;
             }
             Some(View::Large(set)) => {
-                let count = usize::try_from(count).unwrap_or(usize::MAX);
                 cursor = set.scan(cursor, count, |member, score| {
                     if wanted(member) {
                         reply.bulk(member);
