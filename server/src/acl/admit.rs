@@ -101,6 +101,7 @@ impl Core {
         let mut client = String::new();
         if let Some(c) = conn.and_then(|conn| self.clients.get(conn)) {
             crate::commands::client_line(self, c, None, &mut client);
+            client.truncate(client.trim_end().len());
         }
         let event = Event {
             reason,

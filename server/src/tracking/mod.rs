@@ -115,7 +115,7 @@ fn append(out: &mut Vec<u8>, version: Version, keys: Option<&[Box<[u8]>]>) {
     }
     match keys {
         Some(keys) => reply.bulks(keys),
-        None => reply.null_array(),
+        None => reply.null(),
     }
 }
 

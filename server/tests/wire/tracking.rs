@@ -182,7 +182,7 @@ fn another_connection_listens_for_clients_of_resp2() {
             ));
         }
         writer.check("FLUSHALL", "+OK\r\n");
-        listener.expect(&format!("*3\r\n$7\r\nmessage\r\n{channel}*-1\r\n"));
+        listener.expect(&format!("*3\r\n$7\r\nmessage\r\n{channel}$-1\r\n"));
         // The listener goes; who speaks RESP3 hears of that.
         reader.skip_past("\r\n$7\r\nmodules\r\n*0\r\n", "HELLO 3");
         reader.check("GET k1", "_\r\n");
