@@ -582,7 +582,7 @@ impl Core {
             Kind::Exec(exec, mut borrowed) => {
                 for (_, loan, _) in &mut borrowed.loans {
                     // A script asks what it reaches.
-                    self.bring_in(loan, exec.is_script());
+                    self.bring_in(loan, exec.has_scripts());
                 }
                 self.begin_log_group();
                 let again = self.run_exec_borrowed(t.ticket, *exec);

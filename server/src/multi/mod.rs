@@ -11,6 +11,9 @@
 //! | on several cores, or others' keys are watched | one transaction borrows all keys, then they run here ([`Core::run_exec_borrowed`]) |
 //! | all of them (DBSIZE, FLUSHALL, SCAN), or only known on the way (SORT BY) | every core is held, then step by step ([`exclusive`]) |
 //!
+//! With scripts in it, all of its commands are one attempt, whose replies are written when it stands ([`Core::run_scripted`]): a script may turn out to
+//! need more keys, and then the whole starts again.
+//!
 //! EXEC's reply is an array's header and the commands' replies behind it, each in its ordinary place of the client's order.
 //! So the server's own commands work in a transaction as they are, those too whose answers come later. Nothing that the client
 //! sent behind EXEC runs before the last of them has ([`Wait::Unknown`]).
@@ -101,18 +104,18 @@ impl Multi {
 pub struct Exec {
     pub commands: Vec<Queued>,
     pub watchers: Vec<Arc<Watcher>>,
-    conn: ConnId,
+    pub conn: ConnId,
     /// The client's id: connections' numbers are used again.
     client: u64,
-    db: usize,
-    version: Version,
+    pub db: usize,
+    pub version: Version,
     reads: Reads,
     /// No transaction, but one script: its reply is the reply.
     bare: bool,
     /// Whose it is, if there is something that they may not do.
-    user: Option<Arc<User>>,
+    pub user: Option<Arc<User>>,
     /// Keys beside those that it declares which a script turned out to need, and how often it has started again with more of them.
-    found: Vec<Name>,
+    pub found: Vec<Name>,
     tries: u32,
 }
 
@@ -154,8 +157,9 @@ impl Exec {
             tries: 0,
         }
     }
-    pub fn is_script(&self) -> bool {
-        self.bare
+    /// A script, or a transaction with scripts in it.
+    pub fn has_scripts(&self) -> bool {
+        self.bare || self.commands.iter().any(|c| c.entry.has(LUA))
     }
     /// Whose it is; `core`: that client's core.
     fn caller(&self, core: usize) -> Ticket {
@@ -258,16 +262,27 @@ impl Core {
         let client = self.clients.get(conn).expect("looked up by the caller");
         let multi = client.multi.as_ref().expect("the caller's");
         let mut plan = self.plan(&multi.commands, client.db, client.cluster, &client.watchers);
-        // Other commands before a script cannot be undone if it starts again.
-        plan.everything |= self.cores() > 1 && multi.commands.iter().any(|c| c.entry.has(LUA));
+        let mut scripts = multi
+            .commands
+            .iter()
+            .filter(|c| c.entry.has(LUA))
+            .peekable();
+        let has_scripts = self.cores() > 1 && scripts.peek().is_some();
+        // Others beside data commands cannot be taken back if a script starts again.
+        plan.everything |= has_scripts
+            && (!plan.only_data
+                || scripts.any(|c| self.is_wide_script(c.entry, &c.words.slices())));
         let waiting = client.is_waiting();
         let other = plan.one_other_core(self.id);
-        let movable =
-            plan.only_data && client.watchers.is_empty() && !client.cluster && !client.restricted;
+        let movable = plan.only_data
+            && !has_scripts
+            && client.watchers.is_empty()
+            && !client.cluster
+            && !client.restricted;
         // Only what goes the way of single commands, at once, may go while others of this client are under way: their
         // answers would let a client go that is held for EXEC.
         let at_once = plan.is_here(self.id) && !self.is_busy(&plan) || movable && other.is_some();
-        let behind = waiting && (self.strict || !plan.only_data || !at_once);
+        let behind = waiting && (self.strict || !plan.only_data || !at_once || has_scripts);
         if behind {
             return Flow::Stall;
         }
@@ -362,7 +377,7 @@ impl Core {
             return self.start_exclusive(ticket, exec);
         }
         exec.found.extend(names);
-        let mut plan = self.plan(&exec.commands, exec.db, false, &[]);
+        let mut plan = self.plan(&exec.commands, exec.db, false, &exec.watchers);
         plan.add(self, &exec.found);
         if self.shared.scripts.busy.any()
             && let Some(error) = self.busy_plan(&plan, false)
@@ -429,6 +444,49 @@ impl Core {
         self.write_reply(exec, |reply| reply.null_array());
     }
 
+    /// A script, or a transaction with scripts in it: it comes back if it must start again.
+    fn run_attempt(&mut self, mut exec: Exec, ticket: Option<Ticket>) -> Option<(Exec, Lack)> {
+        if exec.bare {
+            return self.run_bare(exec, ticket);
+        }
+        self.caller = exec.caller(self.id);
+        self.acting = exec.user.clone();
+        let mut out = Vec::new();
+        let stands = !self.is_stale(&exec);
+        if stands {
+            self.begin_exec(exec.conn);
+            Reply::new(&mut out, exec.version).array(exec.commands.len());
+            if let Some(lack) = self.run_scripted(&exec, &mut out) {
+                self.end_exec(exec.conn);
+                return Some((exec, lack));
+            }
+        } else {
+            Reply::new(&mut out, exec.version).null_array();
+        }
+        let watchers = std::mem::take(&mut exec.watchers);
+        self.unwatch_all(&watchers);
+        self.monitor_exec(exec.conn, &[]);
+        match ticket {
+            Some(ticket) => self.answer(ticket, out),
+            None => self.write_reply(&exec, |r| r.raw(&out)),
+        }
+        if stands {
+            self.end_exec(exec.conn);
+        }
+        if !self.shard.attention.touched.is_empty() {
+            self.serve_blocked();
+        }
+        None
+    }
+    /// True if something of what its client watches has changed.
+    fn is_stale(&mut self, exec: &Exec) -> bool {
+        for name in exec.watchers.iter().flat_map(|w| &w.keys) {
+            let key = self.shard.key(&name.1);
+            self.shard.expire_if_due(name.0, key);
+        }
+        exec.watchers.iter().any(|w| w.has_changed())
+    }
+
     /// Runs a whole transaction whose keys are all here. With a ticket, EXEC's reply has a place already.
     pub(crate) fn run_exec(&mut self, exec: Exec, ticket: Option<Ticket>) {
         let begins = self.begin_log_group();
@@ -440,24 +498,21 @@ impl Core {
     fn run_commands(&mut self, mut exec: Exec, ticket: Option<Ticket>) {
         self.caller = exec.caller(self.id);
         self.acting = exec.user.clone();
-        if exec.bare {
-            let conn = exec.conn;
-            let client = exec.client;
-            if let Some((exec, lack)) = self.run_bare(exec, ticket)
-                && self.clients.get(conn).is_some_and(|c| c.id == client)
-            {
+        if exec.bare || self.cores() > 1 && exec.has_scripts() {
+            if let Some((exec, lack)) = self.run_attempt(exec, ticket) {
+                let conn = exec.conn;
+                if self.clients.get(conn).is_none_or(|c| c.id != exec.client) {
+                    return self.unwatch_all(&exec.watchers);
+                }
                 let ticket = ticket.unwrap_or_else(|| self.hold_client(conn));
                 self.start_again(ticket, exec, lack);
             }
             return;
         }
-        for name in exec.watchers.iter().flat_map(|w| &w.keys) {
-            let key = self.shard.key(&name.1);
-            self.shard.expire_if_due(name.0, key);
-        }
+        let is_stale = self.is_stale(&exec);
         let watchers = std::mem::take(&mut exec.watchers);
         self.unwatch_all(&watchers);
-        if watchers.iter().any(|w| w.has_changed()) {
+        if is_stale {
             self.monitor_exec(exec.conn, &[]);
             match ticket {
                 Some(ticket) => self.answer_reply(ticket, exec.version, |r| r.null_array()),
@@ -705,8 +760,8 @@ impl Core {
             self.unwatch_all(&exec.watchers);
             return None;
         }
-        if exec.bare {
-            return self.run_bare(exec, Some(ticket));
+        if exec.has_scripts() {
+            return self.run_attempt(exec, Some(ticket));
         }
         self.run_exec(exec, Some(ticket));
         None

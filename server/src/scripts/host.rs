@@ -2,9 +2,10 @@
 
 use super::busy::Slow;
 use super::scout::{Course, Lack};
+use super::{Parameters, Prepared, Target};
 use crate::commands::{Answer, Call, ConnHandler};
 use crate::core::{Control, Core};
-use crate::io::Io;
+use crate::io::{ConnId, Io};
 use crate::mailbox::{Ticket, Words};
 use crate::multi::exclusive::{Under, UnderDone};
 use crate::pubsub::{Counted, Kind};
@@ -15,7 +16,7 @@ use ringwood_protocol::command::{DENYOOM, MAY_REPLICATE, NOSCRIPT, Route, WRITE}
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_protocol::slot::key_slot;
-use ringwood_scripting::{Host, Interrupt, LogLevel, Replication};
+use ringwood_scripting::{Host, Interrupt, LogLevel, Replication, Vm};
 use ringwood_shard::ctx::Args;
 use ringwood_shard::keyspace::entry::Parts;
 use ringwood_shard::shard::KeyEvent;
@@ -63,7 +64,7 @@ pub(super) struct ScriptHost<'a> {
     reach: Reach,
     read_only: bool,
     /// What it called, for MONITOR.
-    called: Vec<(usize, &'static Entry, Words)>,
+    called: Vec<Called>,
     /// Commands that need memory are refused, until the script has written something: then it may not be stopped half-way.
     no_memory: bool,
     course: Course,
@@ -73,7 +74,7 @@ pub(super) struct ScriptHost<'a> {
     wrote: bool,
     /// What all cores know of it once it has run for long.
     slow: Option<Arc<Slow>>,
-    function: Option<&'a str>,
+    function: Option<Box<str>>,
     command: Args<'a>,
     /// The last call was refused before it ran.
     refused: bool,
@@ -91,6 +92,15 @@ pub(crate) struct Asking {
     reply: Option<Vec<u8>>,
 }
 
+/// A call that MONITOR is shown when the script stands.
+struct Called {
+    db: usize,
+    /// The client whose own command it is.
+    by: Option<ConnId>,
+    entry: &'static Entry,
+    words: Words,
+}
+
 impl Core {
     /// True if the script that runs here may ask all cores.
     pub(crate) fn may_ask_for_script(&self) -> bool {
@@ -101,9 +111,18 @@ impl Core {
         self.scripts.asking.reply = Some(reply);
     }
     /// Shows MONITOR what a script called.
-    fn monitor_calls(&mut self, called: Vec<(usize, &'static Entry, Words)>) {
-        for (db, entry, words) in called {
-            self.monitor(db, "lua", entry, &words.slices());
+    fn monitor_calls(&mut self, called: Vec<Called>) {
+        for Called {
+            db,
+            by,
+            entry,
+            words,
+        } in called
+        {
+            match by {
+                Some(conn) => self.monitor_command(conn, entry, &words.slices()),
+                None => self.monitor(db, "lua", entry, &words.slices()),
+            }
         }
     }
     /// Waits for that. `None`: the server ends.
@@ -128,15 +147,7 @@ impl Core {
 }
 
 impl<'a> ScriptHost<'a> {
-    pub fn new(
-        core: &'a mut Core,
-        db: usize,
-        reach: Reach,
-        read_only: bool,
-        function: Option<&'a str>,
-        command: Args<'a>,
-    ) -> Self {
-        core.shard.in_script = true;
+    pub fn new(core: &'a mut Core, db: usize, reach: Reach) -> Self {
         core.scripts.calls.called.clear();
         core.scripts.calls.errors.clear();
         let logged = core.shard.log.position();
@@ -144,24 +155,56 @@ impl<'a> ScriptHost<'a> {
             core,
             db,
             reach,
-            read_only,
+            read_only: true,
             called: Vec::new(),
             no_memory: false,
             course: Course::Sound,
             lines: Vec::new(),
             wrote: false,
             slow: None,
-            function,
-            command,
+            function: None,
+            command: &[],
             refused: false,
             logged,
             logs: true,
         }
     }
 
+    /// For who calls without [`ScriptHost::run`].
+    pub fn reading(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
     pub fn without_memory(mut self, no_memory: bool) -> Self {
         self.no_memory = no_memory;
         self
+    }
+
+    /// Runs a script; its reply goes to the end of `out`.
+    pub fn run(
+        &mut self,
+        vm: &mut Vm,
+        prepared: &Prepared<'a>,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ringwood_scripting::ScriptError> {
+        let Parameters { keys, args } = prepared.parameters;
+        self.function = match &prepared.target {
+            Target::Script(_) => None,
+            Target::Function(f) => Some(f.info().name.as_str().into()),
+        };
+        self.command = prepared.command;
+        self.read_only = prepared.read_only;
+        self.no_memory = prepared.no_memory;
+        (self.wrote, self.logs) = (false, true);
+        let result = match &prepared.target {
+            Target::Script(script) => vm.run(script, keys, args, version, self, out),
+            Target::Function(f) => vm.call_function(f, keys, args, version, self, out),
+        };
+        if let Some(slow) = self.slow.take() {
+            self.core.shared.scripts.busy.end(&slow);
+        }
+        result
     }
 
     pub fn db(&self) -> usize {
@@ -201,14 +244,9 @@ impl<'a> ScriptHost<'a> {
         let Self {
             core,
             called,
-            slow,
             lines,
             ..
         } = self;
-        core.shard.in_script = false;
-        if let Some(slow) = slow {
-            core.shared.scripts.busy.end(&slow);
-        }
         for (level, text) in lines {
             log(level, &text);
         }
@@ -221,17 +259,12 @@ impl<'a> ScriptHost<'a> {
         let Self {
             core,
             reach: Reach::Declared { undo, .. },
-            slow,
             logged,
             ..
         } = self
         else {
             panic!("a script that has everything does not start again")
         };
-        core.shard.in_script = false;
-        if let Some(slow) = slow {
-            core.shared.scripts.busy.end(&slow);
-        }
         core.stats.take_back(&core.scripts.calls);
         // What was not undone (a key that was read, and whose time was over) stays told.
         let undone = |e: &KeyEvent| undo.iter().any(|b| b.name.0 == e.db && b.name.1 == e.key);
@@ -497,7 +530,7 @@ impl<'a> ScriptHost<'a> {
                 (1 << id, all & !(1 << id))
             }
         };
-        let name = match self.function {
+        let name = match &self.function {
             Some(name) => name.to_string(),
             None => "script".to_string(),
         };
@@ -511,7 +544,7 @@ impl<'a> ScriptHost<'a> {
                 "SCRIPT KILL"
             },
         );
-        let function = self.function.map(str::to_string);
+        let function = self.function.as_deref().map(str::to_string);
         let slow = Slow::new(function, self.command, elapsed, self.wrote).holding(held, lenders);
         let slow = Arc::new(slow);
         self.core.shared.scripts.busy.begin(slow.clone());
@@ -571,9 +604,53 @@ impl<'a> ScriptHost<'a> {
             }
         }
         if self.core.monitors.any() && self.course == Course::Sound {
-            let words = Words::new(args.iter().copied());
-            self.called.push((self.db, entry, words));
+            self.note_called(None, entry, args);
         }
+    }
+    fn note_called(&mut self, by: Option<ConnId>, entry: &'static Entry, args: Args<'_>) {
+        self.called.push(Called {
+            db: self.db,
+            by,
+            entry,
+            words: Words::new(args.iter().copied()),
+        });
+    }
+    /// A command of the transaction that the script is in, before it runs.
+    pub fn shows(&mut self, conn: ConnId, entry: &'static Entry, args: Args<'_>) {
+        if self.core.monitors.any() {
+            self.note_called(Some(conn), entry, args);
+        }
+    }
+    pub fn core(&mut self) -> &mut Core {
+        self.core
+    }
+    pub fn is_over(&self) -> bool {
+        self.course.is_over()
+    }
+    /// A data command of the transaction that the script is in.
+    pub fn plain(
+        &mut self,
+        entry: &'static Entry,
+        args: Args<'_>,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) {
+        let from = out.len();
+        (self.refused, self.logs) = (false, true);
+        self.course.calls(entry);
+        if self.course.is_over() {
+            return;
+        }
+        self.data(entry, args, version, out);
+        self.count(Some(entry), &out[from..]);
+    }
+    /// A script's command of the transaction.
+    pub fn counts(&mut self, entry: &'static Entry) {
+        self.core.stats.called(entry);
+        self.core.scripts.calls.called.push(entry.index as u32);
+    }
+    pub fn selects(&mut self, db: usize) {
+        self.db = db;
     }
 
     /// DEBUG PROTOCOL and DEBUG SLEEP, where they were allowed.
@@ -689,7 +766,9 @@ impl Host for ScriptHost<'_> {
     fn call(&mut self, args: &[&[u8]], version: Version, reply: &mut Vec<u8>) {
         let from = reply.len();
         let entry = self.core.registry.resolve(args);
+        self.core.shard.in_script = true;
         self.carry_out(entry, args, version, reply);
+        self.core.shard.in_script = false;
         if self.course.is_over() {
             reply.truncate(from);
             return Reply::new(reply, version).error("ERR the script starts again");

@@ -18,6 +18,7 @@ mod host;
 mod memory;
 mod narrow;
 mod scout;
+mod transaction;
 
 use crate::core::Core;
 use crate::registry::Entry;
@@ -152,6 +153,24 @@ enum Target {
     Function(Function),
 }
 
+impl Target {
+    fn flags(&self) -> Option<ringwood_scripting::Flags> {
+        match self {
+            Self::Script(script) => script.flags,
+            Self::Function(function) => Some(function.info().flags),
+        }
+    }
+}
+
+/// A script's command that may run.
+struct Prepared<'a> {
+    target: Target,
+    parameters: Parameters<'a>,
+    read_only: bool,
+    no_memory: bool,
+    command: Args<'a>,
+}
+
 fn is_function(entry: &Entry) -> bool {
     entry.spec.name.starts_with("FCALL")
 }
@@ -252,7 +271,7 @@ impl Core {
     }
 
     /// True when the script of this command has needed every core.
-    pub(crate) fn is_wide_script(&mut self, entry: &Entry, args: Args<'_>) -> bool {
+    pub(crate) fn is_wide_script(&self, entry: &Entry, args: Args<'_>) -> bool {
         if self.cores() == 1 {
             return false;
         }
@@ -282,6 +301,75 @@ impl Core {
         let from = out.len();
         self.stats.called(entry);
         crate::crash::note_command(entry, 0);
+        let Some(prepared) = self.prepare(entry, args, version, out) else {
+            return Ok(());
+        };
+        let mut vm = self.take_vm();
+        let reach = match access {
+            _ if self.cores() == 1 => Reach::Everything,
+            Access::All(transaction) => Reach::Held(transaction),
+            Access::Keys(found) => {
+                let found = found.iter().map(|(_, key)| &**key);
+                self.reach(prepared.parameters.keys.iter().copied().chain(found))
+            }
+        };
+        let mut host = ScriptHost::new(self, db, reach);
+        let result = host.run(&mut vm, &prepared, version, out);
+        let lack = host.finish();
+        self.scripts.vm = Some(vm);
+        if let Some(lack) = lack {
+            out.truncate(from);
+            // It is counted when it runs again.
+            let calls = &mut self.stats.commands[entry.index].calls;
+            *calls = calls.saturating_sub(1);
+            match (&lack, &prepared.target) {
+                (Lack::Keys(_), _) => false,
+                (Lack::Everything, Target::Script(script)) => self.scripts.wide.insert(script.sha),
+                (Lack::Everything, Target::Function(_)) => {
+                    let name = args[1].to_ascii_lowercase();
+                    self.scripts.wide_functions.insert(name)
+                }
+            };
+            return Err(lack);
+        }
+        if let Err(error) = result {
+            self.count_failed(entry, &error);
+        }
+        Ok(())
+    }
+
+    /// What a script with these keys may use, on one of several cores.
+    fn reach<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Reach {
+        let slots: Vec<u16> = keys.map(ringwood_protocol::slot::key_slot).collect();
+        Reach::Declared {
+            alone: slots.iter().all(|s| self.owner(*s) as usize == self.id),
+            slots,
+            undo: Vec::new(),
+            strays: HashSet::default(),
+            messages: Vec::new(),
+        }
+    }
+
+    fn take_vm(&mut self) -> Vm {
+        self.vm();
+        self.scripts.vm.take().expect("made just now")
+    }
+
+    fn count_failed(&mut self, entry: &Entry, error: &ringwood_scripting::ScriptError) {
+        match error.counted {
+            true => self.stats.commands[entry.index].failed += 1,
+            false => self.stats.error_reply(entry, &error.code),
+        }
+    }
+
+    /// Finds what a script's command runs. `None`: it may not run now; its reply is written.
+    fn prepare<'a>(
+        &mut self,
+        entry: &'static Entry,
+        args: Args<'a>,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) -> Option<Prepared<'a>> {
         let found = match is_function(entry) {
             true => self.find_function(args[1]).and_then(|function| {
                 let parameters = functions::parameters(args)?;
@@ -295,92 +383,38 @@ impl Core {
             }),
         };
         let found = found.and_then(|(target, parameters)| {
-            let flags = match &target {
-                Target::Script(script) => script.flags,
-                Target::Function(function) => Some(function.info().flags),
-            };
+            let flags = target.flags();
             let ro = entry.spec.name.ends_with("_RO");
             functions::check_flags(flags, ro)?;
             Ok((target, parameters, ro || flags.is_some_and(|f| f.no_writes)))
         });
-        let (target, Parameters { keys, args: argv }, read_only) = match found {
+        let (target, parameters, read_only) = match found {
             Ok(found) => found,
             Err(error) => {
                 Reply::new(out, version).command_error(&error);
                 self.stats.error(entry, &error);
-                return Ok(());
+                return None;
             }
         };
-        let flags = match &target {
-            Target::Script(script) => script.flags,
-            Target::Function(function) => Some(function.info().flags),
-        };
+        let flags = target.flags();
         let no_memory = self.room.is_out() && !flags.is_some_and(|f| f.allow_oom);
-        if no_memory && flags.is_some_and(|f| !f.no_writes) {
+        let refused = if no_memory && flags.is_some_and(|f| !f.no_writes) {
             // A script that says what it does is not begun.
-            let error = CommandError::OutOfMemory;
-            Reply::new(out, version).command_error(&error);
-            self.stats.rejected(Some(entry), &error);
-            return Ok(());
-        }
-        if self.refuses_writes && flags.is_some_and(|f| !f.no_writes) {
-            let error = self.write_error();
-            Reply::new(out, version).command_error(&error);
-            self.stats.rejected(Some(entry), &error);
-            return Ok(());
-        }
-        self.vm();
-        let mut vm = self.scripts.vm.take().expect("made just now");
-        let reach = match access {
-            _ if self.cores() == 1 => Reach::Everything,
-            Access::All(transaction) => Reach::Held(transaction),
-            Access::Keys(found) => {
-                let found = found.iter().map(|(_, key)| &**key);
-                let names = keys.iter().copied().chain(found);
-                let slots: Vec<u16> = names.map(ringwood_protocol::slot::key_slot).collect();
-                Reach::Declared {
-                    alone: slots.iter().all(|s| self.owner(*s) as usize == self.id),
-                    slots,
-                    undo: Vec::new(),
-                    strays: HashSet::default(),
-                    messages: Vec::new(),
-                }
-            }
+            CommandError::OutOfMemory
+        } else if self.refuses_writes && flags.is_some_and(|f| !f.no_writes) {
+            self.write_error()
+        } else {
+            return Some(Prepared {
+                target,
+                parameters,
+                read_only,
+                no_memory,
+                command: args,
+            });
         };
-        let function = match &target {
-            Target::Script(_) => None,
-            Target::Function(f) => Some(f.info().name.as_str()),
-        };
-        let mut host =
-            ScriptHost::new(self, db, reach, read_only, function, args).without_memory(no_memory);
-        let result = match &target {
-            Target::Script(script) => vm.run(script, keys, argv, version, &mut host, out),
-            Target::Function(f) => vm.call_function(f, keys, argv, version, &mut host, out),
-        };
-        let lack = host.finish();
-        self.scripts.vm = Some(vm);
-        if let Some(lack) = lack {
-            out.truncate(from);
-            // It is counted when it runs again.
-            let calls = &mut self.stats.commands[entry.index].calls;
-            *calls = calls.saturating_sub(1);
-            match (&lack, &target) {
-                (Lack::Keys(_), _) => false,
-                (Lack::Everything, Target::Script(script)) => self.scripts.wide.insert(script.sha),
-                (Lack::Everything, Target::Function(_)) => {
-                    let name = args[1].to_ascii_lowercase();
-                    self.scripts.wide_functions.insert(name)
-                }
-            };
-            return Err(lack);
-        }
-        if let Err(error) = result {
-            match error.counted {
-                true => self.stats.commands[entry.index].failed += 1,
-                false => self.stats.error_reply(entry, &error.code),
-            }
-        }
-        Ok(())
+        Reply::new(out, version).command_error(&refused);
+        self.stats.rejected(Some(entry), &refused);
+        None
     }
 
     /// Bytes that Lua holds here.

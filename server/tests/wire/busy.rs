@@ -134,21 +134,31 @@ fn what_a_script_of_undeclared_keys_does_not_reach_goes_on() {
         let mut runner = server.connect();
         // At first it does not have them, and its loop comes to nothing.
         let body = "redis.call('GET', 'b') redis.call('GET', 'c') while true do end";
-        runner.send(&request(&["EVAL", body, "0"]));
-        for key in ["b", "c"] {
-            until_busy(&mut clients[0], key);
+        let alone = request(&["EVAL", body, "0"]);
+        let words = [&["MULTI"][..], &["EVAL", body, "0"], &["EXEC"]];
+        let in_transaction = words.iter().flat_map(|w| request(w)).collect();
+        for (sent, replies) in [(alone, 0), (in_transaction, 2)] {
+            runner.send(&sent);
+            (0..replies).for_each(|_| drop(runner.read()));
+            for key in ["b", "c"] {
+                until_busy(&mut clients[0], key);
+            }
+            let busy: Vec<usize> = ["d", "a"]
+                .iter()
+                .map(|key| {
+                    let got = clients.iter_mut().map(|c| c.call(&["INCR", key]));
+                    got.filter(|v| is_error(v, "BUSY")).count()
+                })
+                .collect();
+            // The core where it runs has one of the two at most; its own clients, two, hear it whatever they want.
+            assert!(busy.contains(&2), "{setup:?} {busy:?}");
+            assert_eq!(clients[5].call(&["SCRIPT", "KILL"]), ok());
+            let killed = match runner.read() {
+                Value::Array(replies) => replies[0].clone(),
+                reply => reply,
+            };
+            assert!(is_error(&killed, "ERR Script killed"), "{killed:?}");
         }
-        let busy: Vec<usize> = ["d", "a"]
-            .iter()
-            .map(|key| {
-                let got = clients.iter_mut().map(|c| c.call(&["INCR", key]));
-                got.filter(|v| is_error(v, "BUSY")).count()
-            })
-            .collect();
-        // The core where it runs has one of the two at most; its own clients, two, hear it whatever they want.
-        assert!(busy.contains(&2), "{setup:?} {busy:?}");
-        assert_eq!(clients[5].call(&["SCRIPT", "KILL"]), ok());
-        assert!(is_error(&runner.read(), "ERR Script killed"));
         for key in KEYS {
             assert!(matches!(runner.call(&["INCR", key]), Value::Int(_)));
         }

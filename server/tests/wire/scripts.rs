@@ -231,6 +231,66 @@ fn keys_are_found_that_only_other_keys_name() {
     }
 }
 
+#[test]
+fn a_transaction_with_scripts_starts_again_as_a_whole() {
+    for setup in setups(&[1, 2, 4]) {
+        let server = Server::start(setup);
+        let (mut c, mut other) = (server.connect(), server.connect());
+        for n in 0..12 {
+            let (key, link, counter) = (format!("k{n}"), format!("link{n}"), format!("count{n}"));
+            c.call(&["SET", &link, &counter]);
+            assert_eq!(c.call(&["WATCH", &key]), ok());
+            let changed = n % 4 == 3;
+            if changed {
+                other.call(&["SET", &key, "0"]);
+            }
+            assert_eq!(c.call(&["MULTI"]), ok());
+            c.call(&["RPUSH", "list", &key]);
+            c.call(&["INCR", &key]);
+            // Its key is in the value of one that it does not declare either.
+            let follow = "return redis.call('INCRBY', redis.call('GET', 'link' .. ARGV[1]), 5)";
+            eval(&mut c, follow, &["0", &n.to_string()]);
+            eval(&mut c, "return nosuch", &["0"]);
+            c.call(&["EVALSHA", "ffffffffffffffffffffffffffffffffffffffff", "0"]);
+            eval(&mut c, follow, &["0", &n.to_string()]);
+            c.call(&["GET", &counter]);
+            let got = c.call(&["EXEC"]);
+            if changed {
+                assert_eq!(got, Value::Null, "{setup:?}");
+                continue;
+            }
+            let Value::Array(got) = got else {
+                panic!("{setup:?} {got:?}")
+            };
+            assert!(matches!(got[0], Value::Int(_)));
+            assert_eq!(got[1..3], [Value::Int(1), Value::Int(5)], "{setup:?} {n}");
+            assert!(matches!(&got[3], Value::Error(text) if text.contains("nonexistent global")));
+            assert!(matches!(&got[4], Value::Error(text) if text.starts_with("NOSCRIPT")));
+            assert_eq!(got[5..], [Value::Int(10), bulk("10")], "{setup:?} {n}");
+        }
+        assert_eq!(c.call(&["LLEN", "list"]), Value::Int(9), "{setup:?}");
+        // What is in no key.
+        c.call(&["MULTI"]);
+        c.call(&["SET", "one", "1"]);
+        eval(&mut c, "return redis.call('DBSIZE')", &["0"]);
+        let size = Value::Int(12 + 12 + 9 + 2);
+        assert_eq!(
+            c.call(&["EXEC"]),
+            Value::Array(vec![ok(), size]),
+            "{setup:?}"
+        );
+        // Its calls are counted once.
+        let Value::Bulk(info) = c.call(&["INFO", "commandstats"]) else {
+            panic!("text")
+        };
+        let info = String::from_utf8_lossy(&info).into_owned();
+        for (name, calls) in [("incrby", 18), ("rpush", 9), ("incr", 9), ("evalsha", 9)] {
+            let wanted = format!("cmdstat_{name}:calls={calls},");
+            assert!(info.contains(&wanted), "{setup:?} {wanted} {info}");
+        }
+    }
+}
+
 /// Seed 2394 of 2026-11-22: EXEC was refused for a change of a watched key that had been taken back.
 #[test]
 fn nobody_hears_of_what_a_try_has_written() {

@@ -314,7 +314,7 @@ impl Core {
         let reach = self.reach_of_all(transaction);
         let mut reply = Vec::new();
         self.acting = None;
-        let mut host = ScriptHost::new(self, db, reach, true, None, &[]);
+        let mut host = ScriptHost::new(self, db, reach);
         host.call(words, Version::Resp2, &mut reply);
         host.finish();
         reply
@@ -402,7 +402,7 @@ impl Core {
                     },
                 };
                 let mut reply = Vec::new();
-                let mut host = ScriptHost::new(self, db, reach, true, None, &[]);
+                let mut host = ScriptHost::new(self, db, reach);
                 host.call(&words.slices(), version, &mut reply);
                 let refused = host.was_refused();
                 if host.finish().is_some() {
@@ -430,8 +430,9 @@ impl Core {
         self.acting = running.user.clone();
         self.caller = running.ticket;
         let mut reply = Vec::new();
-        let mut host =
-            ScriptHost::new(self, db, reach, read_only, None, &[]).without_memory(no_memory);
+        let mut host = ScriptHost::new(self, db, reach)
+            .reading(read_only)
+            .without_memory(no_memory);
         host.call(&words.slices(), version, &mut reply);
         let (refused, db, no_memory) = (host.was_refused(), host.db(), host.lacks_memory());
         host.finish();
