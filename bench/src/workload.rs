@@ -189,6 +189,12 @@ pub const WORKLOADS: &[Workload] = &[
         &[],
         "EVAL \"local s = 0 for i = 1, 10000 do s = s + i end return s\" 0",
     ),
+    // Keys that nobody declares, on whatever cores.
+    plain(
+        "eval_undeclared",
+        &[],
+        "EVAL \"return redis.call('INCR', 'a:' .. ARGV[1]) + redis.call('INCR', 'b:' .. ARGV[1])\" 0 __n__",
+    ),
     plain(
         "multi5",
         STRINGS,

@@ -351,6 +351,7 @@ fn differs_on_purpose(directive: &str, value: &str) -> Option<&'static str> {
         ("io-threads", _) => Some("Valkey's range"),
         ("maxmemory-samples", _) => Some("8.2's and Valkey's range"),
         ("notify-keyspace-events", "no") => Some("8.2's class o"),
+        (_, "9223372036854775808") => Some("8.2 refuses memory beyond 63 bits, in these words"),
         ("save", "4 ") => Some("a missing number of changes is no zero here"),
         ("activedefrag", _) if value.eq_ignore_ascii_case("yes") => {
             Some("Redis with its own allocator, which most have, takes it; so does this")

@@ -201,6 +201,9 @@ impl Snapshot {
     pub fn is_cancelled(&self) -> bool {
         self.state.load(Acquire) == CANCELLED
     }
+    fn has_ended(&self) -> bool {
+        self.state.load(Acquire) == ENDED
+    }
     fn is_over(&self) -> bool {
         self.state.load(Acquire) != RUNS
     }
@@ -392,7 +395,9 @@ impl Core {
             // Redis has saved when it answers FLUSHALL; nobody is to be told to wait for that.
             running.cancel();
         }
-        if let Some(running) = running.as_ref().filter(|s| !s.is_cancelled()) {
+        // One of FLUSHALL's that has its name already is in nobody's way either: only its core has not heard yet.
+        let is_none = |s: &Snapshot| s.is_cancelled() || s.after_flush && s.has_ended();
+        if let Some(running) = running.as_ref().filter(|s| !is_none(s)) {
             return Err(Busy::With(running.purpose));
         }
         let (mut snapshot, messages) = Snapshot::new(self, purpose, path);
