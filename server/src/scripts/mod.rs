@@ -301,9 +301,23 @@ impl Core {
         let from = out.len();
         self.stats.called(entry);
         crate::crash::note_command(entry, 0);
+        // Looking up a key is three loads one after the other, and each waits for memory. Most scripts call for their first key first: what is
+        // done until then hides them.
+        let first = match args {
+            [_, _, count, key, ..] if *count != b"0" => Some(self.shard.key(key)),
+            _ => None,
+        };
+        let keyspace = &self.shard.keyspace;
+        if let Some(key) = first {
+            keyspace.prefetch_table(db, key.slot);
+        }
         let Some(prepared) = self.prepare(entry, args, version, out) else {
             return Ok(());
         };
+        let keyspace = &self.shard.keyspace;
+        if let Some(key) = first {
+            keyspace.prefetch_bucket(db, key.slot, key.hash);
+        }
         let mut vm = self.take_vm();
         let reach = match access {
             _ if self.cores() == 1 => Reach::Everything,
@@ -313,6 +327,9 @@ impl Core {
                 self.reach(prepared.parameters.keys.iter().copied().chain(found))
             }
         };
+        if let Some(key) = first {
+            self.shard.keyspace.prefetch_entry(db, key.slot, key.hash);
+        }
         let mut host = ScriptHost::new(self, db, reach);
         let result = host.run(&mut vm, &prepared, version, out);
         let lack = host.finish();
