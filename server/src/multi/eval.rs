@@ -172,10 +172,8 @@ impl Core {
 
     /// Runs a script all of whose declared keys are here; it comes back if it has to start again.
     pub(super) fn run_bare(&mut self, exec: Exec, ticket: Option<Ticket>) -> Option<(Exec, Lack)> {
-        self.acting = exec.user.clone();
         let Queued { entry, words, .. } = &exec.commands[0];
         let args = words.slices();
-        self.caller = exec.caller(self.id);
         // One that runs at once is timed like any command.
         let began = ticket.map(|_| self.io.mono_ns());
         let mut reply = Vec::new();

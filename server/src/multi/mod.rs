@@ -446,11 +446,11 @@ impl Core {
 
     /// A script, or a transaction with scripts in it: it comes back if it must start again.
     fn run_attempt(&mut self, mut exec: Exec, ticket: Option<Ticket>) -> Option<(Exec, Lack)> {
+        self.caller = exec.caller(self.id);
+        self.acting = exec.user.clone();
         if exec.bare {
             return self.run_bare(exec, ticket);
         }
-        self.caller = exec.caller(self.id);
-        self.acting = exec.user.clone();
         let mut out = Vec::new();
         let stands = !self.is_stale(&exec);
         if stands {
@@ -496,8 +496,6 @@ impl Core {
         }
     }
     fn run_commands(&mut self, mut exec: Exec, ticket: Option<Ticket>) {
-        self.caller = exec.caller(self.id);
-        self.acting = exec.user.clone();
         if exec.bare || self.cores() > 1 && exec.has_scripts() {
             if let Some((exec, lack)) = self.run_attempt(exec, ticket) {
                 let conn = exec.conn;
@@ -509,6 +507,8 @@ impl Core {
             }
             return;
         }
+        self.caller = exec.caller(self.id);
+        self.acting = exec.user.clone();
         let is_stale = self.is_stale(&exec);
         let watchers = std::mem::take(&mut exec.watchers);
         self.unwatch_all(&watchers);

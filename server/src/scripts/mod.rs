@@ -307,16 +307,14 @@ impl Core {
             [_, _, count, key, ..] if *count != b"0" => Some(self.shard.key(key)),
             _ => None,
         };
-        let keyspace = &self.shard.keyspace;
         if let Some(key) = first {
-            keyspace.prefetch_table(db, key.slot);
+            self.shard.keyspace.prefetch_table(db, key.slot);
         }
         let Some(prepared) = self.prepare(entry, args, version, out) else {
             return Ok(());
         };
-        let keyspace = &self.shard.keyspace;
         if let Some(key) = first {
-            keyspace.prefetch_bucket(db, key.slot, key.hash);
+            self.shard.keyspace.prefetch_bucket(db, key.slot, key.hash);
         }
         let mut vm = self.take_vm();
         let reach = match access {

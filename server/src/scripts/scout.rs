@@ -45,21 +45,17 @@ pub(super) enum Course {
 
 impl Course {
     /// What it lacked when it came to its end, if anything. `strays`: keys that it had, though nobody has locked them for it.
-    pub fn lack(mut self, strays: &HashSet<Name>) -> Option<Lack> {
-        if self == Self::Sound {
-            return None;
-        }
-        self.end();
-        match self {
-            Self::Over(Lack::Keys(mut keys)) => {
-                keys.extend(strays.iter().cloned());
-                match keys.len() > MISSING_MAX {
-                    true => Some(Lack::Everything),
-                    false => Some(Lack::Keys(keys)),
-                }
-            }
-            Self::Over(lack) => Some(lack),
-            Self::Sound | Self::Scouts { .. } => unreachable!("it is over"),
+    pub fn lack(self, strays: &HashSet<Name>) -> Option<Lack> {
+        let mut keys = match self {
+            Self::Sound => return None,
+            Self::Over(Lack::Everything) => return Some(Lack::Everything),
+            Self::Over(Lack::Keys(keys)) => keys,
+            Self::Scouts { missing, .. } => Vec::from_iter(missing),
+        };
+        keys.extend(strays.iter().cloned());
+        match keys.len() > MISSING_MAX {
+            true => Some(Lack::Everything),
+            false => Some(Lack::Keys(keys)),
         }
     }
     pub fn is_over(&self) -> bool {

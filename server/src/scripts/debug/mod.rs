@@ -393,13 +393,7 @@ impl Core {
                 self.acting = user;
                 let reach = match self.cores() {
                     1 => Reach::Everything,
-                    _ => Reach::Declared {
-                        slots: Vec::new(),
-                        alone: true,
-                        undo: Vec::new(),
-                        strays: Default::default(),
-                        messages: Vec::new(),
-                    },
+                    _ => self.reach(std::iter::empty()),
                 };
                 let mut reply = Vec::new();
                 let mut host = ScriptHost::new(self, db, reach);
