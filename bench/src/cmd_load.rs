@@ -110,8 +110,8 @@ pub fn run(args: &Args) -> Result<()> {
         if args.flush {
             data::flush(&plan.targets, &plan.greeting)?;
         }
-        let mut bound = plan.bound;
-        if let (Some(most), Bound::Time(_)) = (job.workload.and_then(|w| w.most), bound) {
+        let mut bound = plan.bound.clone();
+        if let (Some(most), Bound::Time(_)) = (job.workload.and_then(|w| w.most), &bound) {
             bound = Bound::Requests(most);
         }
         let requests = if let Bound::Requests(n) = bound { n } else { 0 };

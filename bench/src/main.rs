@@ -30,6 +30,7 @@ mod peers;
 mod proc;
 mod resp;
 mod ring;
+mod saving;
 mod stalls;
 mod table;
 mod template;
@@ -70,6 +71,8 @@ enum Command {
     Stalls(Box<stalls::Args>),
     /// Measure how long the start with a large snapshot takes
     Loading(Box<loading::Args>),
+    /// Measure what BGSAVE does to a load of writes, and what memory it takes
+    Saving(Box<saving::Args>),
     /// Measure what idle connections cost
     Idle(Box<idle::Args>),
     /// Measure the latency of one connection
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::Evict(args) => evict::run(args),
         Command::Growth(args) => growth::run(args),
         Command::Loading(args) => loading::run(args),
+        Command::Saving(args) => saving::run(args),
         Command::Stalls(args) => stalls::run(args),
         Command::Idle(args) => idle::run(args),
         Command::Latency(args) => latency::run(args),

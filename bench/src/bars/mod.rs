@@ -282,7 +282,7 @@ impl Bench<'_> {
                 None => {
                     let plan = Plan {
                         mix: plan.mix.clone().into_one_command(),
-                        bound: self.plan.bound,
+                        bound: self.plan.bound.clone(),
                         ..plan
                     };
                     let report = cmd_floor::measure(Kind::Raw, reply, &self.setup, &plan)?;

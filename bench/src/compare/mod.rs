@@ -267,7 +267,7 @@ fn measure_server(
             continue;
         }
         for (index, &pipeline) in args.pipeline.iter().enumerate() {
-            let bound = bound(workload, pipeline, plan.bound);
+            let bound = bound(workload, pipeline, plan.bound.clone());
             let requests = if let Bound::Requests(n) = bound { n } else { 0 };
             let outcome = (|| {
                 // What a run uses up or lets grow is made anew for each; the rest once.

@@ -8,7 +8,7 @@ mod client;
 mod tests;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,11 +25,13 @@ use crate::proc::{self, Usage};
 use crate::template::{Keys, Mix, Source, Template};
 
 /// When a run ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Bound {
     Time(Duration),
     /// No warm-up: every request counts.
     Requests(u64),
+    /// Whoever measures says when.
+    Until(Arc<AtomicBool>),
 }
 
 /// A run, described.
@@ -224,7 +226,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
         epoch: Instant::now(),
         counters: (0..threads).map(|_| Counters::default()).collect(),
         left: match plan.bound {
-            Bound::Time(_) => None,
+            Bound::Time(_) | Bound::Until(_) => None,
             Bound::Requests(n) => Some(AtomicU64::new(n)),
         },
         ready: Barrier::new(threads + 1),
@@ -348,7 +350,7 @@ fn check(plan: &Plan) -> Result<()> {
 /// Waits for the run's end and takes the two moments that it is measured by.
 fn watch(plan: &Plan, shared: &Shared, done: impl Fn() -> bool) -> Result<(Moment, Moment)> {
     let warmup = match plan.bound {
-        Bound::Time(_) => plan.warmup,
+        Bound::Time(_) | Bound::Until(_) => plan.warmup,
         Bound::Requests(_) => Duration::ZERO,
     };
     let record_from = |at: Instant| {
@@ -376,9 +378,10 @@ fn watch(plan: &Plan, shared: &Shared, done: impl Fn() -> bool) -> Result<(Momen
             record_from(now.at);
             from = Some(now);
         }
-        let over = match plan.bound {
-            Bound::Time(limit) => elapsed >= warmup + limit,
+        let over = match &plan.bound {
+            Bound::Time(limit) => elapsed >= warmup + *limit,
             Bound::Requests(_) => false,
+            Bound::Until(over) => over.load(Relaxed),
         };
         if let Some(from) = from.take_if(|_| over || done() || shared.phase() == Phase::Stop) {
             return Ok((from, moment(shared, plan.pid)?));
@@ -393,11 +396,11 @@ fn watch(plan: &Plan, shared: &Shared, done: impl Fn() -> bool) -> Result<(Momen
         if plan.progress {
             progress.show(plan, shared, start);
         }
-        let next = match plan.bound {
-            Bound::Time(limit) => (warmup + limit)
+        let next = match &plan.bound {
+            Bound::Time(limit) => (warmup + *limit)
                 .saturating_sub(elapsed)
                 .min(Duration::from_millis(10)),
-            Bound::Requests(_) => Duration::from_millis(1),
+            Bound::Requests(_) | Bound::Until(_) => Duration::from_millis(1),
         };
         let to_record = warmup
             .checked_sub(elapsed)
@@ -435,11 +438,15 @@ impl Progress {
         }
         let requests = shared.sum(|c| &c.requests);
         let rate = (requests - self.requests) as f64 / passed;
-        let done = match plan.bound {
-            Bound::Time(limit) => format!("of {:.0} s", (plan.warmup + limit).as_secs_f64()),
+        let done = match &plan.bound {
+            Bound::Time(limit) => format!("of {:.0} s", (plan.warmup + *limit).as_secs_f64()),
             Bound::Requests(n) => {
-                format!("{:.0}% of {n} requests", requests as f64 * 100.0 / n as f64)
+                format!(
+                    "{:.0}% of {n} requests",
+                    requests as f64 * 100.0 / *n as f64
+                )
             }
+            Bound::Until(_) => "without an end".to_string(),
         };
         eprintln!(
             "  {:5.1} s {done}: {rate:.0} requests/s, {} errors",
