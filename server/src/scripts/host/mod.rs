@@ -1,17 +1,16 @@
 //! What a running script reaches: `redis.call` and the rest of [`Host`].
 
+mod own;
+mod wide;
+
 use super::busy::Slow;
 use super::scout::{Course, Lack};
 use super::{Parameters, Prepared, Target};
-use crate::commands::{Answer, Call, ConnHandler};
 use crate::core::{Control, Core};
-use crate::io::{ConnId, Io};
-use crate::mailbox::{Ticket, Words};
-use crate::multi::exclusive::{Under, UnderDone};
-use crate::pubsub::{Counted, Kind};
+use crate::io::ConnId;
+use crate::mailbox::Words;
+use crate::pubsub::Counted;
 use crate::registry::{Entry, Keys, Run};
-use crate::request::Mode;
-use crate::transaction::Loan;
 use ringwood_protocol::command::{DENYOOM, MAY_REPLICATE, NOSCRIPT, Route, WRITE};
 use ringwood_protocol::error::CommandError;
 use ringwood_protocol::reply::{Reply, Version};
@@ -25,6 +24,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+pub(crate) use wide::Asking;
 
 /// What a script's commands are told when the server ends meanwhile.
 pub(super) const ENDING: &str = "ERR the server ends";
@@ -84,14 +84,6 @@ pub(super) struct ScriptHost<'a> {
     logs: bool,
 }
 
-/// A command of the server's own in a script: whether it may ask all cores, and what they answer.
-#[derive(Debug, Default)]
-pub(crate) struct Asking {
-    /// Nobody else has any core.
-    allowed: bool,
-    reply: Option<Vec<u8>>,
-}
-
 /// A call that MONITOR is shown when the script stands.
 struct Called {
     db: usize,
@@ -102,14 +94,6 @@ struct Called {
 }
 
 impl Core {
-    /// True if the script that runs here may ask all cores.
-    pub(crate) fn may_ask_for_script(&self) -> bool {
-        self.scripts.asking.allowed
-    }
-    /// What all cores answered to the script that runs here.
-    pub(crate) fn answer_script(&mut self, reply: Vec<u8>) {
-        self.scripts.asking.reply = Some(reply);
-    }
     /// Shows MONITOR what a script called.
     fn monitor_calls(&mut self, called: Vec<Called>) {
         for Called {
@@ -123,25 +107,6 @@ impl Core {
                 Some(conn) => self.monitor_command(conn, entry, &words.slices()),
                 None => self.monitor(db, "lua", entry, &words.slices()),
             }
-        }
-    }
-    /// Waits for that. `None`: the server ends.
-    fn await_answers(&mut self) -> Option<Vec<u8>> {
-        self.commit_log();
-        loop {
-            self.mailbox.retry();
-            self.wake_receivers_now();
-            while let Some(message) = self.mailbox.next_control() {
-                match message {
-                    Control::Answer { .. } => self.control(message),
-                    other => self.early_control.push(other),
-                }
-            }
-            let reply = self.scripts.asking.reply.take();
-            if reply.is_some() || self.shared.stopping.load(Ordering::Acquire) {
-                return reply;
-            }
-            self.io.yield_now();
         }
     }
 }
@@ -370,150 +335,6 @@ impl<'a> ScriptHost<'a> {
         }
     }
 
-    /// A command over all keys, or a SCAN, with every core held.
-    fn everywhere(
-        &mut self,
-        transaction: u32,
-        entry: &'static Entry,
-        args: Args<'_>,
-        version: Version,
-        out: &mut Vec<u8>,
-    ) {
-        let core = &mut *self.core;
-        let (cores, merge) = core.cores_of(entry, args);
-        if core.shard.logging && entry.has(WRITE) {
-            // What came before is in everybody's log before all begin new files. Nothing of this generation comes later.
-            core.end_log_group(u64::MAX);
-            core.begin_log_group();
-        }
-        let words = Words::new(args.iter().copied());
-        let mut replies: Vec<Option<Vec<u8>>> = (0..core.cores()).map(|_| None).collect();
-        core.stats.called(entry);
-        for at in cores {
-            let mut reply = Vec::new();
-            if at == core.id {
-                core.run_owned(entry, &words, self.db, version, Mode::AT_ONCE, &mut reply);
-            } else {
-                let under = Under::Run {
-                    caller: core.caller,
-                    entry,
-                    words: words.clone(),
-                    db: self.db,
-                    version,
-                };
-                match core.under_now(at, transaction, under) {
-                    Some(UnderDone::Reply(theirs)) => reply = theirs,
-                    Some(UnderDone::Loan(_)) => panic!("a loan for a command"),
-                    None => return Reply::new(out, version).error(ENDING),
-                }
-            }
-            replies[at] = Some(reply);
-        }
-        let reply = core.one_reply(merge, replies, version);
-        out.extend_from_slice(&reply);
-    }
-
-    /// A command with keys, with every core held: what is elsewhere is fetched, and goes home again at once.
-    fn borrowing(
-        &mut self,
-        transaction: u32,
-        entry: &'static Entry,
-        args: Args<'_>,
-        version: Version,
-        out: &mut Vec<u8>,
-    ) {
-        let core = &mut *self.core;
-        let mut names = core.key_names(entry, args, self.db);
-        loop {
-            let mut loans: Vec<(usize, Loan)> = Vec::new();
-            for (owner, keys) in core.elsewhere(&names) {
-                match core.under_now(owner, transaction, Under::Lend(keys)) {
-                    Some(UnderDone::Loan(loan)) => loans.push((owner, loan)),
-                    Some(UnderDone::Reply(_)) => panic!("a reply for a loan"),
-                    None => return Reply::new(out, version).error(ENDING),
-                }
-            }
-            match core.run_lent(entry, args, self.db, version, loans) {
-                Ok(reply) => return out.extend_from_slice(&reply),
-                Err(keys) => names.extend(keys.into_iter().map(|key| (self.db, key))),
-            }
-        }
-    }
-
-    /// The server's own commands that make sense without a connection.
-    fn server(
-        &mut self,
-        entry: &'static Entry,
-        handler: ConnHandler,
-        args: Args<'_>,
-        reply: &mut Reply<'_>,
-    ) {
-        match entry.spec.name {
-            "PING" if args.len() > 2 => {
-                reply.command_error(&CommandError::WrongArity("ping".into()));
-            }
-            "PING" if args.len() == 1 => reply.simple("PONG"),
-            "PING" | "ECHO" => reply.bulk(args[1]),
-            "TIME" => {
-                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                let now = now.unwrap_or_default();
-                reply.array(2);
-                reply.bulk(now.as_secs().to_string().as_bytes());
-                reply.bulk(now.subsec_micros().to_string().as_bytes());
-            }
-            "PUBLISH" | "SPUBLISH" => {
-                let kind = match entry.spec.name {
-                    "PUBLISH" => Kind::Channel,
-                    _ => Kind::Shard,
-                };
-                if let Reach::Declared { messages, .. } = &mut self.reach {
-                    // Notifications of keys and messages keep their order where both go out at once.
-                    if self.core.shard.listening {
-                        return self.course.lacks_everything();
-                    }
-                    let told = self.core.count_audience(kind, args[1]);
-                    let (channel, text) = (args[1].into(), args[2].into());
-                    messages.push(Counted {
-                        kind,
-                        channel,
-                        text,
-                        told,
-                    });
-                    return reply.integer(told as i64);
-                }
-                let receivers = self.core.publish(kind, args[1], args[2]);
-                reply.integer(receivers as i64);
-            }
-            "DEBUG" => {
-                let result = match args[1].eq_ignore_ascii_case(b"SLEEP") {
-                    true => crate::commands::debug::seconds(args[2]).map(|time| {
-                        std::thread::sleep(time);
-                        reply.ok();
-                    }),
-                    false => crate::commands::debug::protocol(reply, args[2]).map(drop),
-                };
-                if let Err(error) = result {
-                    reply.command_error(&error);
-                }
-            }
-            "SELECT" => {
-                let databases = self.core.shard.keyspace.databases();
-                let index = std::str::from_utf8(args[1])
-                    .ok()
-                    .and_then(|n| n.parse().ok());
-                match index {
-                    Some(db) if db < databases => {
-                        self.db = db;
-                        reply.ok();
-                    }
-                    Some(_) => reply.error("ERR DB index is out of range"),
-                    None => reply.error("ERR value is not an integer or out of range"),
-                }
-            }
-            _ => self.handle(entry, handler, args, reply),
-        }
-    }
-
     /// Tells all cores that this script is slow, and what it holds.
     fn begin_slow(&mut self, elapsed: Duration) {
         // Who wonders what it does reads the log.
@@ -690,38 +511,6 @@ impl<'a> ScriptHost<'a> {
             }
             if let Some(code) = error {
                 calls.errors.push((index, self.refused, code.into()));
-            }
-        }
-    }
-
-    /// Any other of them, as without a client.
-    fn handle(
-        &mut self,
-        entry: &'static Entry,
-        handler: ConnHandler,
-        args: Args<'_>,
-        reply: &mut Reply<'_>,
-    ) {
-        let core = &mut *self.core;
-        core.scripts.asking.allowed = !matches!(self.reach, Reach::Declared { .. });
-        let mark = reply.mark();
-        let mut call = Call {
-            core,
-            conn: Ticket::SCRIPT.conn,
-            entry,
-            reply: reply.reborrow(),
-        };
-        let answer = handler(&mut call, args);
-        match answer {
-            Ok(Answer::Now) => {}
-            Ok(Answer::Later) if !core.scripts.asking.allowed => self.course.lacks_everything(),
-            Ok(Answer::Later) => match core.await_answers() {
-                Some(answer) => reply.raw(&answer),
-                None => reply.error(ENDING),
-            },
-            Err(error) => {
-                reply.rewind(mark);
-                reply.command_error(&error);
             }
         }
     }
