@@ -170,7 +170,7 @@ fn measure(args: &Args, data: &Data, peer: &Peer) -> Result<(String, Vec<Round>)
     let split = args.cpus.split(shards)?;
     let setup = Setup::new(args.peers.base_port, split.server, shards);
     let mut server = Server::start(peer, &setup)?;
-    let template = data.template("SET __key__ __value__")?;
+    let template = data.template("SET __key__ __data__")?;
     let mut plan = Plan {
         connections: args.connections,
         pipeline: args.pipeline,

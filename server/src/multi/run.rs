@@ -99,11 +99,7 @@ impl Core {
     }
 
     /// A script, or a transaction with scripts in it: it comes back if it must start again.
-    fn run_attempt(
-        &mut self,
-        mut exec: Exec,
-        ticket: Option<Ticket>,
-    ) -> Option<(Exec, Lack)> {
+    fn run_attempt(&mut self, mut exec: Exec, ticket: Option<Ticket>) -> Option<(Exec, Lack)> {
         self.caller = exec.caller(self.id);
         self.acting = exec.user.clone();
         if exec.bare {
