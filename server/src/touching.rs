@@ -4,6 +4,7 @@
 //! The allocator keeps what is freed for a second, and looks at it only when somebody frees or needs more: a server that became idle
 //! behind a burst of large replies kept their memory for ever.
 
+use crate::process::priority;
 use ringwood_shard::memory::{self, untouched::Untouched};
 use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -19,21 +20,13 @@ const WAITING_MAX: usize = 64;
 /// How often memory is given back.
 const GIVE_BACK: Duration = Duration::from_secs(1);
 
-/// This thread works where nobody else wants the CPU: it is there to spare the cores' time, not to take it.
-fn give_way() {
-    // SAFETY: reads the parameters only. Where it is refused, the cores wait a little at worst.
-    unsafe {
-        let parameters: libc::sched_param = std::mem::zeroed();
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters);
-    }
-}
-
 impl Touching {
     /// Called by a thread that is bound to no CPU; the new one is not bound either.
     pub fn start(&self) -> std::io::Result<()> {
         let (sender, receiver) = sync_channel::<Untouched>(WAITING_MAX);
         let work = move || {
-            give_way();
+            // It is there to spare the cores' time, not to take it. Where that is refused, they wait a little at worst.
+            let _ = priority::give_way();
             let mut due = Instant::now() + GIVE_BACK;
             loop {
                 match receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {

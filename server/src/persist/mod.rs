@@ -12,6 +12,7 @@ pub mod snapshot;
 pub mod writer;
 
 use crate::commands::lock;
+use crate::process::priority::GivesWay;
 use snapshot::{Purpose, Snapshot};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -44,6 +45,7 @@ pub struct State {
     /// By core: changes since the last save, as of its last look.
     changes: Mutex<Vec<u64>>,
     writer: OnceLock<crossbeam_channel::Sender<writer::Job>>,
+    writers_turn: Arc<GivesWay>,
 }
 
 impl State {

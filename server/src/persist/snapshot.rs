@@ -19,6 +19,7 @@ use crate::core::Core;
 use crate::disk::Disk;
 use crate::io::Io;
 use crate::mailbox::Ticket;
+use crate::process::priority::GivesWay;
 use crossbeam_channel::{Receiver, Sender};
 use ringwood_protocol::error::CommandError;
 use ringwood_shard::rdb::snapshot::{self, Options, Output, Stream, Written};
@@ -28,7 +29,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Bytes that wait for the disk, over all cores, above which nothing is written that need not be.
+/// Bytes that wait for the disk, over all cores, above which the writer no longer leaves the CPUs to the cores.
+const HURRY: usize = 8 << 20;
+/// Above which nothing is written that need not be.
 const SOFT: usize = 32 << 20;
 /// And above which what must be written waits.
 const HARD: usize = 64 << 20;
@@ -135,6 +138,8 @@ pub struct Snapshot {
     /// By core: changes that are in this snapshot and were in none.
     changes: Mutex<Vec<(usize, u64)>>,
     messages: Sender<Message>,
+    /// The writer's turn on the CPUs.
+    pub(super) writers_turn: Arc<GivesWay>,
     /// Bytes on their way to the writer, and the most there were.
     pending: AtomicUsize,
     peak: AtomicUsize,
@@ -190,6 +195,7 @@ impl Snapshot {
             copied: AtomicU64::new(0),
             changes: Mutex::default(),
             messages,
+            writers_turn: core.shared.persistence.writers_turn.clone(),
             pending: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             room: Mutex::new(()),
@@ -259,6 +265,9 @@ impl Snapshot {
     /// The writer has written so much.
     pub(super) fn wrote(&self, bytes: usize) {
         let before = self.pending.fetch_sub(bytes, Relaxed);
+        if before > HURRY / 2 && before - bytes <= HURRY / 2 && self.purpose != Purpose::Save {
+            self.writers_turn.relax();
+        }
         if before > HARD && before - bytes <= HARD {
             self.wake();
         }
@@ -278,6 +287,9 @@ impl Snapshot {
         if self.messages.send(message(bytes)).is_err() {
             // The writer ended just now; the cut will be.
             return;
+        }
+        if pending > HURRY {
+            self.writers_turn.hurry();
         }
         if pending > HARD {
             let mut room = lock(&self.room);

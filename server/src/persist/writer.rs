@@ -8,7 +8,7 @@
 //!
 //! A log's base may be wanted as commands (`aof-use-rdb-preamble no`): then what comes is rewritten here, entry by entry.
 
-use super::snapshot::{Failure, Snapshot};
+use super::snapshot::{Failure, Purpose, Snapshot};
 use crate::disk::{Disk, DiskFile};
 use crossbeam_channel::{Receiver, Sender};
 use ringwood_shard::rdb::commands::Commands;
@@ -52,7 +52,11 @@ impl super::State {
     pub fn start_writer(&self) -> Sender<Job> {
         let start = || {
             let (sender, jobs) = crossbeam_channel::unbounded::<Job>();
-            let run = move || jobs.iter().for_each(run);
+            let turn = self.writers_turn.clone();
+            let run = move || {
+                turn.begin();
+                jobs.iter().for_each(run);
+            };
             let thread = std::thread::Builder::new().name("snapshot".into());
             if let Err(error) = thread.spawn(run) {
                 // The channel is closed then, and every snapshot fails.
@@ -72,6 +76,10 @@ impl super::State {
 }
 
 fn run(job: Job) {
+    match job.snapshot.purpose {
+        Purpose::Save => job.snapshot.writers_turn.hurry(),
+        Purpose::Bgsave | Purpose::AofBase => job.snapshot.writers_turn.relax(),
+    }
     let messages = job.messages.clone();
     finish(job, &mut || messages.recv().ok());
 }
@@ -159,6 +167,8 @@ fn write(
             Message::Cancel => return Err(Failure::Cancelled),
         }
     }
+    // Now somebody waits for it alone.
+    snapshot.writers_turn.hurry();
     target.finish(written.version)?;
     Ok(written)
 }
