@@ -362,10 +362,10 @@ impl Core {
             // Looked at first: then all of it is there.
             let all = self.shared.ended.load(Ordering::Acquire) >= self.cores();
             let log = &mut self.shard.log;
-            self.mailbox.receive(|_, mail| {
-                if let Mail::Log(part) = mail {
-                    log.append_group(&part);
-                }
+            self.mailbox.receive(|_, mail| match mail {
+                Mail::Log(part) => log.append_group(&part),
+                Mail::LogMark(whole) => log.mark_group(whole),
+                _ => {}
             });
             if all {
                 return;
@@ -490,7 +490,7 @@ impl Core {
     /// How long the next turn may wait for something to happen.
     fn wait(&mut self) -> Wait {
         // Replies of what is not on disk wait for that.
-        let held = self.log.flights.are_under_way();
+        let held = self.log.flights.are_under_way() || self.log.is_turning();
         let backlog = self.mailbox.retry();
         self.wake_receivers();
         let busy = !self.going_on.is_empty()

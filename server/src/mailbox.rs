@@ -288,9 +288,13 @@ pub enum Mail {
     UnderDone {
         transaction: u32,
         done: UnderDone,
+        /// What was noted for the log.
+        records: Vec<ringwood_shard::log::Record>,
     },
     /// The receiver's part of a transaction, for its log: ahead of whatever lets others see it.
     Log(Vec<u8>),
+    /// A transaction that concerns all files: see [`ringwood_shard::log::Log::mark_group`].
+    LogMark(Vec<u8>),
 }
 
 impl Mail {
@@ -310,6 +314,7 @@ impl Mail {
                     | Self::Lent { .. }
                     | Self::GiveBack { .. }
                     | Self::Log(_)
+                    | Self::LogMark(_)
                     | Self::Record(..)
                     | Self::Monitor(_)
             )

@@ -127,14 +127,17 @@ impl Log {
         }
         let mut command = Vec::new();
         write_in(&mut command, &mut None, db, words);
-        self.marks.push((self.bytes.len(), command));
+        self.mark_group(command);
+    }
+    /// The same for several commands that are carried out wholly or not at all, as [`group`] writes them.
+    pub fn mark_group(&mut self, bytes: Vec<u8>) {
+        self.marks.push((self.bytes.len(), bytes));
         self.selected = None;
     }
 
     /// Every core goes on in a new file from here on, though no command says so.
     pub fn mark_cut(&mut self) {
-        self.marks.push((self.bytes.len(), Vec::new()));
-        self.selected = None;
+        self.mark_group(Vec::new());
     }
     /// How many new files are to be begun.
     pub fn marks(&self) -> usize {
@@ -160,6 +163,13 @@ impl Log {
     /// Goes on with a transaction that has made these changes.
     pub fn resume(&mut self, records: Vec<Record>) {
         self.scope.get_or_insert_default().records = records;
+    }
+    /// What another core has noted of its own keys for the transaction that holds it. That it was told to begin a new file is known here.
+    pub fn add(&mut self, records: Vec<Record>) {
+        if let Some(scope) = &mut self.scope {
+            let ours = |record: &Record| record.owner != Owner::All;
+            scope.records.extend(records.into_iter().filter(ours));
+        }
     }
     /// How many changes the transaction has made, for [`Log::undo`].
     pub fn position(&self) -> usize {

@@ -1,5 +1,5 @@
 //! New files without waiting for the disk. With `always` the manifest tells of a generation before anybody writes into it, and what was left is on
-//! disk: the core waits. Otherwise cores go *ahead*: the first makes the files and all write on at once, so what they acknowledge is in the system's
+//! disk: a thread sees to that ([`State::prepare_generation`]), and what cores note waits in memory, as do its replies. Otherwise cores go *ahead*: the first makes the files and all write on at once, so what they acknowledge is in the system's
 //! hands. A thread *settles* that behind them: it syncs what was left and what is new, then the manifest, in this order.
 //!
 //! - The process is killed before that: the next start finds the files behind the last that the manifest names, by their names and heads,
@@ -16,7 +16,7 @@ use crate::commands::lock;
 use crate::disk::Disk;
 use std::io::{BufReader, Result};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, MutexGuard};
 
 /// So many generations may be made ahead of the disk: who sends nothing but FLUSHALL waits for it after all.
@@ -51,6 +51,8 @@ struct Settlement {
     generation: u64,
     left: Vec<Arc<LogFile>>,
     new: Vec<Arc<LogFile>>,
+    /// How far the new files went before they were synced.
+    written: Vec<u64>,
     manifest: Manifest,
     last_seq: u64,
     given_up: Vec<Entry>,
@@ -87,6 +89,7 @@ impl Files {
             && self.life.is_some()
             && last.is_some_and(|entry| entry.seq == self.last_made)
             && self.generation + 1 >= self.cut
+            && self.generation >= self.coming_cut
             && self.generation - self.settled < AHEAD_MAX
     }
     pub(super) fn is_settled(&self) -> bool {
@@ -110,7 +113,9 @@ impl Files {
         if !std::mem::take(&mut self.is_ordered) {
             left.clear();
         }
+        let written = new.iter().map(|file| file.written.load(Acquire));
         Some(Settlement {
+            written: written.collect(),
             disk: self.disk.clone(),
             dir: self.dir.clone(),
             path: self.manifest_path(),
@@ -130,35 +135,11 @@ impl Files {
         }
         self.settled = settlement.generation;
         self.settled_seq = settlement.last_seq;
-        for file in settlement.new {
+        for (file, written) in settlement.new.iter().zip(&settlement.written) {
             file.settled.store(true, Release);
+            file.synced.fetch_max(*written, Release);
         }
         self.delete_unnamed(&self.manifest, settlement.given_up);
-    }
-}
-
-impl Files {
-    /// A new base is there, which all before `cut` is in: it and what follows is all that the manifest is to tell of.
-    fn settle_base(&mut self, settlement: Option<Settlement>, base: Base) -> Result<()> {
-        let before = (self.settled, self.settled_seq);
-        if let Some(settlement) = &settlement {
-            (self.settled, self.settled_seq) = (settlement.generation, settlement.last_seq);
-        }
-        let taken = self.take_base(base.entry, base.cut, base.size);
-        match taken {
-            Ok(()) => {
-                // What they lack the base has.
-                for file in self.open.iter().filter(|f| f.generation < base.cut) {
-                    file.take_spoiled();
-                    file.settled.store(true, Release);
-                }
-            }
-            Err(_) => (self.settled, self.settled_seq) = before,
-        }
-        if let Some(settlement) = settlement {
-            self.end_settlement(settlement, taken.is_ok());
-        }
-        taken
     }
 }
 
@@ -171,7 +152,7 @@ pub(super) struct Base {
 }
 
 impl State {
-    /// The manifest tells of a new base.
+    /// The manifest tells of a new base: it, which all before `cut` is in, and what follows.
     pub(super) fn settle_base(&self, prepare: impl Fn(&mut Files) -> Base) -> Result<()> {
         let _turn = self.turn();
         loop {
@@ -200,8 +181,41 @@ impl State {
                 continue;
             }
             let base = prepare(known);
-            return known.settle_base(settlement, base);
+            drop(files);
+            return self.announce_base(&base, settlement);
         }
+    }
+    /// What follows the base is synced.
+    fn announce_base(&self, base: &Base, settlement: Option<Settlement>) -> Result<()> {
+        let mut files = self.files();
+        let known = files.as_mut().ok_or_else(is_off)?;
+        let last = settlement
+            .as_ref()
+            .map_or(known.settled_seq, |s| s.last_seq);
+        let mut manifest = known.with_base(&base.entry, base.cut);
+        manifest.incremental.retain(|entry| entry.seq <= last);
+        known.coming_cut = base.cut;
+        let path = known.manifest_path();
+        drop(files);
+        let written = crate::files::replace_on(&self.disk, &path, manifest.to_text().as_bytes());
+        let mut files = self.files();
+        let known = files.as_mut().ok_or_else(is_off)?;
+        known.coming_cut = 0;
+        known.base_written(base, &written);
+        if written.is_ok() {
+            // What they lack the base has.
+            for file in known.open.iter().filter(|f| f.generation < base.cut) {
+                file.take_spoiled();
+                file.settled.store(true, Release);
+            }
+        }
+        if let Some(settlement) = settlement {
+            known.end_settlement(settlement, written.is_ok());
+        }
+        drop(files);
+        written?;
+        self.remove_waste();
+        Ok(())
     }
     /// What fails is told to all, once for each file.
     fn note_failure(
@@ -269,18 +283,50 @@ impl State {
     }
     fn settled_file(&self, generation: u64, core: u16, global: &[u8]) -> Result<Arc<LogFile>> {
         let _turn = self.turn();
+        self.settle_generation(generation, global)?;
+        self.prepared_file(generation, core)
+    }
+    /// The manifest comes to tell of this generation; who comes first makes it.
+    fn settle_generation(&self, generation: u64, global: &[u8]) -> Result<()> {
         loop {
             self.settle_in_turn()?;
             let mut files = self.files();
             let known = files.as_mut().ok_or_else(is_off)?;
-            if !known.is_settled() {
+            if known.settled >= generation {
+                return Ok(());
+            }
+            if known.generation >= generation || known.generation > known.settled {
                 continue;
             }
-            if known.generation < generation {
+            if known.may_go_ahead() {
+                // Nobody waits for the disk who only wants to know how things are.
+                let made = known.make_files(global, false)?;
+                known.add_generation(made);
+            } else {
                 known.begin_generation(global)?;
             }
-            return known.take(generation, core);
         }
+    }
+    /// With `always`, for a core that does not wait for that itself: what it leaves comes to be on disk, and then the files in which it goes on.
+    pub(super) fn prepare_generation(
+        &self,
+        generation: u64,
+        global: &[u8],
+        left: &Arc<LogFile>,
+    ) -> Result<()> {
+        left.sync_in_order()?;
+        let _turn = self.turn();
+        let is_known = |files: &Files| files.open.iter().any(|file| Arc::ptr_eq(file, left));
+        if !self.files().as_ref().is_some_and(is_known) {
+            // That log has ended, and the core knows.
+            return Ok(());
+        }
+        self.settle_generation(generation, global)
+    }
+    pub(super) fn prepared_file(&self, generation: u64, core: u16) -> Result<Arc<LogFile>> {
+        let mut files = self.files();
+        let known = files.as_mut().ok_or_else(is_off)?;
+        known.take(generation, core)
     }
 
     /// The manifest comes to tell of all files; if it cannot, writes are refused until it does.

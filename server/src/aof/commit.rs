@@ -8,11 +8,15 @@
 //!   opened for itself: the kernel tells each that a write failed.
 //! - Clients' requests for other cores' keys leave at once: they tell of nothing.
 //! - Replies of another core are on disk there. Those that come alone leave at once too.
+//! - A new generation's files are made and settled by a thread ([`Core::ask_for_next_file`]). What is noted meanwhile waits in memory, and whatever leaves
+//!   waits for it: it may tell of the FLUSHALL that began the generation.
 //! - Who cannot go on without the disk (a script that asks other cores, WAITAOF, the end) uses [`Core::commit_log`]: it syncs itself, and
 //!   the flights under way no longer matter.
 //!
 //! In the simulation, which has no threads, a flight takes some turns, and the core syncs itself when it lands.
 
+use super::errand::Work;
+use super::log::NextFile;
 use super::{LogFile, State};
 use crate::config::enums::AppendFsync;
 use crate::core::{Control, Core};
@@ -31,29 +35,36 @@ pub const FLIGHTS: usize = 4;
 /// They begin at least this far apart: what comes in between shares one.
 const APART_NS: u64 = 100_000;
 
-/// A sync for a core.
-pub struct Job {
-    file: Arc<LogFile>,
-    flight: u64,
+/// What a core's threads do.
+pub(super) enum Job {
+    Sync { file: Arc<LogFile>, flight: u64 },
+    Errand(Work),
 }
 
 impl Job {
-    fn sync(&self, state: &State) -> Result<()> {
-        state.settle_file(&self.file)?;
-        self.file.sync_beside(self.flight as usize % FLIGHTS)
+    /// Does it, and tells the core.
+    fn carry_out(self, post: &Post, core: usize) {
+        let state = &post.shared.aof;
+        match self {
+            Self::Sync { file, flight } => {
+                let began = Instant::now();
+                let result = sync(state, &file, flight);
+                let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                let synced = Synced {
+                    flight,
+                    result,
+                    took_ns,
+                };
+                post.control(core, Control::Synced(synced));
+            }
+            Self::Errand(work) => post.control(core, Control::Errand(work(state))),
+        }
     }
-    /// Syncs, and tells the core.
-    fn carry_out(&self, post: &Post, core: usize) {
-        let began = Instant::now();
-        let result = self.sync(&post.shared.aof);
-        let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let synced = Synced {
-            flight: self.flight,
-            result,
-            took_ns,
-        };
-        post.control(core, Control::Synced(synced));
-    }
+}
+
+fn sync(state: &State, file: &LogFile, flight: u64) -> Result<()> {
+    state.settle_file(file)?;
+    file.sync_beside(flight as usize % FLIGHTS)
 }
 
 /// How it ended.
@@ -103,6 +114,7 @@ pub struct Flights {
     under_way: VecDeque<Flight>,
     /// Who waits no more.
     landed: Vec<Waits>,
+    pub(super) errands: super::errand::Simulated,
 }
 
 /// Clients that other cores have answered, and nobody else in this turn.
@@ -135,7 +147,7 @@ impl Flights {
         may.then(|| self.begins_at().saturating_sub(now))
     }
     pub fn have_to_poll(&self) -> bool {
-        self.under_way.iter().any(|f| f.simulated.is_some())
+        self.errands.is_any() || self.under_way.iter().any(|f| f.simulated.is_some())
     }
     /// All is on disk by now.
     #[inline]
@@ -158,7 +170,7 @@ pub struct Syncers {
 }
 
 impl Syncers {
-    fn sync(&self, core: usize, job: Job) {
+    pub(super) fn give(&self, core: usize, job: Job) {
         // All of them wait as long as there are cores.
         match self.by_core[core].get() {
             Some(sender) => {
@@ -237,7 +249,7 @@ impl Core {
         if !self.shard.attention.tracking.stale.is_empty() {
             self.send_stale();
         }
-        self.write_noted();
+        self.write_noted(NextFile::Later);
         self.send_answered();
         // Something may have needed the disk at once.
         self.send_landed();
@@ -246,6 +258,10 @@ impl Core {
 
     fn begin_flight(&mut self) {
         self.log.flights.waits = false;
+        if self.log.is_turning() {
+            // What there is tells of what is in no file yet.
+            return;
+        }
         let behind = self.log.file.as_ref().filter(|file| file.is_behind());
         let Some(file) = behind.cloned() else {
             self.log.flights.end();
@@ -284,13 +300,13 @@ impl Core {
             mail: self.mailbox.seal(),
             simulated: None,
         };
-        let job = Job {
+        let job = Job::Sync {
             file,
             flight: flight.number,
         };
         match self.shared.aof.syncers.get() {
             None => flight.simulated = Some(self.turn_number() % 3),
-            Some(syncers) => syncers.sync(self.id, job),
+            Some(syncers) => syncers.give(self.id, job),
         }
         self.log.flights.under_way.push_back(flight);
     }
@@ -378,21 +394,21 @@ impl Core {
         for flight in &mut self.log.flights.under_way {
             match &mut flight.simulated {
                 Some(turns) if *turns > 0 => *turns -= 1,
-                Some(_) if !flight.has_landed => landed.push(Job {
-                    file: flight.file.clone(),
-                    flight: flight.number,
-                }),
+                Some(_) if !flight.has_landed => {
+                    landed.push((flight.file.clone(), flight.number));
+                }
                 _ => {}
             }
         }
-        for job in landed {
+        for (file, flight) in landed {
             let synced = Synced {
-                flight: job.flight,
-                result: job.sync(&self.shared.aof),
+                flight,
+                result: sync(&self.shared.aof, &file, flight),
                 took_ns: 0,
             };
             self.synced(synced);
         }
+        self.do_simulated_errands();
     }
 }
 
@@ -433,6 +449,7 @@ mod tests {
             waits: true,
             under_way: (1..=count).map(flight).collect(),
             landed: Vec::new(),
+            errands: Default::default(),
         }
     }
 

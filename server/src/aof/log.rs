@@ -38,12 +38,32 @@ enum Piece {
     Generation(Vec<u8>),
 }
 
+/// With `always`, what a core does that comes to a new generation and whose file of it is not settled yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextFile {
+    /// It waits.
+    Awaited,
+    /// It goes on, and writes when a thread has prepared the file.
+    Later,
+}
+
+/// How far that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Turning {
+    #[default]
+    No,
+    Asked,
+    Prepared,
+}
+
 /// A core's file, and what does not yet stand in it.
 #[derive(Debug, Default)]
 pub struct CoreLog {
     pub(super) file: Option<Arc<LogFile>>,
     generation: u64,
     queue: VecDeque<Piece>,
+    /// The way out of `file`, with `always`.
+    turning: Turning,
     spare: Vec<u8>,
     /// The log is on, or soon will be: see [`Core::log_is_near`].
     pub(super) near: bool,
@@ -173,17 +193,15 @@ impl Core {
     /// They are all there: each core gets its part. `number`: the transaction's, if others hold slots for it.
     pub(crate) fn end_log_group(&mut self, number: u64) {
         let records = self.shard.log.end();
-        for run in records.split_inclusive(|record| record.owner == Owner::All) {
-            let (run, global) = match run.split_last() {
-                Some((last, run)) if last.owner == Owner::All => (run, Some(last)),
-                _ => (run, None),
-            };
-            self.share_log(number, run);
-            if let Some(Record { db, words, .. }) = global {
-                let words: Vec<&[u8]> = words.iter().map(|w| &**w).collect();
-                self.shard.log.mark(*db, &words);
-            }
+        if records.iter().all(|record| record.owner != Owner::All) {
+            return self.share_log(number, &records);
         }
+        // It stands as a whole before all of a new generation's files. Every core is held, so none has noted anything since it began.
+        let bytes = group(&records);
+        for core in (0..self.cores()).filter(|&core| core != self.id) {
+            self.mailbox.send(core, Mail::LogMark(bytes.clone()));
+        }
+        self.shard.log.mark_group(bytes);
     }
 
     fn share_log(&mut self, number: u64, records: &[Record]) {
@@ -281,7 +299,7 @@ impl Core {
     #[inline]
     pub(crate) fn commit_log(&mut self) {
         if self.shard.logging {
-            self.write_noted();
+            self.write_noted(NextFile::Awaited);
             if self.config.appendfsync == AppendFsync::Always || self.log.flights.are_under_way() {
                 self.sync_log();
             }
@@ -291,12 +309,12 @@ impl Core {
     }
     /// Writes down what has changed.
     #[inline]
-    pub(crate) fn write_noted(&mut self) {
+    pub(super) fn write_noted(&mut self, next: NextFile) {
         if self.id == 0 && self.log.libraries != self.shared.scripts.libraries.version() {
             self.log_libraries();
         }
         if !self.shard.log.is_empty() || !self.log.queue.is_empty() {
-            self.write_log();
+            self.write_log(next);
         }
     }
     /// The same without waiting for a sync that is under way: afterwards all of it stands in one file, unless the disk fails.
@@ -320,7 +338,7 @@ impl Core {
         self.shard.log.append(0, &words, Owner::Core(0));
     }
 
-    fn write_log(&mut self) {
+    fn write_log(&mut self, next: NextFile) {
         if self.config.aof_timestamp_enabled {
             self.log.stamp(self.now.unix_ms / 1000);
         }
@@ -345,7 +363,9 @@ impl Core {
             strict: always,
             ordered,
         };
-        match self.log.write(&self.shared, self.id as u16, way) {
+        let aside = always && next == NextFile::Later;
+        match self.log.write(&self.shared, self.id as u16, way, aside) {
+            Ok(()) if aside => self.ask_for_next_file(),
             Ok(()) if self.log.failing => {
                 self.log.failing = false;
                 self.shared.aof.failing.fetch_sub(1, Relaxed);
@@ -369,6 +389,35 @@ impl Core {
                     self.shared.aof.failing.fetch_add(1, Relaxed);
                 }
             }
+        }
+    }
+
+    /// Has the file prepared for which what is noted waits, if there is any.
+    fn ask_for_next_file(&mut self) {
+        let Some(Piece::Generation(global)) = self.log.queue.front() else {
+            return;
+        };
+        if self.log.turning == Turning::Asked {
+            return;
+        }
+        let left = self.log.file.clone().expect("opened when logging began");
+        let (generation, global) = (self.log.generation + 1, global.clone());
+        self.log.turning = Turning::Asked;
+        self.send_errand(move |state| {
+            let prepared = state.prepare_generation(generation, &global, &left);
+            Box::new(move |core| core.next_file_is_prepared(&left, prepared))
+        });
+    }
+    fn next_file_is_prepared(&mut self, left: &Arc<LogFile>, prepared: Result<()>) {
+        let file = self.log.file.as_ref();
+        if !file.is_some_and(|file| Arc::ptr_eq(file, left)) {
+            // It could not wait for that.
+            return;
+        }
+        match prepared {
+            // The turn's end goes on in it.
+            Ok(()) => self.log.turning = Turning::Prepared,
+            Err(error) => self.cannot_sync(&error),
         }
     }
 
@@ -399,7 +448,7 @@ impl Core {
         }
         self.log.retry_ns = 0;
         self.log.hurries = true;
-        self.write_log();
+        self.write_log(NextFile::Awaited);
         self.log.hurries = false;
         if !self.log.queue.is_empty() {
             tracing::error!("The log ends without its last changes: they could not be written");
@@ -451,6 +500,10 @@ impl CoreLog {
             .iter()
             .filter(|p| matches!(p, Piece::Generation(_)));
         self.generation + (queued.count() + log.marks()) as u64
+    }
+    /// What is noted waits for the next file.
+    pub fn is_turning(&self) -> bool {
+        self.turning == Turning::Asked
     }
     /// Bytes that do not yet stand in the file.
     pub fn waiting(&self) -> usize {
@@ -518,15 +571,23 @@ impl CoreLog {
         true
     }
 
-    fn write(&mut self, shared: &Shared, core: u16, way: Way) -> Result<()> {
+    /// `aside`: not beyond where the next file has yet to be prepared.
+    fn write(&mut self, shared: &Shared, core: u16, way: Way, aside: bool) -> Result<()> {
         while let Some(piece) = self.queue.front_mut() {
             match piece {
                 Piece::Generation(command) => {
                     let next = self.generation + 1;
-                    let old = self.file.as_ref();
-                    let file = shared.aof.next_file(next, core, command, old, way)?;
+                    let file = match (self.turning, aside) {
+                        (Turning::Prepared, _) => shared.aof.prepared_file(next, core)?,
+                        (_, true) => return Ok(()),
+                        (_, false) => {
+                            let old = self.file.as_ref();
+                            shared.aof.next_file(next, core, command, old, way)?
+                        }
+                    };
                     self.file = Some(file);
                     self.generation = next;
+                    self.turning = Turning::No;
                 }
                 Piece::Bytes(bytes, from) => {
                     let file = self.file.as_ref().expect("opened when logging began");

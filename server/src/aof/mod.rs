@@ -5,13 +5,14 @@
 //!   reply of the turn leaves. With `appendfsync always` replies and mail wait until it is on disk ([`commit`]).
 //! - Each core has a file of its own. A key's changes are all in one core's file, so the files can be read one after the other (Redis) or at the
 //!   same time (Ringwood). What changes keys in all files (FLUSHALL, SWAPDB) begins a new *generation* of files and stands once, before
-//!   all of it. No core waits for the disk on its way there: see [`ahead`].
+//!   all of it; a transaction with such a command inside stands there as a whole. No core waits for the disk on its way there: see [`ahead`].
 //! - A transaction over several cores is in each of their files, with copies: see [`parts`].
 //! - A snapshot makes it short again: see [`rewrite`].
 //! - At the start the files are looked through, then each core is sent the commands of a file as by a client ([`replay`]); [`reload`] does it once more.
 
 pub mod ahead;
 pub mod commit;
+pub mod errand;
 pub mod info;
 pub mod log;
 pub mod manifest;
@@ -209,6 +210,8 @@ pub struct Files {
     given_up: Vec<Entry>,
     /// The generation with which what the base lacks begins. Cores that could not write may have earlier ones still before them.
     cut: u64,
+    /// The same of the base of which the manifest is being made to tell; before that generation is there nobody could adopt what is made ahead of the disk.
+    coming_cut: u64,
     /// Bases since the last one of which the manifest could not be made to tell.
     failed_bases: u64,
 }
@@ -337,6 +340,7 @@ impl Files {
             given_up: Vec::new(),
             failed_bases: 0,
             cut: 0,
+            coming_cut: 0,
             dir,
             name: config.appendfilename.to_string(),
             cores,

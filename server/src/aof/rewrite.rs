@@ -4,14 +4,17 @@
 //! Switching the log on goes the same way: it begins at the snapshot's point, and the manifest speaks of it when the snapshot is there.
 
 use super::ahead::Base;
+use super::errand::After;
 use super::manifest::{Entry, Kind, Manifest};
 use super::{Files, State};
 use crate::commands::lock;
+use crate::config::Config;
 use crate::core::Core;
+use crate::disk::Disk;
 use crate::mailbox::Ticket;
-use crate::persist::snapshot::{Busy, Failure, Outcome, Purpose, Snapshot};
+use crate::persist::snapshot::{Busy, Claim, Failure, Outcome, Purpose, Snapshot};
 use std::io::Result;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -83,6 +86,14 @@ enum Why {
     Once,
 }
 
+/// How things were when a rewrite began.
+#[derive(Clone, Copy)]
+struct Began {
+    since: Instant,
+    /// [`State::spoils`]
+    spoils: u64,
+}
+
 /// How far the beginning of a rewrite has come.
 enum Step {
     /// All cores are asked to make ready; it begins when they are.
@@ -94,6 +105,11 @@ enum Step {
 impl State {
     pub fn rewrite_status(&self) -> Status {
         *lock(&self.rewrite)
+    }
+    fn rewrite_begins(&self) -> Instant {
+        let now = Instant::now();
+        self.change_rewrite(|status| (status.since, status.scheduled) = (Some(now), false));
+        now
     }
     fn change_rewrite(&self, change: impl FnOnce(&mut Status)) {
         change(&mut lock(&self.rewrite));
@@ -111,49 +127,65 @@ impl Files {
         Entry { name, seq, kind }
     }
 
-    /// The new base is there: what was written before its point is given up, all that is of an earlier generation than `cut`.
-    pub(super) fn take_base(&mut self, base: Entry, cut: u64, size: u64) -> Result<()> {
+    /// What the manifest is to tell of with a new base: what was written before its point is given up, all that is of an earlier generation than `cut`.
+    pub(super) fn with_base(&self, base: &Entry, cut: u64) -> Manifest {
         let first = self.first_seqs.get(&cut).copied().unwrap_or(u64::MAX);
-        // What is known of the files changes only when it is on disk: a full disk must not make them forgotten.
-        let known = self.manifest.clone();
-        let (old, new): (Vec<Entry>, Vec<Entry>) = known
-            .incremental
-            .into_iter()
-            .partition(|entry| entry.seq < first);
-        let old = old.into_iter().chain(known.base);
+        let incremental = self.manifest.incremental.iter().cloned();
+        let (old, new): (Vec<Entry>, Vec<Entry>) = incremental.partition(|entry| entry.seq < first);
+        let old = old.into_iter().chain(self.manifest.base.clone());
         let history = old.map(|entry| Entry {
             kind: Kind::History,
             ..entry
         });
-        let manifest = Manifest {
-            base: Some(base),
-            history: history.chain(known.history).collect(),
+        Manifest {
+            base: Some(base.clone()),
+            history: history.chain(self.manifest.history.clone()).collect(),
             incremental: new,
-        };
-        if let Err(error) = self.write_manifest(&self.settled_part(&manifest)) {
+        }
+    }
+    /// The manifest on disk tells of the base, or perhaps not. What is known of the files changes only now: a full disk must not make them forgotten.
+    pub(super) fn base_written(&mut self, base: &Base, written: &Result<()>) {
+        if written.is_err() {
             // It may be there all the same, with files that are read behind this base: no other one may get the name.
             self.failed_bases += 1;
-            return Err(error);
+            return;
         }
         self.failed_bases = 0;
         self.is_announced = true;
-        self.cut = cut;
-        self.manifest = manifest;
-        if !self.keeps_history {
-            self.delete_history();
-        }
-        self.first_seqs.retain(|generation, _| *generation >= cut);
-        self.rest = size;
+        // Files may have been made meanwhile.
+        self.manifest = self.with_base(&base.entry, base.cut);
+        self.cut = base.cut;
+        self.first_seqs
+            .retain(|generation, _| *generation >= base.cut);
+        self.rest = base.size;
         self.rewritten_size = self.size();
+    }
+    /// For a log that nobody writes.
+    fn take_base(&mut self, base: &Base) -> Result<()> {
+        let manifest = self.with_base(&base.entry, base.cut);
+        let written = self.write_manifest(&manifest);
+        self.base_written(base, &written);
+        written?;
+        if !self.keeps_history {
+            let (gone, written) = self.waste().remove();
+            self.forget(&gone, written);
+        }
         Ok(())
     }
 
+    /// What is given up, and may be deleted.
+    pub(super) fn waste(&self) -> Waste {
+        Waste {
+            disk: self.disk.clone(),
+            dir: self.dir.clone(),
+            path: self.manifest_path(),
+            manifest: self.settled_part(&self.manifest),
+        }
+    }
     /// What cannot be deleted stays named history, until the next rewrite.
-    fn delete_history(&mut self) {
-        let history = std::mem::take(&mut self.manifest.history);
-        let stays = history.into_iter().filter(|entry| !self.delete(entry));
-        self.manifest.history = stays.collect();
-        if let Err(error) = self.write_manifest(&self.settled_part(&self.manifest)) {
+    pub(super) fn forget(&mut self, gone: &[Entry], written: Result<()>) {
+        self.manifest.history.retain(|entry| !gone.contains(entry));
+        if let Err(error) = written {
             // It names history that is gone, which nobody misses; the next one does not.
             tracing::warn!("Error writing the manifest of the append-only file: {error}");
         }
@@ -178,14 +210,93 @@ impl Files {
 
     /// Deletes a file. False if it may still be there.
     pub(super) fn delete(&self, entry: &Entry) -> bool {
-        let path = self.dir.join(&entry.name);
-        match self.disk.remove(&path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-            Err(error) => {
-                tracing::warn!("Error deleting {}: {error}", path.display());
-                false
-            }
+        delete(&self.disk, &self.dir.join(&entry.name))
+    }
+}
+
+fn delete(disk: &Disk, path: &Path) -> bool {
+    match disk.remove(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => {
+            tracing::warn!("Error deleting {}: {error}", path.display());
+            false
+        }
+    }
+}
+
+/// The manifest's history.
+pub(super) struct Waste {
+    disk: Disk,
+    dir: PathBuf,
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+impl Waste {
+    /// Deletes it: what is gone, and whether the manifest could be made not to name it.
+    pub(super) fn remove(mut self) -> (Vec<Entry>, Result<()>) {
+        let history = std::mem::take(&mut self.manifest.history);
+        let is_gone = |entry: &Entry| delete(&self.disk, &self.dir.join(&entry.name));
+        let (gone, left) = history.into_iter().partition(is_gone);
+        self.manifest.history = left;
+        let text = self.manifest.to_text();
+        let written = crate::files::replace_on(&self.disk, &self.path, text.as_bytes());
+        (gone, written)
+    }
+}
+
+impl State {
+    /// Where the new base goes.
+    fn prepare_base(&self, why: Why, config: &Config, cores: u16) -> Result<PathBuf> {
+        let as_commands = !config.aof_use_rdb_preamble;
+        let path = |files: &Files| files.dir.join(files.next_base(as_commands).name);
+        if let Some(files) = &*self.files() {
+            return Ok(path(files));
+        }
+        let files = Files::anew(&self.disk, config, cores)?;
+        let path = path(&files);
+        if why == Why::Begin {
+            self.start(files)?;
+        }
+        Ok(path)
+    }
+    /// The manifest comes to tell of a base that was written there.
+    fn give_up_old_files(
+        &self,
+        why: Why,
+        path: &Path,
+        as_commands: bool,
+        config: &Config,
+        cores: u16,
+    ) -> std::result::Result<(), Failure> {
+        let size = self.disk.size(path)?;
+        if why == Why::Once {
+            let mut files = Files::anew(&self.disk, config, cores)?;
+            let (entry, cut) = (files.next_base(as_commands), u64::MAX);
+            return Ok(files.take_base(&Base { entry, cut, size })?);
+        }
+        let cut = self.cut.load(Acquire);
+        let settled = self.settle_base(|files| {
+            files.keeps_history = config.aof_disable_auto_gc;
+            let entry = files.next_base(as_commands);
+            Base { entry, cut, size }
+        });
+        Ok(settled?)
+    }
+
+    /// Deletes what is given up, but for what `aof-disable-auto-gc` keeps. Only for who has the turn.
+    pub(super) fn remove_waste(&self) {
+        let waste = |files: &Files| (!files.keeps_history).then(|| files.waste());
+        let Some(waste) = self.files().as_ref().and_then(waste) else {
+            return;
+        };
+        if waste.manifest.history.is_empty() {
+            return;
+        }
+        let (gone, written) = waste.remove();
+        if let Some(files) = self.files().as_mut() {
+            files.forget(&gone, written);
         }
     }
 }
@@ -217,14 +328,52 @@ impl Core {
         {
             return Err(Busy::With(running.purpose));
         }
-        let path = match self.prepare_base(why) {
-            Ok(path) => path,
-            Err(error) => {
-                tracing::warn!("Can't open the append-only file: {error}");
-                self.rewrite_failed();
-                return Ok(Step::Done);
-            }
+        if why == Why::Begin {
+            let since = aof.rewrite_begins();
+            let (config, cores) = (self.config.clone(), self.cores() as u16);
+            self.send_errand(move |aof| {
+                let prepared = aof.prepare_base(why, &config, cores);
+                Box::new(move |core| core.begin_log(since, prepared))
+            });
+            return Ok(Step::Asked);
+        }
+        let prepared = aof.prepare_base(why, &self.config, self.cores() as u16);
+        let Some(path) = self.prepared_base(prepared) else {
+            return Ok(Step::Done);
         };
+        let claim = self.claim_snapshot(Purpose::AofBase, path)?;
+        let since = self.shared.aof.rewrite_begins();
+        tracing::info!("Background append only file rewriting started");
+        self.begin_base(why, since, claim);
+        Ok(Step::Done)
+    }
+    /// The log begins with a base, for which there are files now.
+    fn begin_log(&mut self, since: Instant, prepared: Result<PathBuf>) {
+        let path = self.prepared_base(prepared);
+        let claim = path.map(|path| self.claim_snapshot(Purpose::AofBase, path));
+        let Some(Ok(claim)) = claim else {
+            let was_busy = claim.is_some();
+            self.shared.aof.change_rewrite(|status| {
+                (status.since, status.scheduled) = (None, was_busy);
+            });
+            return self.send_errand(|aof| {
+                drop(aof.end());
+                aof.switching.store(false, Release);
+                Box::new(|_| {})
+            });
+        };
+        tracing::info!("Background append only file rewriting started");
+        let ask = |core: &mut Core| {
+            core.log_comes_near();
+            Vec::new()
+        };
+        let conclude = move |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| {
+            core.begin_base(Why::Begin, since, claim);
+            core.shared.aof.switching.store(false, Release);
+        };
+        self.ask_all(Ticket::NOBODY, Arc::new(ask), Box::new(conclude));
+    }
+    fn begin_base(&mut self, why: Why, since: Instant, claim: Claim) {
         let at_cut = move |core: &mut Core| match why {
             Why::Shorter => core.begin_next_file(),
             Why::Begin => {
@@ -233,74 +382,60 @@ impl Core {
             }
             Why::Once => {}
         };
-        let spoils = aof.spoils.load(Acquire);
+        let began = Began {
+            since,
+            spoils: self.shared.aof.spoils.load(Acquire),
+        };
         let then = move |core: &mut Core, snapshot: &Snapshot, outcome: Outcome| {
-            core.base_written(why, spoils, snapshot, outcome);
+            core.base_written(why, began, snapshot, outcome);
         };
-        let claim = match self.claim_snapshot(Purpose::AofBase, path) {
-            Ok(claim) => claim,
-            Err(busy) => {
-                if why == Why::Begin {
-                    drop(self.shared.aof.end());
+        self.begin_snapshot(claim, at_cut, |_| {}, then);
+    }
+    fn prepared_base(&mut self, prepared: Result<PathBuf>) -> Option<PathBuf> {
+        if let Err(error) = &prepared {
+            tracing::warn!("Can't open the append-only file: {error}");
+            self.rewrite_failed();
+        }
+        prepared.ok()
+    }
+
+    fn base_written(&mut self, why: Why, began: Began, snapshot: &Snapshot, outcome: Outcome) {
+        let (path, as_commands) = (snapshot.path.clone(), snapshot.as_commands);
+        let (config, cores) = (self.config.clone(), self.cores() as u16);
+        // Meanwhile no other one begins, and the log does not end.
+        let alone = !self.shared.aof.switching.swap(true, AcqRel);
+        let work = move |aof: &State| -> After {
+            let given_up = match outcome {
+                Ok(_) => aof.give_up_old_files(why, &path, as_commands, &config, cores),
+                Err(failure) => {
+                    // The files of its point stay. What goes wrong is in the log and in the clients' errors.
+                    let _ = aof.settle();
+                    Err(failure)
                 }
-                return Err(busy);
-            }
+            };
+            Box::new(move |core: &mut Core| {
+                if alone {
+                    core.shared.aof.switching.store(false, Release);
+                }
+                core.base_settled(why, began, given_up);
+            })
         };
-        self.shared.aof.change_rewrite(|status| {
-            (status.since, status.scheduled) = (Some(Instant::now()), false);
-        });
-        tracing::info!("Background append only file rewriting started");
-        if why != Why::Begin {
-            self.begin_snapshot(claim, at_cut, |_| {}, then);
-            return Ok(Step::Done);
+        match alone {
+            true => self.send_errand(work),
+            // The log ends: who sees to that does not wait.
+            false => work(&self.shared.aof)(self),
         }
-        let ask = |core: &mut Core| {
-            core.log_comes_near();
-            Vec::new()
-        };
-        let conclude = move |core: &mut Core, _: Ticket, _: Vec<Vec<u8>>| {
-            core.begin_snapshot(claim, at_cut, |_| {}, then);
-            core.shared.aof.switching.store(false, Release);
-        };
-        self.ask_all(Ticket::NOBODY, Arc::new(ask), Box::new(conclude));
-        Ok(Step::Asked)
     }
-
-    /// Where the new base goes.
-    fn prepare_base(&self, why: Why) -> Result<PathBuf> {
+    fn base_settled(&mut self, why: Why, began: Began, written: std::result::Result<(), Failure>) {
         let aof = &self.shared.aof;
-        let as_commands = !self.config.aof_use_rdb_preamble;
-        let path = |files: &Files| files.dir.join(files.next_base(as_commands).name);
-        if let Some(files) = &*aof.files() {
-            return Ok(path(files));
-        }
-        let files = Files::anew(&aof.disk, &self.config, self.cores() as u16)?;
-        let path = path(&files);
-        if why == Why::Begin {
-            aof.start(files)?;
-        }
-        Ok(path)
-    }
-
-    fn base_written(&mut self, why: Why, spoils: u64, snapshot: &Snapshot, outcome: Outcome) {
-        let written = match outcome {
-            Ok(_) => self.give_up_old_files(why, snapshot).map_err(Failure::Io),
-            Err(failure) => {
-                // The files of its point stay. What goes wrong is in the log and in the clients' errors.
-                let _ = self.shared.aof.settle();
-                Err(failure)
-            }
-        };
-        let aof = &self.shared.aof;
-        // One that was cancelled may end when the next has begun.
-        let another = self.shared.persistence.runs(Purpose::AofBase);
         aof.change_rewrite(|status| {
-            status.since = status.since.filter(|_| another);
-            status.last_seconds = snapshot.begun.elapsed().as_secs() as i64;
+            // The next may have begun.
+            status.since = status.since.filter(|since| *since != began.since);
+            status.last_seconds = began.since.elapsed().as_secs() as i64;
         });
         match written {
             Ok(()) => {
-                aof.mend(spoils);
+                aof.mend(began.spoils);
                 aof.change_rewrite(|status| {
                     (status.failed, status.failures) = (None, 0);
                     status.count += 1;
@@ -330,22 +465,6 @@ impl Core {
             status.failures += 1;
         });
     }
-    fn give_up_old_files(&self, why: Why, snapshot: &Snapshot) -> Result<()> {
-        let aof = &self.shared.aof;
-        let size = aof.disk.size(&snapshot.path)?;
-        if why == Why::Once {
-            let mut files = Files::anew(&aof.disk, &self.config, self.cores() as u16)?;
-            let base = files.next_base(snapshot.as_commands);
-            return files.take_base(base, u64::MAX, size);
-        }
-        let cut = aof.cut.load(Acquire);
-        aof.settle_base(|files| {
-            files.keeps_history = self.config.aof_disable_auto_gc;
-            let entry = files.next_base(snapshot.as_commands);
-            Base { entry, cut, size }
-        })
-    }
-
     /// The snapshot's point: what comes from here on stands in files that outlive the rewrite.
     fn begin_next_file(&mut self) {
         self.shard.log.mark_cut();
@@ -357,7 +476,7 @@ impl Core {
     }
 
     /// `aof-disable-auto-gc` may have changed: what it kept is deleted.
-    pub(crate) fn follow_auto_gc(&self) {
+    pub(crate) fn follow_auto_gc(&mut self) {
         if self.id != 0 || self.config.aof_disable_auto_gc {
             return;
         }
@@ -369,13 +488,14 @@ impl Core {
         {
             return;
         }
-        let _turn = aof.turn();
-        if let Some(files) = aof.files().as_mut()
-            && std::mem::take(&mut files.keeps_history)
-            && !files.manifest.history.is_empty()
-        {
-            files.delete_history();
-        }
+        self.send_errand(|aof| {
+            let _turn = aof.turn();
+            if let Some(files) = aof.files().as_mut() {
+                files.keeps_history = false;
+            }
+            aof.remove_waste();
+            Box::new(|_| {})
+        });
     }
 
     /// `appendonly` may have changed.
@@ -496,9 +616,12 @@ pub(super) fn base_ending(as_commands: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::disk::Disk;
     use crate::disk::sim::{Faults, SimDisk};
+
+    fn base(entry: Entry, cut: u64) -> Base {
+        let size = 0;
+        Base { entry, cut, size }
+    }
 
     /// A manifest gets its name though the sync behind it fails: then no other base may get the name of the one in it.
     #[test]
@@ -516,11 +639,11 @@ mod tests {
             sync_fails: true,
             ..Faults::default()
         });
-        assert!(files.take_base(first.clone(), 1, 0).is_err());
+        assert!(files.take_base(&base(first.clone(), 1)).is_err());
         disk.set_faults(Faults::default());
         let second = files.next_base(false);
         assert_ne!(second.name, first.name);
-        files.take_base(second.clone(), 1, 0).unwrap();
+        files.take_base(&base(second.clone(), 1)).unwrap();
         assert_eq!(files.manifest.base, Some(second.clone()));
         assert_eq!(files.next_base(true).seq, second.seq + 1);
     }
@@ -542,10 +665,10 @@ mod tests {
         let known = files.manifest.clone();
         assert_eq!(known.incremental.len(), 4);
         std::fs::rename(&files.dir, dir.join("gone")).unwrap();
-        assert!(files.take_base(files.next_base(false), 2, 0).is_err());
+        assert!(files.take_base(&base(files.next_base(false), 2)).is_err());
         assert_eq!(files.manifest, known);
         std::fs::rename(dir.join("gone"), &files.dir).unwrap();
-        files.take_base(files.next_base(false), 2, 0).unwrap();
+        files.take_base(&base(files.next_base(false), 2)).unwrap();
         let seqs: Vec<u64> = files.manifest.incremental.iter().map(|e| e.seq).collect();
         assert_eq!(seqs, [3, 4]);
         assert!(files.manifest.history.is_empty());

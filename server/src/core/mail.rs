@@ -37,6 +37,8 @@ pub enum Control {
     MakeRoom,
     /// The core's log is on disk as far as it went when this sync began.
     Synced(crate::aof::commit::Synced),
+    /// What the core had done by a thread is done.
+    Errand(crate::aof::errand::After),
     /// A long command is done.
     Aside(Box<crate::aside::Done>),
     /// From a debugging session.
@@ -109,12 +111,17 @@ impl Core {
                 Mail::Record(caller, record) => self.take_record(caller, *record),
                 Mail::Unwatch(watcher) => self.unwatch_here(&watcher),
                 Mail::Log(part) => self.shard.log.append_group(&part),
+                Mail::LogMark(whole) => self.shard.log.mark_group(whole),
                 Mail::Under {
                     transaction,
                     now_ms,
                     under,
                 } => self.under(from, transaction, now_ms, under),
-                Mail::UnderDone { transaction, done } => self.under_done(from, transaction, done),
+                Mail::UnderDone {
+                    transaction,
+                    done,
+                    records,
+                } => self.under_done(from, transaction, done, records),
             }
         }
     }
@@ -142,6 +149,7 @@ impl Core {
             // Done in every turn.
             Control::MakeRoom => {}
             Control::Synced(synced) => self.synced(synced),
+            Control::Errand(after) => after(self),
             Control::Aside(done) => self.end_aside(*done),
             Control::Debug(message) => self.debug_message(*message),
             Control::Stop => self.stopping = true,
@@ -216,12 +224,15 @@ impl Core {
                 Mail::UnderDone {
                     transaction: of,
                     done,
-                } if of == transaction => answer = Some(done),
+                    records,
+                } if of == transaction => answer = Some((done, records)),
                 other => early.push((from, other)),
             });
             if answer.is_some() || self.shared.stopping.load(Ordering::Acquire) {
                 self.hold_mail();
-                return answer;
+                let (done, records) = answer?;
+                self.shard.log.add(records);
+                return Some(done);
             }
             self.io.yield_now();
         }

@@ -16,7 +16,7 @@ use crate::request::Mode;
 use crate::request::cursor;
 use crate::scripts::Access;
 use crate::transaction::{Kind, Loan};
-use ringwood_protocol::command::{LUA, Merge, Route, WRITE};
+use ringwood_protocol::command::{LUA, Merge, Route};
 use ringwood_protocol::reply::Version;
 use ringwood_shard::ctx::Args;
 use ringwood_shard::locks::Order;
@@ -231,11 +231,6 @@ impl Core {
     ) {
         let (cores, merge) = self.cores_of(entry, &words.slices());
         let (db, version) = (all.exec.db, all.exec.version);
-        if self.shard.logging && entry.has(WRITE) {
-            // What came before is in everybody's log before all begin new files.
-            self.end_log_group(all.number);
-            self.begin_log_group();
-        }
         let mut replies: Vec<Option<Vec<u8>>> = (0..self.cores()).map(|_| None).collect();
         let mut left = 0;
         self.stats.called(entry);
@@ -375,6 +370,8 @@ impl Core {
     /// The owner's half of a step.
     pub(crate) fn under(&mut self, from: usize, transaction: u32, now_ms: i64, under: Under) {
         let own = std::mem::replace(&mut self.shard.now_ms, now_ms);
+        // It is logged with the transaction, by the core whose that is.
+        let logs = self.begin_log_group();
         let done = match under {
             Under::Run {
                 caller,
@@ -391,12 +388,27 @@ impl Core {
             Under::Lend(keys) => UnderDone::Loan(self.lend_keys(keys)),
         };
         self.shard.now_ms = own;
-        self.mailbox
-            .send(from, Mail::UnderDone { transaction, done });
+        let records = match logs {
+            true => self.shard.log.end(),
+            false => Vec::new(),
+        };
+        let done = Mail::UnderDone {
+            transaction,
+            done,
+            records,
+        };
+        self.mailbox.send(from, done);
     }
 
-    pub(crate) fn under_done(&mut self, from: usize, transaction: u32, done: UnderDone) {
+    pub(crate) fn under_done(
+        &mut self,
+        from: usize,
+        transaction: u32,
+        done: UnderDone,
+        records: Vec<Record>,
+    ) {
         let (ticket, mut all) = self.take_exclusive(transaction);
+        self.shard.log.add(records);
         match (&mut all.step, done) {
             (Step::Gather { replies, left, .. }, UnderDone::Reply(reply)) => {
                 replies[from] = Some(reply);

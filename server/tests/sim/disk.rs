@@ -273,7 +273,8 @@ enum Wait {
     Reply,
     /// A command that changes `side`: what it becomes.
     Sides([String; 2]),
-    Flush,
+    /// A FLUSHALL, and what becomes of `side`.
+    Flush([String; 2]),
     /// The log is being switched off; on.
     Off,
     On,
@@ -285,6 +286,8 @@ struct Life {
     other: Client,
     wait: Wait,
     sides: [String; 2],
+    /// What they were in this life.
+    sides_before: Vec<[String; 2]>,
     flushes: Vec<Flush>,
     frozen: Option<Vec<u64>>,
     /// By client: what was acknowledged before the last sync; flushes too.
@@ -360,7 +363,9 @@ impl Life {
     }
 
     fn disturb(&mut self, workers: &[Worker], chance: &mut Chance) {
-        let line = match chance.below(12) {
+        let (x, y) = (chance.draw().to_string(), chance.draw().to_string());
+        let within = |command: &str| format!("MULTI\nSET side {x}\n{command}\nSET side {y}\nEXEC");
+        let line = match chance.below(15) {
             0..=1 => "BGSAVE".to_owned(),
             2..=5 => "BGREWRITEAOF".to_owned(),
             6..=7 => {
@@ -375,14 +380,22 @@ impl Life {
                 self.wait = Wait::Sides(sides);
                 line
             }
-            10 => {
+            10..=11 => {
+                self.wait = Wait::Sides([y.clone(), x.clone()]);
+                within("SWAPDB 0 1")
+            }
+            kind @ 12..=13 => {
                 let before = workers.iter().map(|w| w.acked.load(SeqCst)).collect();
                 self.flushes.push(Flush {
                     before,
                     after: None,
                 });
-                self.wait = Wait::Flush;
-                "FLUSHALL".to_owned()
+                let (left, line) = match kind {
+                    12 => (Default::default(), "FLUSHALL".to_owned()),
+                    _ => ([y.clone(), String::new()], within("FLUSHALL")),
+                };
+                self.wait = Wait::Flush(left);
+                line
             }
             _ if self.faulty => return,
             _ => {
@@ -399,11 +412,12 @@ impl Life {
     }
     fn order(&mut self, line: &str) {
         let mut bytes = String::new();
-        progress::request(&mut bytes, line);
+        line.lines()
+            .for_each(|line| progress::request(&mut bytes, line));
         self.machine.net.borrow_mut().pipes[self.other.pipe]
             .to_server
             .extend(bytes.bytes());
-        self.other.waiting.push_back((0, 1));
+        self.other.waiting.push_back((0, line.lines().count()));
     }
 
     /// Takes in what has come.
@@ -436,9 +450,15 @@ impl Life {
         let mut reply = None;
         if let Some(len) = value_len(&pipe.to_client[self.other.taken..]) {
             let bytes = &pipe.to_client[self.other.taken..self.other.taken + len];
-            reply = Some(String::from_utf8_lossy(bytes).into_owned());
-            self.other.waiting.pop_front();
+            let text = String::from_utf8_lossy(bytes).into_owned();
             self.other.taken += len;
+            let order = self.other.waiting.front_mut();
+            let order = order.expect("no reply without a request");
+            order.1 -= 1;
+            if order.1 == 0 {
+                self.other.waiting.pop_front();
+                reply = Some(text);
+            }
         }
         drop(net);
         let aof = &self.machine.shared.aof;
@@ -446,15 +466,15 @@ impl Life {
             (Wait::Reply, Some(_)) => self.wait = Wait::Nothing,
             (Wait::Sides(sides), Some(reply)) => {
                 self.wait = Wait::Nothing;
-                match reply.as_str() {
-                    "+OK\r\n" => self.sides = sides,
-                    _ => assert!(self.faulty, "{reply}"),
+                match reply.starts_with('-') {
+                    false => self.know_sides(sides),
+                    true => assert!(self.faulty, "{reply}"),
                 }
             }
-            (Wait::Flush, Some(reply)) => {
+            (Wait::Flush(sides), Some(reply)) => {
                 self.wait = Wait::Nothing;
-                if reply == "+OK\r\n" {
-                    self.sides = Default::default();
+                if !reply.starts_with('-') {
+                    self.know_sides(sides);
                     let sent = workers.iter().map(|w| w.sent.load(SeqCst)).collect();
                     self.flushes
                         .last_mut()
@@ -479,6 +499,11 @@ impl Life {
             }
             _ => {}
         }
+    }
+
+    fn know_sides(&mut self, sides: [String; 2]) {
+        let before = std::mem::replace(&mut self.sides, sides);
+        self.sides_before.push(before);
     }
 
     /// What happens once a second.
@@ -607,14 +632,14 @@ fn simulate(seed: u64) -> Ending {
                 exact: always,
             };
             progress::check(&mut workers, &found, &expected);
-            if always && life.frozen.is_none() {
+            if life.frozen.is_none() {
                 let next = match &life.wait {
-                    Wait::Sides(sides) => sides.clone(),
-                    Wait::Flush => Default::default(),
+                    Wait::Sides(sides) | Wait::Flush(sides) => sides.clone(),
                     _ => life.sides.clone(),
                 };
+                let before = !always && (lossy || life.sides_before.contains(&sides));
                 assert!(
-                    sides == life.sides || sides == next,
+                    before || sides == life.sides || sides == next,
                     "{sides:?}, not {:?} or {next:?}, {off}",
                     life.sides
                 );
@@ -636,6 +661,7 @@ fn simulate(seed: u64) -> Ending {
             machine,
             wait: Wait::Nothing,
             sides,
+            sides_before: Vec::new(),
             flushes: Vec::new(),
             frozen: None,
             durable: workers.iter().map(|worker| worker.first - 1).collect(),
@@ -683,11 +709,93 @@ fn simulate(seed: u64) -> Ending {
 
 /// A server of one core with `everysec`, and a client.
 fn lives_on(disk: &SimDisk) -> (Machine, usize) {
-    let policy = AppendFsync::Everysec;
-    let machine = Machine::start(disk, 1, policy, &mut Chance::new(1));
+    lives_with(disk, 1, AppendFsync::Everysec)
+}
+fn lives_with(disk: &SimDisk, cores: usize, policy: AppendFsync) -> (Machine, usize) {
+    let machine = Machine::start(disk, cores, policy, &mut Chance::new(1));
     let machine = machine.expect("a server");
     let pipe = machine.net.borrow_mut().connect();
     (machine, pipe)
+}
+
+/// The core runs others' commands, and what they answer waits with the FLUSHALL's reply: it tells of that.
+#[test]
+fn with_always_a_core_goes_on_while_a_flush_waits_for_the_disk() {
+    let disk = SimDisk::new(1);
+    let (mut machine, pipe) = lives_with(&disk, 1, AppendFsync::Always);
+    assert_eq!(machine.ask(pipe, "SET a 1").as_deref(), Some("+OK\r\n"));
+    let other = machine.net.borrow_mut().connect();
+    assert_eq!(machine.ask(other, "PING").as_deref(), Some("+PONG\r\n"));
+    let send = |machine: &Machine, pipe: usize, line: &str| {
+        let mut bytes = String::new();
+        progress::request(&mut bytes, line);
+        machine.net.borrow_mut().pipes[pipe]
+            .to_server
+            .extend(bytes.bytes());
+    };
+    let files = disk.files().len();
+    send(&machine, pipe, "FLUSHALL");
+    let mut waited = 0;
+    while machine.cores[0].log_waits() == 0 {
+        machine.round().expect("the disk is whole");
+    }
+    send(&machine, other, "INCR b");
+    let before = machine.cores[0].log_waits();
+    while disk.files().len() == files {
+        let replies = |pipe: usize| machine.net.borrow().pipes[pipe].to_client.len();
+        assert_eq!((replies(pipe), replies(other)), (0, 0));
+        waited = waited.max(machine.cores[0].log_waits());
+        machine.round().expect("the disk is whole");
+    }
+    assert!(waited > before, "INCR was not carried out meanwhile");
+    assert_eq!(machine.ask(other, "EXISTS a b").as_deref(), Some(":1\r\n"));
+}
+
+/// What is before and behind the FLUSHALL in files of several cores is there with it, or is not.
+#[test]
+fn a_transaction_with_a_flush_is_kept_whole() {
+    let whole = |policy| {
+        let mut ends = [0, 0];
+        for changes in 0..40 {
+            let disk = SimDisk::new(changes);
+            let (mut machine, pipe) = lives_with(&disk, 3, policy);
+            machine.ask(pipe, "MSET old 1 a 1 b 1").expect("a reply");
+            sync_all(&machine.shared);
+            disk.fail_after(changes);
+            let lines = "MULTI\nMSET a 2 b 2 c 2\nSWAPDB 0 1\nFLUSHDB\nMSET d 3 e 3 f 3\nEXEC";
+            let done = lines.lines().all(|line| machine.ask(pipe, line).is_some());
+            machine.cores.clear();
+            match changes % 2 {
+                0 if done => disk.kill(),
+                _ => disk.crash(Loss::Torn),
+            }
+            let (mut machine, pipe) = lives_with(&disk, 3, policy);
+            let mut ask = |line: &str| machine.ask(pipe, line).expect("nothing fails now");
+            let zero = ask("MGET old a b c d e f");
+            ask("SELECT 1");
+            let one = ask("MGET old a b c d e f");
+            let text = |values: [u8; 7]| {
+                let value = |v: u8| match v {
+                    0 => "$-1\r\n".to_owned(),
+                    v => format!("$1\r\n{v}\r\n"),
+                };
+                format!("*7\r\n{}", values.map(value).concat())
+            };
+            let before = [text([1, 1, 1, 0, 0, 0, 0]), text([0; 7])];
+            let after = [text([0, 0, 0, 0, 3, 3, 3]), text([1, 2, 2, 2, 0, 0, 0])];
+            let found = [zero, one];
+            let is_after = found == after;
+            assert!(is_after || found == before, "{changes}: {found:?}");
+            assert!(
+                is_after || !done || policy != AppendFsync::Always,
+                "{changes}"
+            );
+            ends[usize::from(is_after)] += 1;
+        }
+        assert!(ends[0] > 0 && ends[1] > 0, "{ends:?}: both come");
+    };
+    whole(AppendFsync::Always);
+    whole(AppendFsync::Everysec);
 }
 
 /// A disk on which every sync fails shows that there is none before the reply; what a killed process leaves has all of it.

@@ -627,6 +627,58 @@ fn switched_on_and_off_under_load_it_has_everything() {
     }
 }
 
+/// Before and behind it are keys of all cores. Redis reads it so too.
+#[test]
+fn a_transaction_or_script_with_a_flush_stands_in_the_log_as_a_whole() {
+    let transaction = &[
+        "MULTI",
+        "MSET a 2 b 2 c 2",
+        "SWAPDB 0 1",
+        "FLUSHDB",
+        "MSET d 3 e 3 f 3",
+        "EXEC",
+    ][..];
+    let script = &[
+        "EVAL redis.call('MSET','a',2,'b',2,'c',2);redis.call('SWAPDB',0,1);redis.call('FLUSHDB');redis.call('MSET','d',3,'e',3,'f',3) 0",
+    ];
+    for shards in [1, 4] {
+        for what in [transaction, script] {
+            let folder = Folder::new();
+            let (server, mut c) = folder.server(shards, &["--appendfsync", "always"]);
+            ok(&mut c, "MSET old 1 a 1 b 1");
+            for line in what {
+                let reply = c.call(line);
+                assert!(!reply.starts_with('-'), "{reply}");
+            }
+            let files = std::fs::read_dir(folder.0.join("appendonlydir")).expect("a log's folder");
+            let texts = files.map(|file| std::fs::read(file.expect("a file").path()));
+            let texts =
+                texts.map(|text| String::from_utf8_lossy(&text.expect("text")).into_owned());
+            let whole: Vec<String> = texts.filter(|text| text.contains("#RW:global")).collect();
+            let [whole] = &whole[..] else {
+                panic!("{shards}: one file begins with it: {whole:?}")
+            };
+            let words = [
+                "MULTI",
+                "\r\na\r\n",
+                "SWAPDB",
+                "FLUSHDB",
+                "\r\nf\r\n",
+                "EXEC",
+            ];
+            let places = words.map(|word| whole.find(word));
+            assert!(places.is_sorted() && places[0].is_some(), "{whole}");
+            server.kill();
+            drop(server);
+            let (_server, mut c) = folder.server(shards, &[]);
+            assert_eq!(c.call("EXISTS old a b c d e f"), ":3\r\n");
+            assert_eq!(c.call("EXISTS d e f"), ":3\r\n");
+            ok(&mut c, "SELECT 1");
+            assert_eq!(c.call("EXISTS old a b c d e f"), ":4\r\n");
+        }
+    }
+}
+
 /// The thread that does so was started only where there was a log at the start.
 #[test]
 fn a_log_that_is_switched_on_is_synced() {

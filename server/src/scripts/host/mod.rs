@@ -329,7 +329,7 @@ impl<'a> ScriptHost<'a> {
                 core.shard.attention.withholds = false;
             }
         }
-        // What concerns all keys is logged by every core by itself.
+        // What concerns all keys is logged in any case.
         if !self.logs && !all {
             self.core.shard.log.undo(logged);
         }

@@ -8,7 +8,6 @@ use crate::multi::exclusive::{Under, UnderDone};
 use crate::registry::Entry;
 use crate::request::Mode;
 use crate::transaction::Loan;
-use ringwood_protocol::command::WRITE;
 use ringwood_protocol::reply::{Reply, Version};
 use ringwood_shard::ctx::Args;
 use std::sync::atomic::Ordering;
@@ -63,11 +62,6 @@ impl ScriptHost<'_> {
     ) {
         let core = &mut *self.core;
         let (cores, merge) = core.cores_of(entry, args);
-        if core.shard.logging && entry.has(WRITE) {
-            // What came before is in everybody's log before all begin new files. Nothing of this generation comes later.
-            core.end_log_group(u64::MAX);
-            core.begin_log_group();
-        }
         let words = Words::new(args.iter().copied());
         let mut replies: Vec<Option<Vec<u8>>> = (0..core.cores()).map(|_| None).collect();
         core.stats.called(entry);
