@@ -271,6 +271,61 @@ fn what_is_found_aside_is_what_is_found_at_once() {
     }
 }
 
+/// Pops of many from the first key that has any, and consumers with much that is pending.
+#[test]
+fn what_is_taken_out_aside_is_taken_out_once() {
+    const ALL: i64 = 2000;
+    for setup in setups(&[1, 4]) {
+        let server = Server::start_with(setup, &ASIDE);
+        let mut client = server.connect();
+        for n in 1..=ALL {
+            call(&mut client, &format!("RPUSH l {n}"));
+            call(&mut client, &format!("ZADD z {n} m:{n}"));
+            call(&mut client, &format!("XADD x {n}-1 f v"));
+        }
+        for (line, key, left) in [
+            ("LMPOP 2 none l LEFT COUNT 900", "LLEN l", ALL - 900),
+            ("BLMPOP 0 2 none l RIGHT COUNT 5000", "LLEN l", 0),
+            ("ZMPOP 2 none z MIN COUNT 900", "ZCARD z", ALL - 900),
+            ("BZMPOP 0 2 none z MAX COUNT 5000", "ZCARD z", 0),
+        ] {
+            let before = match call(&mut client, key) {
+                Value::Int(count) => count,
+                other => panic!("{other:?}"),
+            };
+            let popped = parts(call(&mut client, line));
+            let [name, elements] = &popped[..] else {
+                panic!("{line}: {popped:?}")
+            };
+            assert_eq!(*name, bulk(key.split(' ').nth(1).expect("a key")));
+            let count = parts(elements.clone()).len() as i64;
+            assert_eq!(count, before - left, "{line}");
+            assert_eq!(call(&mut client, key), Value::Int(left), "{line}");
+        }
+        for group in ["g", "h"] {
+            let line = format!("XGROUP CREATE x {group} 0");
+            assert_eq!(call(&mut client, &line), ok());
+            let line = format!("XREADGROUP GROUP {group} c COUNT 1500 STREAMS x >");
+            assert_eq!(parts(call(&mut client, &line)).len(), 1);
+        }
+        for (line, reply) in [
+            ("XGROUP DELCONSUMER x g c", 1500),
+            ("XGROUP DELCONSUMER x g c", 0),
+            ("XGROUP DESTROY x h", 1),
+            ("XGROUP DESTROY x h", 0),
+            ("XGROUP DESTROY x g", 1),
+        ] {
+            assert_eq!(call(&mut client, line), Value::Int(reply), "{line}");
+        }
+        // What the group held is freed behind the reply.
+        let pending = |client: &mut Client| match call(client, "INFO memory") {
+            Value::Bulk(text) => String::from_utf8_lossy(&text).into_owned(),
+            other => panic!("{other:?}"),
+        };
+        while !pending(&mut client).contains("lazyfree_pending_objects:0") {}
+    }
+}
+
 #[test]
 fn a_source_whose_time_is_over_meanwhile_counts_whole() {
     for setup in setups(&[1, 4]) {

@@ -1,6 +1,6 @@
 //! LMPOP, BLMPOP, BLPOP, BRPOP: pops from the first of several lists that has elements.
 
-use super::pop::{pop_many, pop_one};
+use super::pop::{POPS_AT_ONCE, pop_many, pop_one};
 use super::value::{parse_end, pop_name};
 use crate::collections::quicklist::End;
 use crate::ctx::{Args, Block, CommandResult, Ctx, Handler, Null, Wake, timeout_ms};
@@ -117,6 +117,7 @@ fn blocking_pop(ctx: &mut Ctx<'_>, args: Args<'_>, end: End) -> CommandResult {
 fn lmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let (keys, end, count) = parse(&args[1..])?;
     match first_list(ctx, keys)? {
+        Some(key) if ctx.is_long_at(key, count, POPS_AT_ONCE) => {}
         Some(key) => pop_from(ctx, key, end, count),
         None => ctx.reply.null_array(),
     }
@@ -129,6 +130,7 @@ fn blmpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
         return wait(ctx, keys, timeout_ms);
     }
     match first_list(ctx, keys)? {
+        Some(key) if ctx.is_long_at(key, count, POPS_AT_ONCE) => {}
         Some(key) => pop_from(ctx, key, end, count),
         None => return wait(ctx, keys, timeout_ms),
     }

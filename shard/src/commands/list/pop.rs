@@ -34,6 +34,9 @@ pub const RPOP: Command<Handler> = command("RPOP", at_least(2), rpop as Handler)
     .history(&[("6.2.0", "Argument `count`.")])
     .args(&[key("key", 0), integer("count").since("6.2.0").optional()]);
 
+/// So many pops take as long as a look-up elsewhere: see [`Ctx::is_long_at`].
+pub const POPS_AT_ONCE: usize = 8;
+
 fn lpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     pop(ctx, args, End::Front)
 }
@@ -57,7 +60,7 @@ fn pop(ctx: &mut Ctx<'_>, args: Args<'_>, end: End) -> CommandResult {
             return Err(CommandError::WrongArity(name));
         }
     };
-    if count.is_some_and(|count| ctx.is_long_at(name, count, 8)) {
+    if count.is_some_and(|count| ctx.is_long_at(name, count, POPS_AT_ONCE)) {
         return Ok(());
     }
     if ctx.write_typed(name, Type::List)?.is_none() {

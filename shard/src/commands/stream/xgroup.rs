@@ -6,6 +6,7 @@ use super::{
 use crate::collections::stream::{Group, Stream, StreamId};
 use crate::ctx::{Args, CommandResult, Ctx, Handler};
 use crate::keyspace::EntryMut;
+use crate::object::Object;
 use crate::shard::{Shard, notify};
 use ringwood_protocol::command::*;
 use ringwood_protocol::error::CommandError;
@@ -204,7 +205,16 @@ fn xgroup_setid(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 fn xgroup_destroy(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[2]);
     let mut entry = existing(ctx.shard, ctx.db, key)?;
-    let removed = stream_mut(&mut entry).remove_group(args[3]).is_some();
+    let group = stream_mut(&mut entry).remove_group(args[3]);
+    let removed = group.is_some();
+    // What is pending in it may take long to free.
+    if let Some(group) = group.filter(|group| group.free_effort() > 64) {
+        let mut rest = Stream::new();
+        rest.add_group(args[3], group);
+        ctx.shard
+            .keyspace
+            .free_later(Box::new(Object::Stream(rest)));
+    }
     if removed {
         changed_group_with(ctx, args[2], "xgroup-destroy");
         if !ctx.shard.attention.waited.is_empty() {
@@ -234,10 +244,15 @@ fn xgroup_createconsumer(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 
 fn xgroup_delconsumer(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     let key = ctx.key(args[2]);
+    let most = ctx.elements_max();
     let mut entry = existing(ctx.shard, ctx.db, key)?;
     let Some(group) = stream_mut(&mut entry).group_mut(args[3]) else {
         return Err(no_group(args[2], args[3]));
     };
+    let found = group.find_consumer(args[4]);
+    if found.is_some_and(|found| group.consumer(found).pending().len() > most) {
+        return ctx.step_aside();
+    }
     let removed = group.remove_consumer(args[4]);
     if removed.is_some() {
         changed_group_with(ctx, args[2], "xgroup-delconsumer");

@@ -199,9 +199,12 @@ impl<'a> Choice<'a> {
             count: count.unwrap_or(1),
         })
     }
-    /// Pops from the first key that is there. False when none is.
+    /// Pops from the first key that is there, or steps aside. False when none is.
     fn pop(&self, ctx: &mut Ctx<'_>) -> Result<bool, CommandError> {
         for key in self.keys {
+            if ctx.is_long_at(key, self.count, 1) {
+                return Ok(true);
+            }
             let name = ctx.key(key);
             if pop_from(ctx, name, self.max, self.count, Shape::KeyPairs)? {
                 let count = self.count.to_string();
