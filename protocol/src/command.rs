@@ -30,6 +30,8 @@ pub struct Command<H: Copy + 'static> {
     pub tips: &'static [&'static str],
     pub subcommands: &'static [Command<H>],
     pub route: Route,
+    /// Which word is first looked up within the collection at the first key (a member, a field): its memory is asked for ahead. 0: none.
+    pub element: u8,
     pub run: H,
 }
 
@@ -584,6 +586,7 @@ pub const fn command<H: Copy>(name: &'static str, arity: i16, run: H) -> Command
         tips: &[],
         subcommands: &[],
         route: Route::Owner,
+        element: 0,
         run,
     }
 }
@@ -601,6 +604,11 @@ impl<H: Copy> Command<H> {
     }
     pub const fn keys(mut self, keys: &'static [KeySpec]) -> Self {
         self.keys = keys;
+        self
+    }
+    /// See [`Command::element`].
+    pub const fn element(mut self, word: u8) -> Self {
+        self.element = word;
         self
     }
     pub const fn doc(

@@ -245,6 +245,7 @@ fn with_run<H: Copy>(c: &Command<H>, wrap: &dyn Fn(H) -> Run) -> Command<Run> {
         args,
         tips,
         route,
+        element,
         run,
         ..
     } = *c;
@@ -259,6 +260,7 @@ fn with_run<H: Copy>(c: &Command<H>, wrap: &dyn Fn(H) -> Run) -> Command<Run> {
         tips,
         subcommands: &[],
         route,
+        element,
         run: wrap(run),
     }
 }

@@ -176,3 +176,27 @@ objects! {
     /// Entries in blocks, and consumer groups.
     Stream(crate::collections::stream::Stream),
 }
+
+impl Object {
+    /// Asks the CPU for what a look-up of this member or field reads first, in a collection that has a look-up. What
+    /// [`Object::prefetch_piece`] takes.
+    #[inline]
+    pub fn prefetch(&self, element: &[u8]) -> Option<u64> {
+        match self {
+            Self::Set(table) => Some(table.prefetch_key(element)),
+            Self::Hash(table) => Some(table.prefetch_key(element)),
+            Self::SortedSet(set) => Some(set.prefetch_key(element)),
+            Self::List(_) | Self::Stream(_) => None,
+        }
+    }
+    /// The second stage: what the look-up reads last, or where an element that is not there will be put.
+    #[inline]
+    pub fn prefetch_piece(&self, hash: u64) {
+        match self {
+            Self::Set(table) => table.prefetch_piece(hash),
+            Self::Hash(table) => table.prefetch_piece(hash),
+            Self::SortedSet(set) => set.prefetch_piece(hash),
+            Self::List(_) | Self::Stream(_) => {}
+        }
+    }
+}

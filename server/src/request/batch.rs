@@ -1,5 +1,6 @@
 //! Commands that are there together run together: looked up, asked for ahead, carried out, accounted.
 
+use super::ahead::Ahead;
 use super::{Flow, ServeState};
 use crate::client::Wait;
 use crate::core::Core;
@@ -31,6 +32,8 @@ pub(super) struct Request<'a> {
     pub(super) plain: bool,
     /// Timed by itself: see `observe`.
     pub(super) alone: bool,
+    /// Which of its words is looked up in the collection at its key, and is there; 0 if none is.
+    pub(super) element: usize,
 }
 
 /// Commands that run together.
@@ -92,7 +95,7 @@ impl Core {
 
     pub(super) fn run_batch(&mut self, batch: &mut Batch<'_>, taken: &mut [ServeState]) {
         if batch.requests.len() > 1 {
-            self.prefetch(&batch.requests);
+            self.prefetch(&batch.requests, &batch.args);
         }
         self.make_room();
         let (requests, args) = (&mut batch.requests, &batch.args);
@@ -222,14 +225,21 @@ impl Core {
 
     /// Starts the loads of everything that a group will look at; see the module's head.
     #[inline]
-    fn prefetch(&self, requests: &[Request<'_>]) {
+    fn prefetch(&self, requests: &[Request<'_>], args: &[&[u8]]) {
         let keyspace = &self.shard.keyspace;
-        let keys = || requests.iter().filter_map(|r| Some((r.db, r.key?)));
-        for (db, key) in keys() {
-            keyspace.prefetch_bucket(db, key.slot, key.hash);
+        let keyed = || requests.iter().filter_map(|r| Some((r, r.key?)));
+        for (r, key) in keyed() {
+            keyspace.prefetch_bucket(r.db, key.slot, key.hash);
         }
-        for (db, key) in keys() {
-            keyspace.prefetch_entry(db, key.slot, key.hash);
+        let mut ahead = Ahead::default();
+        for (r, key) in keyed() {
+            let entry = keyspace.prefetch_entry(r.db, key.slot, key.hash);
+            if r.element != 0
+                && let Some(entry) = entry
+            {
+                ahead.add(entry, args[r.args.0 + r.element]);
+            }
         }
+        ahead.ask();
     }
 }

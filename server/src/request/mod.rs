@@ -5,6 +5,7 @@
 //! their table buckets and entries are asked for ahead, then they run. Cache misses are most of what a small command costs;
 //! in a group they overlap.
 
+mod ahead;
 mod batch;
 mod execute;
 mod parcel;
@@ -186,6 +187,12 @@ impl Core {
                         let plain = may_be_plain && key.is_some_and(|key| self.is_own(&key));
                         let alone =
                             consumed >= self.thresholds.alone || entry.is_some_and(|e| e.heavy);
+                        let element = match entry {
+                            Some(e) if (e.spec.element as usize) < args.len() => {
+                                e.spec.element as usize
+                            }
+                            _ => 0,
+                        };
                         let args = (first, batch.args.len());
                         batch.requests.push(Request {
                             chunk: index,
@@ -198,6 +205,7 @@ impl Core {
                             db,
                             plain,
                             alone,
+                            element,
                         });
                     }
                     at += consumed;
@@ -361,6 +369,7 @@ impl Core {
             db: 0,
             plain: false,
             alone: true,
+            element: 0,
         };
         self.account(&[request], words);
         flow

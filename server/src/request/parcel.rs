@@ -1,5 +1,6 @@
 //! Other cores' commands, and their replies to this one's.
 
+use super::ahead::Ahead;
 use super::batch::GROUP;
 use super::run::{DataCall, run};
 use crate::core::Core;
@@ -91,11 +92,23 @@ impl Core {
                         .keyspace
                         .prefetch_bucket(i.db as usize, i.slot, i.hash);
                 }
+                let mut ahead = Ahead::default();
+                let mut at = *words_at;
                 for i in group.iter() {
-                    self.shard
+                    let entry = self
+                        .shard
                         .keyspace
                         .prefetch_entry(i.db as usize, i.slot, i.hash);
+                    args.clear();
+                    at = Parcel::read(words, at, i.argc, &mut args);
+                    let element = i.entry.spec.element as usize;
+                    if element != 0
+                        && let (Some(entry), Some(element)) = (entry, args.get(element))
+                    {
+                        ahead.add(entry, element);
+                    }
                 }
+                ahead.ask();
             }
             let mut lap = 0;
             let mut count = group.len();

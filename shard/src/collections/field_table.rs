@@ -60,6 +60,16 @@ impl<H: HashBytes> FieldTable<H> {
     pub fn find(&self, field: &[u8]) -> Option<Field<'_>> {
         self.fields.find(field)
     }
+    /// See [`PackedTable::prefetch_key`].
+    #[inline]
+    pub fn prefetch_key(&self, field: &[u8]) -> u64 {
+        self.fields.prefetch_key(field)
+    }
+    /// See [`PackedTable::prefetch_piece`].
+    #[inline]
+    pub fn prefetch_piece(&self, hash: u64) {
+        self.fields.prefetch_piece(hash);
+    }
     pub fn each<'a>(&'a self, f: impl FnMut(Field<'a>)) {
         self.fields.each(f);
     }

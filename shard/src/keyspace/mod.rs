@@ -208,7 +208,7 @@ impl Keyspace {
         self.dbs[db].tables.as_ref()?.get(slot as usize)
     }
 
-    // Three stages to have a batch's entries in the cache before they are used: each stage starts the loads that the
+    // Stages to have a batch's entries in the cache before they are used: each stage starts the loads that the
     // next one needs, for all keys of the batch.
     #[inline]
     pub fn prefetch_table(&self, db: usize, slot: u16) {
@@ -222,11 +222,11 @@ impl Keyspace {
             node.prefetch_bucket(hash);
         }
     }
+    /// The entry that a look-up will nearly always find, if it finds any: for what is asked for next.
     #[inline]
-    pub fn prefetch_entry(&self, db: usize, slot: u16, hash: u64) {
-        if let Some(node) = self.table(db, slot) {
-            node.prefetch_entry(hash);
-        }
+    pub fn prefetch_entry(&self, db: usize, slot: u16, hash: u64) -> Option<EntryRef<'_>> {
+        let entry = self.table(db, slot)?.prefetch_entry(hash)?;
+        Some(EntryRef::new(entry))
     }
 
     #[inline(always)]

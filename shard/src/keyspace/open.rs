@@ -44,6 +44,13 @@ impl<'a> EntryRef<'a> {
     pub fn object(&self) -> &'a Object {
         self.entry.object()
     }
+    /// The object, if the value is one, of which the CPU is asked for the part that a look-up reads first.
+    #[inline]
+    pub fn prefetch_object(&self) -> Option<&'a Object> {
+        let object = self.is_object().then(|| self.object())?;
+        super::table::prefetch(std::ptr::from_ref(object).cast());
+        Some(object)
+    }
     #[inline]
     pub fn expire_at(&self) -> Option<i64> {
         self.entry.expire_at()

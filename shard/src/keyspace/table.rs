@@ -170,24 +170,29 @@ impl Node {
         }
     }
 
-    /// Asks the CPU for the entries that a lookup will compare, looking at the home bucket only.
+    /// Asks the CPU for the entries that a lookup will compare, looking at the home bucket only. One of them: nearly always the only one.
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
+    pub fn prefetch_entry(&self, hash: u64) -> Option<Entry> {
         let (leaf, depth) = self.leaf(hash);
         if leaf.word == 0 {
-            return;
+            return None;
         }
         let tag = tag_of(hash, depth);
         // SAFETY: the home bucket lies in the leaf's array.
         let bucket = unsafe { &*leaf.data().add(home_of(tag, leaf.buckets())) };
         let mut mask = tag_mask(bucket, tag as u16);
+        let mut entry = None;
         while mask != 0 {
             let word = bucket[mask.trailing_zeros() as usize % WORDS];
             mask &= mask - 1;
-            let address = (word & ADDRESS) as *const u8;
+            let address = (word & ADDRESS) as *mut u8;
+            // SAFETY: words of a live leaf hold live entries, but for 0, which a tag of 0 finds.
+            let found = (address as usize != 0).then(|| unsafe { Entry::from_ptr(address) });
             prefetch(address);
             prefetch(address.wrapping_add(64));
+            entry = found.or(entry);
         }
+        entry
     }
 
     #[inline]
@@ -784,7 +789,7 @@ impl Node {
 }
 
 #[inline]
-fn prefetch(address: *const u8) {
+pub fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint; it does not fault on any address.
     unsafe {

@@ -61,7 +61,9 @@ impl Shard {
         };
         each(&|db, slot, _| keyspace.prefetch_table(db, slot));
         each(&|db, slot, hash| keyspace.prefetch_bucket(db, slot, hash));
-        each(&|db, slot, hash| keyspace.prefetch_entry(db, slot, hash));
+        each(&|db, slot, hash| {
+            keyspace.prefetch_entry(db, slot, hash);
+        });
     }
 
     /// Deals with a record whose time has come. Returns how many fields it removed.

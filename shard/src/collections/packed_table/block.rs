@@ -130,13 +130,8 @@ impl Word {
     /// Asks the CPU for the part of a bucket that a look-up reads first.
     #[inline]
     pub fn prefetch(self) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch of any address is harmless.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.address().cast());
-            _mm_prefetch::<_MM_HINT_T0>(self.address().wrapping_add(64).cast());
-        }
+        prefetch_at(self.address());
+        prefetch_at(self.address().wrapping_add(64));
     }
 
     // ---- nodes ----
@@ -188,6 +183,23 @@ impl Word {
         // SAFETY: allocated in `new_node` with this layout; the contract says that it is freed once.
         unsafe { dealloc(self.address(), layout) }
     }
+}
+
+#[inline]
+fn prefetch_at(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of any address is harmless.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+/// Asks the CPU for the bytes at `at`.
+#[inline]
+pub fn prefetch(bytes: &[u8], at: usize) {
+    prefetch_at(bytes.as_ptr().wrapping_add(at));
 }
 
 /// Bytes outside their bucket, as a bucket holds them: address and length.

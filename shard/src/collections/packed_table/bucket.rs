@@ -9,7 +9,7 @@
 //!
 //! Everything here is safe code over the body's bytes.
 
-use super::block::{SIZE_FIELD, SPILL, Word, size_class};
+use super::block::{SIZE_FIELD, SPILL, Word, prefetch, size_class};
 
 const HEADER: usize = 10;
 /// The length of a piece that lies outside.
@@ -150,6 +150,17 @@ pub fn find<'a>(
         first += 8;
     }
     None
+}
+
+/// Asks the CPU for the piece of the first entry with this tag, or for where another would begin.
+#[inline]
+pub fn prefetch_piece(body: &[u8], tag: u8) {
+    let mut at = pieces_at(body) + used(body);
+    find(body, tag, |piece, _| {
+        at = piece.as_ptr().addr() - body.as_ptr().addr();
+        true
+    });
+    prefetch(body, at);
 }
 
 /// All entries in order, from the `index`-th, which begins at `at`.

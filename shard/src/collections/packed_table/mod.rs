@@ -409,6 +409,23 @@ impl<K: Kind, H: HashBytes> PackedTable<K, H> {
         }
     }
 
+    /// As [`PackedTable::prefetch`], of a key; returns its hash.
+    #[inline]
+    pub fn prefetch_key(&self, key: &[u8]) -> u64 {
+        let hash = self.hash(key);
+        self.prefetch(hash);
+        hash
+    }
+    /// When what [`PackedTable::prefetch`] asked for is there: asks for the entry that a look-up will compare, or, if there
+    /// is none, for where one would be put.
+    #[inline]
+    pub fn prefetch_piece(&self, hash: u64) {
+        let bucket = self.bucket(hash);
+        if !bucket.is_empty() {
+            bucket::prefetch_piece(bucket.body(), tag_of(hash));
+        }
+    }
+
     // ---- changing ----
 
     /// Adds the entry or replaces the one with this key, expiry and all.

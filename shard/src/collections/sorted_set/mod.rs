@@ -100,6 +100,16 @@ impl SortedSet {
             index.remove(member);
         });
     }
+    /// See [`PackedTable::prefetch_key`].
+    #[inline]
+    pub fn prefetch_key(&self, member: &[u8]) -> u64 {
+        self.index.prefetch_key(member)
+    }
+    /// See [`PackedTable::prefetch_piece`].
+    #[inline]
+    pub fn prefetch_piece(&self, hash: u64) {
+        self.index.prefetch_piece(hash);
+    }
     /// Asks for the memory that popping the first or the last pair will need.
     #[inline]
     pub fn prefetch_end(&self, last: bool) {

@@ -11,6 +11,7 @@ pub const GEOPOS: Command<Handler> = command("GEOPOS", at_least(2), geopos as Ha
     .flags(READONLY)
     .acl(acl::GEO)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc(
         "Returns the coordinates of places.",
         "O(1) for each member requested.",
@@ -23,6 +24,7 @@ pub const GEOHASH: Command<Handler> = command("GEOHASH", at_least(2), geohash as
     .flags(READONLY)
     .acl(acl::GEO)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc(
         "Returns places as geohash texts.",
         "O(1) for each member requested.",
@@ -35,6 +37,7 @@ pub const GEODIST: Command<Handler> = command("GEODIST", at_least(4), geodist as
     .flags(READONLY)
     .acl(acl::GEO)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc(
         "Returns the distance between two places.",
         "O(1)",

@@ -9,6 +9,7 @@ pub const HGET: Command<Handler> = command("HGET", exactly(3), hget as Handler)
     .flags(READONLY | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc("Returns a field of a hash.", "O(1)", "2.0.0", "hash")
     .args(&[key("key", 0), string("field")]);
 
@@ -30,6 +31,7 @@ pub const HMGET: Command<Handler> = command("HMGET", at_least(3), hmget as Handl
     .flags(READONLY | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc(
         "Returns several fields of a hash.",
         "O(N) where N is the number of fields being requested.",
@@ -151,6 +153,7 @@ pub const HEXISTS: Command<Handler> = command("HEXISTS", exactly(3), hexists as 
     .flags(READONLY | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RO)])
+    .element(2)
     .doc("Tells whether a hash has a field.", "O(1)", "2.0.0", "hash")
     .args(&[key("key", 0), string("field")]);
 
@@ -185,6 +188,7 @@ pub const HSTRLEN: Command<Handler> = command("HSTRLEN", exactly(3), hstrlen as 
     .flags(READONLY | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RO)])
+    .element(2)
     .doc(
         "Returns the length of a field's value.",
         "O(1)",

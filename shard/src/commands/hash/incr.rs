@@ -11,6 +11,7 @@ pub const HINCRBY: Command<Handler> = command("HINCRBY", exactly(4), hincrby as 
     .flags(WRITE | DENYOOM | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RW | ACCESS | UPDATE)])
+    .element(2)
     .doc("Adds to an integer in a hash.", "O(1)", "2.0.0", "hash")
     .args(&[key("key", 0), string("field"), integer("increment")]);
 
@@ -43,6 +44,7 @@ pub const HINCRBYFLOAT: Command<Handler> =
         .flags(WRITE | DENYOOM | FAST)
         .acl(acl::HASH)
         .keys(&[at(1).flags(RW | ACCESS | UPDATE)])
+        .element(2)
         .doc(
             "Adds to a floating-point number in a hash.",
             "O(1)",

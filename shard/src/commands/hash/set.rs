@@ -11,6 +11,7 @@ pub const HSET: Command<Handler> = command("HSET", at_least(4), hset as Handler)
     .flags(WRITE | DENYOOM | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RW | UPDATE)])
+    .element(2)
     .doc("Sets fields of a hash, which is made if missing.", "O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is called with multiple field/value pairs.", "2.0.0", "hash")
     .history(&[("4.0.0", "Takes any number of fields and values.")])
     .args(&[key("key", 0), block("data", &[string("field"), string("value")]).multiple()]);
@@ -25,6 +26,7 @@ pub const HMSET: Command<Handler> = command("HMSET", at_least(4), hmset as Handl
     .flags(WRITE | DENYOOM | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RW | UPDATE)])
+    .element(2)
     .doc(
         "Sets fields of a hash.",
         "O(N) where N is the number of fields being set.",
@@ -58,6 +60,7 @@ pub const HSETNX: Command<Handler> = command("HSETNX", exactly(4), hsetnx as Han
     .flags(WRITE | DENYOOM | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RW | INSERT)])
+    .element(2)
     .doc(
         "Sets a field of a hash if it is missing.",
         "O(1)",
@@ -90,6 +93,7 @@ pub const HDEL: Command<Handler> = command("HDEL", at_least(3), hdel as Handler)
     .flags(WRITE | FAST)
     .acl(acl::HASH)
     .keys(&[at(1).flags(RW | DELETE)])
+    .element(2)
     .doc(
         "Deletes fields of a hash.",
         "O(N) where N is the number of fields to be removed.",

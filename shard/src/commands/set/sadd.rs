@@ -13,6 +13,7 @@ pub const SADD: Command<Handler> = command("SADD", at_least(3), sadd as Handler)
     .flags(WRITE | DENYOOM | FAST)
     .acl(acl::SET)
     .keys(&[at(1).flags(RW | INSERT)])
+    .element(2)
     .doc("Adds members to a set, which is made if missing.", "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.", "1.0.0", "set")
     .history(&[("2.4.0", "Takes any number of `member` arguments.")])
     .args(&[key("key", 0), string("member").multiple()]);
@@ -47,6 +48,7 @@ pub const SREM: Command<Handler> = command("SREM", at_least(3), srem as Handler)
     .flags(WRITE | FAST)
     .acl(acl::SET)
     .keys(&[at(1).flags(RW | DELETE)])
+    .element(2)
     .doc(
         "Removes members from a set.",
         "O(N) where N is the number of members to be removed.",
@@ -86,6 +88,7 @@ pub const SMOVE: Command<Handler> = command("SMOVE", exactly(4), smove as Handle
     .flags(WRITE | FAST)
     .acl(acl::SET)
     .keys(&[at(1).flags(RW | ACCESS | DELETE), at(2).flags(RW | INSERT)])
+    .element(3)
     .doc(
         "Moves a member from one set to another.",
         "O(1)",

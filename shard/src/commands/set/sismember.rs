@@ -9,6 +9,7 @@ pub const SISMEMBER: Command<Handler> = command("SISMEMBER", exactly(3), sismemb
     .flags(READONLY | FAST)
     .acl(acl::SET)
     .keys(&[at(1).flags(RO)])
+    .element(2)
     .doc("Tells whether a set has a member.", "O(1)", "1.0.0", "set")
     .args(&[key("key", 0), string("member")]);
 
@@ -23,6 +24,7 @@ pub const SMISMEMBER: Command<Handler> = command("SMISMEMBER", at_least(3), smis
     .flags(READONLY | FAST)
     .acl(acl::SET)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc(
         "Tells which members a set has.",
         "O(N) where N is the number of elements being checked for membership",

@@ -14,6 +14,7 @@ pub const ZADD: Command<Handler> = command("ZADD", at_least(4), zadd as Handler)
     .flags(WRITE | DENYOOM | FAST)
     .acl(acl::SORTEDSET)
     .keys(&[at(1).flags(RW | UPDATE)])
+    .element(3)
     .doc(
         "Adds members to a sorted set or changes their scores.",
         "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
@@ -42,6 +43,7 @@ pub const ZINCRBY: Command<Handler> = command("ZINCRBY", exactly(4), zincrby as 
     .flags(WRITE | DENYOOM | FAST)
     .acl(acl::SORTEDSET)
     .keys(&[at(1).flags(RW | ACCESS | UPDATE)])
+    .element(3)
     .doc(
         "Adds to a member's score.",
         "O(log(N)) where N is the number of elements in the sorted set.",

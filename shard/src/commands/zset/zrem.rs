@@ -12,6 +12,7 @@ pub const ZREM: Command<Handler> = command("ZREM", at_least(3), zrem as Handler)
     .flags(WRITE | FAST)
     .acl(acl::SORTEDSET)
     .keys(&[at(1).flags(RW | DELETE)])
+    .element(2)
     .doc("Removes members from a sorted set.", "O(M*log(N)) with N being the number of elements in the sorted set and M the number of elements to be removed.", "1.2.0", "sorted-set")
     .history(&[("2.4.0", "Takes any number of elements.")])
     .args(&[key("key", 0), string("member").multiple()]);

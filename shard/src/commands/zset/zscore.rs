@@ -11,6 +11,7 @@ pub const ZSCORE: Command<Handler> = command("ZSCORE", exactly(3), zscore as Han
     .flags(READONLY | FAST)
     .acl(acl::SORTEDSET)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc("Returns a member's score.", "O(1)", "1.2.0", "sorted-set")
     .args(&[key("key", 0), string("member")]);
 
@@ -18,6 +19,7 @@ pub const ZMSCORE: Command<Handler> = command("ZMSCORE", at_least(3), zmscore as
     .flags(READONLY | FAST)
     .acl(acl::SORTEDSET)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc(
         "Returns the scores of several members.",
         "O(N) where N is the number of members being requested.",
@@ -42,6 +44,7 @@ pub const ZRANK: Command<Handler> = command("ZRANK", at_least(3), zrank as Handl
     .flags(READONLY | FAST)
     .acl(acl::SORTEDSET)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc(
         "Returns a member's rank, lowest score first.",
         "O(log(N))",
@@ -59,6 +62,7 @@ pub const ZREVRANK: Command<Handler> = command("ZREVRANK", at_least(3), zrevrank
     .flags(READONLY | FAST)
     .acl(acl::SORTEDSET)
     .keys(&[at(1).flags(RO | ACCESS)])
+    .element(2)
     .doc(
         "Returns a member's rank, highest score first.",
         "O(log(N))",
