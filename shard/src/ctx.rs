@@ -197,6 +197,12 @@ impl<'a> Ctx<'a> {
         };
         looks > most && self.step_aside().is_ok()
     }
+    /// As [`Ctx::is_long`], for all of a string, if it is one, of which so many bytes take as long as an element.
+    pub fn is_long_string(&mut self, key: &[u8], bytes_each: usize) -> bool {
+        let entry = self.shard.keyspace.get(self.db, self.shard.key(key));
+        let string = entry.filter(|entry| entry.kind() == Type::String);
+        self.is_long(string.map_or(0, |entry| entry.bytes().len()) / bytes_each)
+    }
     /// The elements of a collection in whatever encoding, for [`Ctx::is_long`]: 0 for a key that is missing. Counts nothing as read.
     pub fn size_of(&self, key: &[u8]) -> usize {
         let entry = self.shard.keyspace.get(self.db, self.shard.key(key));

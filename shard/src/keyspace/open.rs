@@ -318,10 +318,10 @@ impl<'a> EntryMut<'a> {
         if end > entry::INLINE_MAX {
             // In one step, without a second block of zeros.
             if self.entry().is_inline() {
-                let mut value = Vec::with_capacity(end);
-                value.extend_from_slice(self.bytes());
-                value.resize(at, 0);
-                value.extend_from_slice(bytes);
+                // The system's zeros, where there are many: nothing is written into the gap.
+                let mut value = vec![0; end];
+                value[..len].copy_from_slice(self.bytes());
+                value[at..].copy_from_slice(bytes);
                 self.set_vector(self.kind(), self.encoding(), value);
             } else {
                 self.entry().with_vector(|value| {

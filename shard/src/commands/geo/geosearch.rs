@@ -85,8 +85,8 @@ fn georadiusbymember_ro(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
 
 /// `source`: where the key that is searched stands.
 fn run(ctx: &mut Ctx<'_>, args: Args<'_>, source: usize, form: Form) -> CommandResult {
-    // A distance takes about a quarter of what an element of a set takes that is looked up.
-    let most = ctx.reads_max() / 4;
+    // A member with its distance takes about as long as one that is looked up.
+    let most = ctx.elements_max();
     let view = View::read(ctx.shard, ctx.db, args[source])?;
     let mut options = Options::parse(form, args[0], &args[source + 1..], view)?;
     if form == Form::SearchStore {

@@ -41,7 +41,7 @@ fn copy(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
     if from == to && to_db == ctx.db {
         return Err(CommandError::SameObject);
     }
-    if ctx.is_long_at(from, usize::MAX, 4) {
+    if ctx.is_long_at(from, usize::MAX, 4) || ctx.is_long_string(from, 1024) {
         return Ok(());
     }
     let to_key = ctx.key(to);

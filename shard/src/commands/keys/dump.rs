@@ -24,7 +24,8 @@ pub const DUMP: Command<Handler> = command("DUMP", exactly(2), dump as Handler)
     .tips(&["nondeterministic_output"]);
 
 fn dump(ctx: &mut Ctx<'_>, args: Args<'_>) -> CommandResult {
-    if ctx.is_long_at(args[1], usize::MAX, 4) {
+    // Strings are compressed.
+    if ctx.is_long_at(args[1], usize::MAX, 4) || ctx.is_long_string(args[1], 64) {
         return Ok(());
     }
     let compress = ctx.shard.settings.rdb_compression;
