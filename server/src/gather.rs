@@ -277,6 +277,7 @@ impl Core {
             words,
             slots,
             replies,
+            ..
         } = parcel;
         let (mut args, mut keys, mut at) = (Vec::new(), Vec::new(), 0);
         let mut slots = slots.iter();

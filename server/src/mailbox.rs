@@ -178,7 +178,13 @@ pub struct Parcel {
     /// The slots of all keys, in a row, of commands with many keys.
     pub slots: Vec<u16>,
     pub replies: Vec<u8>,
+    /// So many times in a row it was large.
+    large: u8,
 }
+
+/// What a parcel keeps of a buffer for its next use: as much as most need, and more where it is used again and again.
+const KEPT: usize = 4 << 10;
+const KEPT_OF_LARGE: usize = 64 << 10;
 
 impl Parcel {
     pub fn add(&mut self, item: Item, args: &[&[u8]]) {
@@ -204,14 +210,20 @@ impl Parcel {
         at
     }
     pub fn clear(&mut self) {
+        let most = self.words.len().max(self.replies.len());
+        self.large = match most > KEPT {
+            true => self.large.saturating_add(1),
+            false => 0,
+        };
+        // One huge value must not keep its memory for ever, and one large reply none at all.
+        let kept = if self.large > 1 { KEPT_OF_LARGE } else { KEPT };
         self.items.clear();
         self.words.clear();
         self.slots.clear();
         self.replies.clear();
-        // One huge value must not keep its memory for ever.
-        self.words.shrink_to(64 << 10);
+        self.words.shrink_to(kept);
         self.slots.shrink_to(4 << 10);
-        self.replies.shrink_to(64 << 10);
+        self.replies.shrink_to(kept);
     }
 }
 
@@ -587,6 +599,20 @@ mod tests {
             _ => all.push('t'),
         });
         all
+    }
+
+    #[test]
+    fn a_parcel_keeps_a_large_buffer_when_it_needs_one_again() {
+        let mut parcel = Parcel::default();
+        let mut used = |len: usize| {
+            parcel.replies.resize(len, 0);
+            parcel.clear();
+            parcel.replies.capacity()
+        };
+        assert!(used(150_000) <= KEPT);
+        assert!(used(20_000) >= 20_000);
+        assert!((20_000..=KEPT_OF_LARGE).contains(&used(150_000)));
+        assert!(used(100) <= KEPT);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::io::ConnId;
 /// Redis writes so many bytes into a buffer that every client has, and which does not count.
 const UNCOUNTED: usize = 16 << 10;
 
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// The limit that holds for a client, if there is one.
 #[inline]
 pub(crate) fn of(client: &Client, config: &Config) -> Option<OutputBufferLimit> {
@@ -35,8 +37,9 @@ impl OutputBufferLimit {
             client.over_soft_limit_since = now_ns;
         }
         let since = client.over_soft_limit_since;
-        let seconds_ns = self.soft_seconds.saturating_mul(1_000_000_000);
-        let too_long = since > 0 && now_ns.saturating_sub(since) > seconds_ns;
+        // In whole seconds, as in Redis: nobody is cut off before the time is over by any other clock.
+        let seconds = (now_ns / SECOND_NS).saturating_sub(since / SECOND_NS);
+        let too_long = since > 0 && seconds > self.soft_seconds;
         too_long || self.hard_bytes > 0 && bytes >= self.hard_bytes
     }
 }
@@ -86,8 +89,6 @@ impl Core {
 mod tests {
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000;
-
     fn client(bytes: usize) -> Client {
         let mut client = Client::new(
             1,
@@ -120,7 +121,7 @@ mod tests {
             soft_seconds: 0,
         };
         let mut c = client(UNCOUNTED);
-        assert!(!limit.is_exceeded(&mut c, 1) && !limit.is_exceeded(&mut c, SECOND));
+        assert!(!limit.is_exceeded(&mut c, 1) && !limit.is_exceeded(&mut c, SECOND_NS));
         assert!(limit.is_exceeded(&mut client(UNCOUNTED + 1), 1));
     }
 
@@ -132,13 +133,14 @@ mod tests {
             soft_seconds: 2,
         };
         let mut c = client(20_000);
-        assert!(!limit.is_exceeded(&mut c, 10 * SECOND));
-        assert!(!limit.is_exceeded(&mut c, 12 * SECOND));
-        assert!(limit.is_exceeded(&mut c, 12 * SECOND + 1));
+        assert!(!limit.is_exceeded(&mut c, 10 * SECOND_NS));
+        assert!(!limit.is_exceeded(&mut c, 12 * SECOND_NS));
+        assert!(!limit.is_exceeded(&mut c, 13 * SECOND_NS - 1));
+        assert!(limit.is_exceeded(&mut c, 13 * SECOND_NS));
         c.out.truncate(50);
-        assert!(!limit.is_exceeded(&mut c, 14 * SECOND));
+        assert!(!limit.is_exceeded(&mut c, 14 * SECOND_NS));
         c.out.resize(20_200, b'x');
-        assert!(!limit.is_exceeded(&mut c, 15 * SECOND));
-        assert!(limit.is_exceeded(&mut c, 17 * SECOND + 1));
+        assert!(!limit.is_exceeded(&mut c, 15 * SECOND_NS));
+        assert!(limit.is_exceeded(&mut c, 18 * SECOND_NS));
     }
 }

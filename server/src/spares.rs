@@ -155,11 +155,13 @@ mod tests {
     fn parcels_are_kept_empty_and_counted() {
         let mut spares = Spares::new(200_000);
         let parcel = || {
-            Box::new(Parcel {
-                words: vec![1; 40_000],
-                replies: vec![1; 100_000],
-                ..Parcel::default()
-            })
+            let mut parcel = Box::new(Parcel::default());
+            parcel.words = vec![1; 40_000];
+            // Not its first large use.
+            parcel.clear();
+            parcel.words = vec![1; 40_000];
+            parcel.replies = vec![1; 100_000];
+            parcel
         };
         spares.push(parcel());
         spares.push(parcel());
