@@ -488,14 +488,12 @@ impl Core {
         {
             return;
         }
-        self.send_errand(|aof| {
-            let _turn = aof.turn();
-            if let Some(files) = aof.files().as_mut() {
-                files.keeps_history = false;
-            }
-            aof.remove_waste();
-            Box::new(|_| {})
-        });
+        // CONFIG SET answers when they are gone, so this core waits.
+        let _turn = aof.turn();
+        if let Some(files) = aof.files().as_mut() {
+            files.keeps_history = false;
+        }
+        aof.remove_waste();
     }
 
     /// `appendonly` may have changed.
