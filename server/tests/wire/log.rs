@@ -620,6 +620,11 @@ fn switched_on_and_off_under_load_it_has_everything() {
             ends.map(|end| end.expect("a writer")).collect()
         });
         assert_eq!(info(&mut c, "aof_enabled"), "1");
+        // On every core behind what the writers did.
+        for n in 0..ACCOUNTS {
+            c.call(&format!("INCRBY account:{n} 0"));
+        }
+        assert_eq!(c.call("WAITAOF 1 0 0"), "*2\r\n:1\r\n:0\r\n");
         server.kill();
         drop(server);
         let (_server, mut c) = folder.server(shards, &[]);
